@@ -1,0 +1,168 @@
+# What the tests need and how it is got. Sourced after common.sh.
+#
+# `need PART...` (of build, kafka, postgres, s3, python) makes sure of everything at once: on
+# Debian and Ubuntu, as root or with sudo, the missing packages are installed; elsewhere all that
+# is missing is named and the script ends with 2. What is fetched or built is kept outside the
+# checkout, by name and version.
+
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/tidegate-tools
+
+versitygw_version=1.8.0
+go_minimum=1.25
+
+kafka_dir=$tools/kafka-4.3.1-$(cksum <"$scripts/kafka/pom.xml" | cut -d' ' -f1)
+versitygw_dir=$tools/versitygw-$versitygw_version
+python_dir=$tools/python-$(cksum <"$scripts/requirements.txt" | cut -d' ' -f1)
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+java_major() { java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1; }
+
+has_java() { have java && [ "$(java_major)" -ge 17 ]; }
+
+has_venv() { have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null; }
+
+# postgres_bin prints the folder of initdb and postgres: Debian keeps them off the PATH.
+postgres_bin() {
+	local folder
+	for folder in $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -t/ -k5 -n -r) \
+		"$(pg_config --bindir 2>/dev/null || true)" \
+		"$(dirname "$(command -v initdb || echo /nowhere)")"; do
+		[ -x "$folder/initdb" ] && [ -x "$folder/postgres" ] && echo "$folder" && return
+	done
+	return 1
+}
+
+first_package() {
+	local package
+	for package in "$@"; do
+		apt-cache show "$package" >/dev/null 2>&1 && echo "$package" && return
+	done
+	echo "$1"
+}
+
+# missing PART... prints a line for each thing missing: its Debian package, `|`, what it is. For
+# what no package gives the first field is empty.
+missing() {
+	local part
+	for part in "$@"; do
+		case $part in
+		build)
+			have cargo || echo "|cargo (Rust, by rustup)"
+			have cc || echo "gcc|cc, a C compiler"
+			have c++ || echo "g++|c++, a C++ compiler"
+			have make || echo "make|make"
+			have perl || echo "perl|perl"
+			;;
+		kafka)
+			has_java || echo "JAVA|java, 17 or newer"
+			have mvn || [ -f "$kafka_dir/.complete" ] || echo "maven|mvn (Apache Maven)"
+			have openssl || echo "openssl|openssl"
+			;;
+		postgres)
+			postgres_bin >/dev/null || echo "postgresql|initdb and postgres (PostgreSQL 14 or newer)"
+			have openssl || echo "openssl|openssl"
+			;;
+		s3)
+			[ ! -f "$versitygw_dir/.complete" ] || continue
+			have go || echo "golang|go"
+			# Of what fetches here only Go takes the system's certificates, and asks for no package.
+			! have apt-get || [ -e /etc/ssl/certs/ca-certificates.crt ] ||
+				echo "ca-certificates|certificates of the public authorities"
+			;;
+		python)
+			has_venv || echo "python3-venv|python3 with venv and ensurepip"
+			;;
+		esac
+	done | sort -u
+}
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
+install_packages() {
+	local packages
+	packages=$(cut -d'|' -f1 | sed '/^$/d' | sort -u)
+	[ -n "$packages" ] || return 0
+	as_root apt-get update -q
+	case $packages in *JAVA*)
+		# Debian 12 has 17, Debian 13 has not; Ubuntu 22.04's default is older.
+		packages=${packages/JAVA/$(first_package openjdk-17-jre-headless openjdk-21-jre-headless default-jre-headless)}
+		;;
+	esac
+	say "installing" $packages
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
+}
+
+need() {
+	local lacking
+	lacking=$(missing "$@")
+	if [ -n "$lacking" ] && have apt-get && as_root true 2>/dev/null; then
+		install_packages <<<"$lacking"
+		lacking=$(missing "$@")
+	fi
+	if [ -n "$lacking" ]; then
+		say "error: missing on this machine:" >&2
+		sed 's/^[^|]*|/  /' <<<"$lacking" >&2
+		exit 2
+	fi
+	local part
+	for part in "$@"; do
+		case $part in
+		kafka) once "$kafka_dir" fetch_kafka ;;
+		s3) once "$versitygw_dir" build_versitygw ;;
+		python) once "$python_dir" make_venv ;;
+		esac
+	done
+}
+
+# once FOLDER COMMAND fills a folder of the cache, again if it was left half done. Where there is
+# flock, two scripts do not do it at the same time.
+once() {
+	local folder=$1
+	[ ! -f "$folder/.complete" ] || return 0
+	mkdir -p "$tools"
+	(
+		if have flock; then flock 9; fi
+		[ ! -f "$folder/.complete" ] || exit 0
+		rm -rf "$folder"
+		mkdir "$folder"
+		say "preparing $(basename "$folder")"
+		"$2" "$folder" 9>&-
+		touch "$folder/.complete"
+	) 9>"$folder.lock"
+}
+
+fetch_kafka() {
+	(cd "$scripts/kafka" && mvn -q -B dependency:copy-dependencies \
+		-DincludeScope=runtime -DoutputDirectory="$1" </dev/null)
+}
+
+make_venv() {
+	python3 -m venv "$1"
+	"$1/bin/python" -m pip install -q --disable-pip-version-check -r "$scripts/requirements.txt"
+}
+
+build_versitygw() {
+	local go
+	go=$(new_enough_go)
+	GOBIN=$1 CGO_ENABLED=0 "$go" install -trimpath -ldflags '-s -w' \
+		"github.com/versity/versitygw/cmd/versitygw@v$versitygw_version"
+}
+
+# new_enough_go prints a go command of at least $go_minimum. An older one (Debian 12's is 1.19)
+# fetches the toolchain, which is a Go module like any other and checked as such.
+new_enough_go() {
+	local found folder
+	found=$(go env GOVERSION | sed 's/^go//')
+	if [ "$(printf '%s\n' "$go_minimum" "$found" | sort -V | head -n 1)" = "$go_minimum" ]; then
+		command -v go
+		return
+	fi
+	folder=$(cd / && go mod download -json \
+		"golang.org/toolchain@v0.0.1-go$go_minimum.0.$(go env GOOS)-$(go env GOARCH)" |
+		sed -n 's/.*"Dir": "\(.*\)",/\1/p')
+	[ -n "$folder" ] || die "go is $found; $go_minimum could not be fetched"
+	# Modules carry no execute permission.
+	find "$folder/bin" "$folder/pkg/tool" -type f -exec chmod +x {} +
+	echo "$folder/bin/go"
+}

@@ -1,0 +1,156 @@
+//! One feed's commits to its lake table: what is staged meanwhile goes into the next commit together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tracing::{Instrument, info_span, warn};
+
+use super::intake::answer;
+use super::message::{Beat, Loss, Outcome, Receipt};
+use super::{Io, RETRY, join_error};
+use crate::lake::{LakeTable, Staged};
+use crate::record::{Blame, Claim, SinkError, SinkKind, Verdict};
+use crate::telemetry::{fault, metrics};
+
+/// A staged set, in the order its rows came. From the lake writer.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Commit {
+    pub sequence: u64,
+    /// None: staging failed and was answered already; the sequence goes on.
+    pub staged: Option<Staged>,
+    /// Whom to answer, part by part.
+    pub to: Vec<(Claim, Recipient<Receipt>)>,
+    pub records: usize,
+}
+
+pub struct LakeCommitter {
+    table: Arc<dyn LakeTable>,
+    io: Io,
+    detach_after: Duration,
+    waiting: BTreeMap<u64, Commit>,
+    next: u64,
+    committing: bool,
+}
+
+impl LakeCommitter {
+    pub fn build(table: Arc<dyn LakeTable>, io: Io, detach_after: Duration) -> Self {
+        Self { table, io, detach_after, waiting: BTreeMap::new(), next: 0, committing: false }
+    }
+
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
+        if self.committing {
+            return;
+        }
+        let mut commits = Vec::new();
+        while let Some(commit) = self.waiting.remove(&self.next) {
+            self.next += 1;
+            commits.extend(commit.staged.is_some().then_some(commit));
+        }
+        if commits.is_empty() {
+            return;
+        }
+        fault::point("lake_committer.commit");
+        self.committing = true;
+        let (table, patience) = (self.table.clone(), self.detach_after);
+        let span = info_span!(target: "tidegate::lake", "lake commit", sets = commits.len());
+        let work = async move {
+            let sets: Vec<Staged> =
+                commits.iter().filter_map(|commit| commit.staged.clone()).collect();
+            let outcome = commit_patiently(table.as_ref(), &sets, patience).await;
+            answer(receipts(&commits, &sets, outcome)).await;
+        };
+        let task = self.io.spawn(work.instrument(span));
+        ctx.spawn(task.into_actor(self).map(|done, committer, ctx| {
+            committer.committing = false;
+            if let Err(error) = done {
+                // The sets it carried were not answered: end, and be built anew with their lanes.
+                warn!(target: "tidegate::lake", error = %join_error(&error), "a commit task died");
+                ctx.stop();
+                return;
+            }
+            committer.go_on(ctx);
+        }));
+    }
+}
+
+async fn commit_patiently(
+    table: &dyn LakeTable,
+    sets: &[Staged],
+    patience: Duration,
+) -> Result<Vec<Vec<Verdict>>, SinkError> {
+    let since = Instant::now();
+    let mut attempt = 0;
+    loop {
+        match table.commit(sets).await {
+            Err(error) if error.blame == Blame::Passing && since.elapsed() < patience => {
+                metrics::SINK_RETRIES.add(1);
+                warn!(target: "tidegate::lake", %error, attempt, "commit failed; trying again");
+                tokio::time::sleep(RETRY.wait(attempt, rand::random())).await;
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn receipts(
+    commits: &[Commit],
+    sets: &[Staged],
+    outcome: Result<Vec<Vec<Verdict>>, SinkError>,
+) -> Vec<(Recipient<Receipt>, Receipt)> {
+    if outcome.is_ok() {
+        metrics::LAKE_COMMITS.add(1);
+    }
+    let mut receipts = Vec::new();
+    for (index, (commit, set)) in commits.iter().zip(sets).enumerate() {
+        let verdicts = outcome.as_ref().map(|verdicts| verdicts[index].as_slice());
+        if matches!(verdicts, Ok([Verdict::Durable { .. }, ..])) {
+            metrics::LAKE_RECORDS.add(commit.records as u64);
+            metrics::LAKE_FILES.add(set.files.len() as u64);
+            metrics::LAKE_BYTES.add(set.files.iter().map(|file| file.size).sum());
+        }
+        for (at, (claim, to)) in commit.to.iter().enumerate() {
+            let outcome = match &verdicts {
+                Ok(verdicts) => match &verdicts[at] {
+                    Verdict::Durable { .. } => Outcome::Durable { end: set.parts[at].range.end },
+                    Verdict::Fenced { found } => {
+                        metrics::FENCED.add(1);
+                        Outcome::Lost(Loss::Fenced { found: *found })
+                    }
+                    Verdict::TooManyRejects { reason, .. } => {
+                        Outcome::Lost(Loss::TooManyRejects(reason.clone()))
+                    }
+                },
+                Err(error) => Outcome::Lost(Loss::Failed((*error).clone())),
+            };
+            receipts.push((to.clone(), Receipt { sink: SinkKind::Lake, claim: *claim, outcome }));
+        }
+    }
+    receipts
+}
+
+impl Actor for LakeCommitter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(super::WRITER_MAILBOX);
+    }
+}
+
+impl Handler<Commit> for LakeCommitter {
+    type Result = ();
+
+    fn handle(&mut self, commit: Commit, ctx: &mut Self::Context) {
+        self.waiting.insert(commit.sequence, commit);
+        self.go_on(ctx);
+    }
+}
+
+impl Handler<Beat> for LakeCommitter {
+    type Result = ();
+
+    fn handle(&mut self, _: Beat, _: &mut Self::Context) {}
+}

@@ -1,0 +1,201 @@
+//! One feed's way to staged files: batches gather, are encoded on every core, and go to the committer
+//! in the order they came.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tracing::{Instrument, info_span, warn};
+
+use super::intake::{Intake, Load, answer};
+use super::lake_committer::{Commit, LakeCommitter};
+use super::message::{Abandon, Beat, Deliver, Flush, Loss, Outcome, Receipt};
+use super::{Io, RETRY, bounds, join_error};
+use crate::config::LakeOptions;
+use crate::flow::budget::Budget;
+use crate::lake::{LakeTable, Staged};
+use crate::record::{Blame, SinkError, SinkKind};
+use crate::telemetry::{fault, metrics};
+
+pub struct LakeWriter {
+    table: Arc<dyn LakeTable>,
+    committer: Addr<LakeCommitter>,
+    io: Io,
+    budget: Budget,
+    detach_after: Duration,
+    intake: Intake,
+    /// Sets being encoded and staged.
+    staging: usize,
+    /// Order of the sets, for the committer.
+    sequence: u64,
+    timer: Option<SpawnHandle>,
+}
+
+impl LakeWriter {
+    pub fn build(
+        options: &LakeOptions,
+        table: Arc<dyn LakeTable>,
+        committer: Addr<LakeCommitter>,
+        io: Io,
+        budget: Budget,
+        detach_after: Duration,
+    ) -> Self {
+        // Two sets being staged and one gathering must fit beside everything else.
+        let max_bytes = options.max_bytes.bytes().min(budget.limit() / 6);
+        let bounds = bounds(
+            options.max_records,
+            crate::config::ByteSize::new(max_bytes as u64),
+            options.linger,
+        );
+        Self {
+            table,
+            committer,
+            io,
+            budget,
+            detach_after,
+            intake: Intake::new(SinkKind::Lake, bounds),
+            staging: 0,
+            sequence: 0,
+            timer: None,
+        }
+    }
+
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        if self.staging >= self.io.cores() {
+            return;
+        }
+        match self.intake.due_in() {
+            None => {}
+            Some(Duration::ZERO) => self.stage(ctx),
+            Some(wait) => {
+                self.timer = Some(ctx.run_later(wait, |writer, ctx| {
+                    writer.timer = None;
+                    writer.go_on(ctx);
+                }));
+            }
+        }
+    }
+
+    fn stage(&mut self, ctx: &mut Context<Self>) {
+        fault::point("lake_writer.stage");
+        self.staging += 1;
+        let load = self.intake.take();
+        let sequence = self.sequence;
+        self.sequence += 1;
+        let (table, committer) = (self.table.clone(), self.committer.clone());
+        let patience = self.detach_after;
+        let span = info_span!(target: "tidegate::lake", "lake stage", records = load.records);
+        let work = async move {
+            let Load { parts, receipts, records } = load;
+            let to: Vec<_> = parts
+                .iter()
+                .map(|part| part.claim)
+                .zip(receipts)
+                .collect();
+            let staged = stage_patiently(table.as_ref(), parts, patience).await;
+            fault::point("lake_writer.staged");
+            let failed = staged.as_ref().err().cloned();
+            if let Some(error) = &failed {
+                let lost = |(claim, to): &(_, Recipient<Receipt>)| {
+                    let outcome = Outcome::Lost(Loss::Failed(error.clone()));
+                    (to.clone(), Receipt { sink: SinkKind::Lake, claim: *claim, outcome })
+                };
+                answer(to.iter().map(lost).collect()).await;
+            }
+            let commit = Commit { sequence, staged: staged.ok(), to, records };
+            // A dead committer takes the lanes with it: the supervisor builds both anew.
+            let _ = committer.send(commit).await;
+            failed
+        };
+        let task = self.io.spawn(work.instrument(span));
+        let committer = self.committer.clone();
+        let done = async move {
+            match task.await {
+                Ok(failed) => failed,
+                Err(error) => {
+                    // The sets behind it must not wait for it.
+                    let skip = Commit { sequence, staged: None, to: Vec::new(), records: 0 };
+                    let _ = committer.send(skip).await;
+                    Some(join_error(&error))
+                }
+            }
+        };
+        ctx.spawn(done.into_actor(self).map(|failed, writer, ctx| {
+            writer.staging -= 1;
+            if let Some(error) = failed {
+                let receipts = writer.intake.fail_all(&Loss::Failed(error));
+                writer.io.spawn(answer(receipts));
+            }
+            writer.go_on(ctx);
+        }));
+        self.go_on(ctx);
+    }
+}
+
+async fn stage_patiently(
+    table: &dyn LakeTable,
+    parts: Vec<crate::record::Part>,
+    patience: Duration,
+) -> Result<Staged, SinkError> {
+    let since = Instant::now();
+    let mut attempt = 0;
+    loop {
+        match table.stage(parts.clone()).await {
+            Err(error) if error.blame == Blame::Passing && since.elapsed() < patience => {
+                metrics::SINK_RETRIES.add(1);
+                warn!(target: "tidegate::lake", %error, attempt, "staging failed; trying again");
+                tokio::time::sleep(RETRY.wait(attempt, rand::random())).await;
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+impl Actor for LakeWriter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(super::WRITER_MAILBOX);
+    }
+}
+
+impl Handler<Deliver> for LakeWriter {
+    type Result = ();
+
+    fn handle(&mut self, deliver: Deliver, ctx: &mut Self::Context) {
+        self.intake.push(deliver);
+        if self.budget.is_tight() {
+            self.intake.hurry();
+        }
+        if self.timer.is_none() || self.intake.due_in() == Some(Duration::ZERO) {
+            self.go_on(ctx);
+        }
+    }
+}
+
+impl Handler<Flush> for LakeWriter {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, ctx: &mut Self::Context) {
+        self.intake.hurry();
+        self.go_on(ctx);
+    }
+}
+
+impl Handler<Abandon> for LakeWriter {
+    type Result = ();
+
+    fn handle(&mut self, Abandon(claims): Abandon, _: &mut Self::Context) {
+        self.intake.forget(&claims);
+    }
+}
+
+impl Handler<Beat> for LakeWriter {
+    type Result = ();
+
+    fn handle(&mut self, _: Beat, _: &mut Self::Context) {}
+}

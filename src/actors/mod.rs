@@ -1,0 +1,68 @@
+//! The cluster's actors. A handler calls a pure function or an edge, counts, and replies; whatever
+//! waits for the world runs on the I/O runtime and comes back as a message.
+//!
+//! `do_send` ignores a mailbox's bound, so it is banned here by lint: senders use `send` or
+//! `try_send` and handle a full mailbox.
+
+mod intake;
+pub mod lake_committer;
+pub mod lake_writer;
+pub mod message;
+mod ownership;
+pub mod partition_consumer;
+pub mod supervisor;
+pub mod warehouse_writer;
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::{JoinError, JoinHandle};
+
+use crate::config::ByteSize;
+use crate::flow::backoff::Backoff;
+use crate::flow::gather::Bounds;
+use crate::record::SinkError;
+
+pub use ownership::Edges;
+pub use supervisor::Supervisor;
+
+/// Deliveries are bounded by the memory budget; the mailbox only has to outlast a busy moment.
+const WRITER_MAILBOX: usize = 1 << 14;
+
+/// Between attempts to write to a sink.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+
+/// The runtime all I/O runs on: work there outlives a dead actor, hence the claims.
+#[derive(Clone)]
+pub struct Io {
+    handle: Handle,
+    cores: usize,
+}
+
+impl Io {
+    pub fn new(handle: Handle) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { handle, cores }
+    }
+
+    pub fn cores(&self) -> usize {
+        self.cores
+    }
+
+    pub fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.handle.spawn(work)
+    }
+}
+
+fn join_error(error: &JoinError) -> SinkError {
+    SinkError::passing(format!("the task died: {error}"))
+}
+
+fn bounds(max_records: usize, max_bytes: ByteSize, linger: crate::config::Duration) -> Bounds {
+    Bounds { max_records, max_bytes: max_bytes.bytes(), linger: linger.get() }
+}

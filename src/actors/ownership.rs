@@ -1,0 +1,343 @@
+//! Taking a partition: its claim and watermark in each sink, compared with what the log holds.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+
+use crate::config::{Feed, FeedFile, Start};
+use crate::flow::start::{LogBounds, Verdict as Judgement, begin, judge};
+use crate::lake::{DeltaTable, LakeStore, LakeTable};
+use crate::record::{
+    Claim, OffsetRange, Progress, SinkError, SinkKind, TopicPartition, Verdict,
+};
+use crate::source::Log;
+use crate::warehouse::{ClaimRequest, Warehouse};
+
+/// A sink that has not answered by then counts as detached: the others begin without it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// The outside, as the actors reach it.
+pub struct Edges {
+    pub warehouse: Option<Arc<dyn Warehouse>>,
+    pub lake: Option<LakeStore>,
+    pub log: Arc<Log>,
+    tables: std::sync::Mutex<HashMap<Arc<str>, Arc<dyn LakeTable>>>,
+    opening: Mutex<()>,
+    /// The lake's store was seen to honour a conditional create.
+    proved: AtomicBool,
+    prepared: Mutex<std::collections::HashSet<Arc<str>>>,
+}
+
+/// What one sink answered for one partition.
+#[derive(Debug, Clone)]
+pub enum Lane {
+    Granted { claim: Claim, watermark: i64 },
+    /// The sink cannot take the partition now; it is detached and tried again.
+    Detached(String),
+    /// The partition must not go on before someone settles it.
+    Park(String),
+}
+
+/// A partition of a feed, with every sink's answer.
+#[derive(Debug, Clone)]
+pub struct Established {
+    pub source: TopicPartition,
+    pub bounds: LogBounds,
+    pub lanes: Vec<(SinkKind, Lane)>,
+}
+
+impl Established {
+    /// Why the partition must be parked, if it must.
+    pub fn park(&self) -> Option<&str> {
+        self.lanes.iter().find_map(|(_, lane)| match lane {
+            Lane::Park(reason) => Some(reason.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The lowest watermark of the sinks that answered.
+    pub fn offset(&self) -> Option<i64> {
+        let granted = self.lanes.iter().filter_map(|(_, lane)| match lane {
+            Lane::Granted { watermark, .. } => Some(*watermark),
+            _ => None,
+        });
+        granted.min()
+    }
+}
+
+impl Edges {
+    pub fn new(
+        warehouse: Option<Arc<dyn Warehouse>>,
+        lake: Option<LakeStore>,
+        log: Arc<Log>,
+    ) -> Self {
+        Self {
+            warehouse,
+            lake,
+            log,
+            tables: std::sync::Mutex::default(),
+            opening: Mutex::default(),
+            proved: AtomicBool::new(false),
+            prepared: Mutex::default(),
+        }
+    }
+
+    pub fn sinks(&self, feed: &Feed) -> Vec<SinkKind> {
+        SinkKind::ALL
+            .into_iter()
+            .filter(|sink| match sink {
+                SinkKind::Lake => feed.lake.is_some() && self.lake.is_some(),
+                SinkKind::Warehouse => feed.warehouse.is_some() && self.warehouse.is_some(),
+            })
+            .collect()
+    }
+
+    /// The feed's lake table, if it has been opened.
+    pub fn opened_table(&self, feed: &str) -> Option<Arc<dyn LakeTable>> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).get(feed).cloned()
+    }
+
+    /// The feed's lake table, opened once.
+    pub async fn table(&self, feed: &Arc<Feed>) -> Result<Arc<dyn LakeTable>, SinkError> {
+        let _one_at_a_time = self.opening.lock().await;
+        if let Some(table) = self.opened_table(&feed.name) {
+            return Ok(table);
+        }
+        let store = self.lake.as_ref().ok_or_else(|| SinkError::lasting("no lake is configured"))?;
+        if !self.proved.load(Ordering::Relaxed) {
+            store.prove_conditional_create().await?;
+            self.proved.store(true, Ordering::Relaxed);
+        }
+        let table: Arc<dyn LakeTable> = Arc::new(DeltaTable::open(store, feed.clone()).await?);
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.insert(feed.name.clone(), table.clone());
+        Ok(table)
+    }
+
+    /// The feed a file makes of a topic, its columns known.
+    pub async fn resolve(&self, file: &FeedFile, topic: &str) -> Result<Feed, String> {
+        file.resolve(topic, None).map_err(|fault| fault.to_string())
+    }
+
+    async fn warehouse_for(&self, feed: &Feed) -> Result<Arc<dyn Warehouse>, SinkError> {
+        let warehouse = self
+            .warehouse
+            .clone()
+            .ok_or_else(|| SinkError::lasting("no warehouse is configured"))?;
+        let mut prepared = self.prepared.lock().await;
+        if !prepared.contains(&feed.name) {
+            warehouse.prepare(feed).await?;
+            prepared.insert(feed.name.clone());
+        }
+        Ok(warehouse)
+    }
+
+    /// Asks the broker what it holds of the partitions of one topic.
+    pub async fn bounds(
+        &self,
+        sources: &[TopicPartition],
+    ) -> Result<HashMap<TopicPartition, LogBounds>, String> {
+        let (log, sources) = (self.log.clone(), sources.to_vec());
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut bounds = HashMap::new();
+            let mut ids = HashMap::new();
+            for source in sources {
+                let id = match ids.get(&source.topic) {
+                    Some(id) => *id,
+                    None => {
+                        let id = log.topic_id(&source.topic)?;
+                        ids.insert(source.topic.clone(), id);
+                        id
+                    }
+                };
+                let found = log.bounds(&source, id)?;
+                bounds.insert(source, found);
+            }
+            Ok(bounds)
+        });
+        asked.await.map_err(|error| error.to_string())?
+    }
+
+    /// Claims partitions of one feed in all its sinks at once.
+    pub async fn establish(
+        self: &Arc<Self>,
+        feed: &Arc<Feed>,
+        sources: &[(TopicPartition, LogBounds)],
+    ) -> Vec<Established> {
+        let sinks = self.sinks(feed);
+        let claims = sinks.iter().map(|sink| self.claim(feed, *sink, sources));
+        let answers = futures::future::join_all(claims).await;
+        sources
+            .iter()
+            .map(|(source, bounds)| Established {
+                source: source.clone(),
+                bounds: *bounds,
+                lanes: sinks
+                    .iter()
+                    .zip(&answers)
+                    .map(|(sink, answer)| {
+                        let lane = answer.get(source).cloned();
+                        (*sink, lane.unwrap_or_else(|| Lane::Detached("no answer".to_owned())))
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+
+    /// Claims partitions of one feed in one sink. A sink that fails or is slow detaches all of them.
+    pub async fn claim(
+        self: &Arc<Self>,
+        feed: &Arc<Feed>,
+        sink: SinkKind,
+        sources: &[(TopicPartition, LogBounds)],
+    ) -> HashMap<TopicPartition, Lane> {
+        let claiming = async {
+            match sink {
+                SinkKind::Lake => self.claim_lake(feed, sources).await,
+                SinkKind::Warehouse => self.claim_warehouse(feed, sources).await,
+            }
+        };
+        // A first claim may create the table and wait out a lock: let it finish on its own and be
+        // found at the next try.
+        let outcome = match tokio::time::timeout(ANSWER_WITHIN, claiming).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(SinkError::passing(format!("no answer in {ANSWER_WITHIN:?}"))),
+        };
+        match outcome {
+            Ok(lanes) => lanes,
+            Err(error) => {
+                warn!(target: "tidegate::ownership", feed = %feed.name, %sink, %error, "the sink could not be claimed");
+                let detached = |(source, _): &(TopicPartition, LogBounds)| {
+                    (source.clone(), Lane::Detached(error.to_string()))
+                };
+                sources.iter().map(detached).collect()
+            }
+        }
+    }
+
+    async fn claim_lake(
+        self: &Arc<Self>,
+        feed: &Arc<Feed>,
+        sources: &[(TopicPartition, LogBounds)],
+    ) -> Result<HashMap<TopicPartition, Lane>, SinkError> {
+        let table = self.table(feed).await?;
+        let mut progress = table.progress().await?;
+        let absent: Vec<_> =
+            sources.iter().filter(|(source, _)| !progress.contains_key(source)).collect();
+        if !absent.is_empty() {
+            let starts = self.starts(feed, &absent, &progress).await?;
+            table.begin(&starts).await?;
+            progress = table.progress().await?;
+        }
+        let mut lanes = HashMap::new();
+        for (source, bounds) in sources {
+            let Some(found) = progress.get(source) else { continue };
+            let claim = Claim::random();
+            let lane = match judge(found, bounds, feed.on_gap) {
+                Judgement::Continue => Lane::Granted { claim, watermark: found.next_offset },
+                Judgement::Park(reason) => Lane::Park(format!("lake: {reason}")),
+                Judgement::Skip(gap) => {
+                    let verdict = table.record_gap(source, found.topic_id, gap).await?;
+                    skipped(feed, source, SinkKind::Lake, claim, gap, &verdict)
+                }
+            };
+            lanes.insert(source.clone(), lane);
+        }
+        Ok(lanes)
+    }
+
+    async fn claim_warehouse(
+        self: &Arc<Self>,
+        feed: &Arc<Feed>,
+        sources: &[(TopicPartition, LogBounds)],
+    ) -> Result<HashMap<TopicPartition, Lane>, SinkError> {
+        let warehouse = self.warehouse_for(feed).await?;
+        let mut requests: Vec<ClaimRequest> = sources
+            .iter()
+            .map(|(source, bounds)| ClaimRequest {
+                source: source.clone(),
+                topic_id: bounds.topic_id,
+                claim: Claim::random(),
+                start: None,
+            })
+            .collect();
+        let mut progress = warehouse.claim(feed, &requests).await?;
+        let absent: Vec<_> =
+            sources.iter().filter(|(source, _)| !progress.contains_key(source)).collect();
+        if !absent.is_empty() {
+            let known = warehouse.progress(&feed.name).await?;
+            let starts: HashMap<_, _> =
+                self.starts(feed, &absent, &known).await?.into_iter().collect();
+            for request in &mut requests {
+                request.start = starts.get(&request.source).map(|start| start.next_offset);
+            }
+            let late: Vec<ClaimRequest> =
+                requests.iter().filter(|request| request.start.is_some()).cloned().collect();
+            progress.extend(warehouse.claim(feed, &late).await?);
+        }
+        let mut lanes = HashMap::new();
+        for ((source, bounds), request) in sources.iter().zip(&requests) {
+            let Some(found) = progress.get(source) else { continue };
+            let claim = request.claim;
+            let lane = match judge(found, bounds, feed.on_gap) {
+                Judgement::Continue => Lane::Granted { claim, watermark: found.next_offset },
+                Judgement::Park(reason) => Lane::Park(format!("warehouse: {reason}")),
+                Judgement::Skip(gap) => {
+                    let verdict = warehouse.record_gap(feed, source, claim, gap).await?;
+                    skipped(feed, source, SinkKind::Warehouse, claim, gap, &verdict)
+                }
+            };
+            lanes.insert(source.clone(), lane);
+        }
+        Ok(lanes)
+    }
+
+    /// Where partitions without progress begin, by the feed's rule.
+    async fn starts(
+        self: &Arc<Self>,
+        feed: &Feed,
+        absent: &[&(TopicPartition, LogBounds)],
+        known: &HashMap<TopicPartition, Progress>,
+    ) -> Result<Vec<(TopicPartition, Progress)>, SinkError> {
+        let mut starts = Vec::new();
+        for (source, bounds) in absent {
+            let beside = known.iter().any(|(other, progress)| {
+                other.topic == source.topic && progress.topic_id.agrees(bounds.topic_id)
+            });
+            let at_time = match feed.start {
+                Start::Timestamp(time) => {
+                    let (log, source) = (self.log.clone(), source.clone());
+                    let asked =
+                        tokio::task::spawn_blocking(move || log.offset_at(&source, time)).await;
+                    asked.map_err(SinkError::passing)?.map_err(SinkError::passing)?
+                }
+                Start::Earliest | Start::Latest => None,
+            };
+            let next_offset = begin(feed.start, beside, bounds, at_time);
+            info!(target: "tidegate::ownership", feed = %feed.name, %source, next_offset, "no progress yet: begins here");
+            starts.push((source.clone(), Progress { next_offset, topic_id: bounds.topic_id }));
+        }
+        Ok(starts)
+    }
+}
+
+fn skipped(
+    feed: &Feed,
+    source: &TopicPartition,
+    sink: SinkKind,
+    claim: Claim,
+    gap: OffsetRange,
+    verdict: &Verdict,
+) -> Lane {
+    match verdict {
+        Verdict::Durable { .. } => {
+            warn!(target: "tidegate::ownership", feed = %feed.name, %source, %sink, %gap, "these offsets have expired on the broker unread; recorded as a gap");
+            Lane::Granted { claim, watermark: gap.end }
+        }
+        _ => Lane::Detached("another owner moved the partition".to_owned()),
+    }
+}

@@ -1,0 +1,361 @@
+//! One assigned partition of one feed: raw batch → decode → every lane that needs it.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+use tracing::{debug, info};
+
+use super::message::{
+    Attach, Beat, Deliver, Detach, Drain, InFlight, LaneChange, LaneChanged, Loss, Outcome, Receipt,
+    Records, Stream,
+};
+use crate::config::{Feed, FeedKind};
+use crate::decode::Decoder;
+use crate::flow::budget::Budget;
+use crate::flow::lane::{Lane, Wants};
+use crate::record::{Batch, Claim, Hold, RawBatch, SinkKind, TopicId, TopicPartition};
+use crate::telemetry::{fault, metrics};
+
+/// What a partition consumer is built from; the supervisor keeps it to build another.
+pub struct Blueprint {
+    pub feed: Arc<Feed>,
+    pub source: TopicPartition,
+    pub topic_id: TopicId,
+    pub lanes: Vec<LaneStart>,
+    pub budget: Budget,
+    /// Tells Kafka how far every sink is durable.
+    pub mirror: Box<dyn Fn(i64) + Send>,
+    pub supervisor: Recipient<LaneChanged>,
+}
+
+/// How a lane begins.
+pub struct LaneStart {
+    pub sink: SinkKind,
+    /// None: the sink did not answer in time, and is detached.
+    pub attached: Option<(Claim, i64, Recipient<Deliver>)>,
+}
+
+pub struct PartitionConsumer {
+    feed: Arc<Feed>,
+    source: TopicPartition,
+    topic_id: TopicId,
+    decoder: Decoder,
+    lanes: Vec<SinkLane>,
+    /// Where the main stream stands.
+    main_next: i64,
+    budget: Budget,
+    mirror: Box<dyn Fn(i64) + Send>,
+    mirrored: i64,
+    supervisor: Recipient<LaneChanged>,
+    draining: Vec<oneshot::Sender<()>>,
+    stopped: bool,
+}
+
+struct SinkLane {
+    sink: SinkKind,
+    lane: Lane<Arc<Batch>>,
+    writer: Option<Recipient<Deliver>>,
+}
+
+/// Main batches are held for a joining lane up to this many bytes.
+const HOLD_BYTES: usize = 16 << 20;
+
+impl PartitionConsumer {
+    /// Room for everything the budget lets the source read: the budget is the bound, not the mailbox.
+    pub const MAILBOX: usize = 1 << 14;
+
+    pub fn build(blueprint: Blueprint) -> Self {
+        let Blueprint { feed, source, topic_id, lanes, budget, mirror, supervisor } = blueprint;
+        let lake = feed.lake.as_ref();
+        let decoder = Decoder::new(
+            &feed.schema,
+            feed.kind == FeedKind::Table,
+            lake.is_some_and(|lake| lake.keep_key),
+            lake.is_some_and(|lake| lake.keep_headers),
+        );
+        let lanes: Vec<SinkLane> = lanes
+            .into_iter()
+            .map(|start| match start.attached {
+                Some((claim, next, writer)) => {
+                    let lane = Lane::attached(claim, next);
+                    SinkLane { sink: start.sink, lane, writer: Some(writer) }
+                }
+                None => SinkLane { sink: start.sink, lane: Lane::detached(-1), writer: None },
+            })
+            .collect();
+        let main_next = lanes.iter().filter(|lane| lane.lane.is_attached());
+        let main_next = main_next.map(|lane| lane.lane.durable()).min().unwrap_or(0);
+        Self {
+            feed,
+            source,
+            topic_id,
+            decoder,
+            lanes,
+            main_next,
+            budget,
+            mirror,
+            mirrored: -1,
+            supervisor,
+            draining: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    fn on_main(&mut self, raw: &RawBatch, ctx: &mut Context<Self>) {
+        let range = raw.range;
+        let mut from = i64::MAX;
+        for index in 0..self.lanes.len() {
+            let lane = &self.lanes[index].lane;
+            match lane.wants_main(range) {
+                Wants::Nothing => {
+                    if lane.holds(range) {
+                        from = from.min(range.start);
+                    }
+                }
+                Wants::From(next) => from = from.min(next),
+                Wants::Missing { next } => {
+                    self.lose(index, Loss::Missing { next, start: range.start });
+                }
+            }
+        }
+        if from < range.end {
+            let Some(batch) = self.decode(raw, from) else { return };
+            for index in 0..self.lanes.len() {
+                self.offer_main(index, &batch, ctx);
+            }
+        }
+        self.main_next = self.main_next.max(range.end);
+    }
+
+    fn offer_main(&mut self, index: usize, batch: &Arc<Batch>, ctx: &mut Context<Self>) {
+        let lane = &mut self.lanes[index].lane;
+        match lane.wants_main(batch.range) {
+            Wants::From(next) => self.deliver(index, batch, next, ctx),
+            Wants::Nothing if lane.holds(batch.range) => {
+                lane.hold(batch.range, batch.size(), batch.clone());
+                if lane.held_bytes() > HOLD_BYTES {
+                    lane.stop_holding();
+                }
+            }
+            Wants::Nothing | Wants::Missing { .. } => {}
+        }
+    }
+
+    fn on_catch_up(&mut self, sink: SinkKind, raw: &RawBatch, ctx: &mut Context<Self>) {
+        let Some(index) = self.index(sink) else { return };
+        match self.lanes[index].lane.wants_catch_up(raw.range) {
+            Wants::Nothing => {}
+            Wants::From(next) => {
+                let Some(batch) = self.decode(raw, next) else { return };
+                self.deliver(index, &batch, next, ctx);
+            }
+            Wants::Missing { next } => {
+                self.lose(index, Loss::Missing { next, start: raw.range.start });
+            }
+        }
+        self.try_join(index, ctx);
+    }
+
+    /// Attaches a lane whose catch-up has reached the main stream. Answers whether it did.
+    fn try_join(&mut self, index: usize, ctx: &mut Context<Self>) -> bool {
+        let Some(held) = self.lanes[index].lane.join(self.main_next) else { return false };
+        for (range, _, batch) in held {
+            if let Wants::From(next) = self.lanes[index].lane.wants_main(range) {
+                self.deliver(index, &batch, next, ctx);
+            }
+        }
+        metrics::LANES_JOINED.add(1);
+        self.tell(index, LaneChange::Joined);
+        true
+    }
+
+    /// Decodes what the lanes need; none if so much is rejected that the records are not to blame.
+    fn decode(&mut self, raw: &RawBatch, from: i64) -> Option<Arc<Batch>> {
+        fault::point("partition_consumer.decode");
+        let mut batch = self.decoder.decode(raw, from);
+        let records = batch.num_rows() + batch.rejects.len();
+        let rejected = batch.rejects.len();
+        let limits = &self.feed.quarantine;
+        if records >= limits.park_min_records && rejected as f64 > limits.park_above * records as f64
+        {
+            let reason = format!(
+                "{rejected} of {records} records in {} of {} were rejected, the first because: {}; \
+                 correct the feed (`quarantine.park_above` is {})",
+                batch.range, self.source, batch.rejects[0].reason, limits.park_above
+            );
+            for index in 0..self.lanes.len() {
+                self.lose(index, Loss::TooManyRejects(reason.clone()));
+            }
+            return None;
+        }
+        metrics::RECORDS_READ.add(records as u64);
+        metrics::BYTES_READ.add(raw.payload_bytes() as u64);
+        metrics::RECORDS_REJECTED.add(rejected as u64);
+        batch.hold = Hold::new(self.budget.charge(batch.size()));
+        Some(Arc::new(batch))
+    }
+
+    fn deliver(&mut self, index: usize, batch: &Arc<Batch>, from: i64, ctx: &mut Context<Self>) {
+        let slot = &mut self.lanes[index];
+        let (Some(claim), Some(writer)) = (slot.lane.claim(), &slot.writer) else { return };
+        let batch = match from > batch.range.start {
+            true => Arc::new(batch.cut_before(from)),
+            false => batch.clone(),
+        };
+        let (end, bytes) = (batch.range.end, batch.size());
+        let receipts = ctx.address().recipient();
+        let deliver = Deliver { batch, claim, topic_id: self.topic_id, receipts };
+        // A full mailbox means the writer's arbiter stands still: as slow as a sink can be.
+        let loss = match writer.try_send(deliver) {
+            Ok(()) => {
+                slot.lane.delivered(end, bytes);
+                return;
+            }
+            Err(SendError::Closed(_)) => Loss::WriterDied,
+            Err(SendError::Full(_)) => Loss::TooSlow,
+        };
+        self.lose(index, loss);
+    }
+
+    fn lose(&mut self, index: usize, loss: Loss) {
+        let slot = &mut self.lanes[index];
+        if slot.lane.is_waiting() {
+            return;
+        }
+        debug!(target: "tidegate::partition", feed = %self.feed.name, source = %self.source, sink = %slot.sink, %loss, "lane lost");
+        metrics::LANES_DETACHED.add(1);
+        let change = LaneChange::Lost(loss);
+        self.tell(index, change);
+        self.lanes[index].lane.detach();
+        self.lanes[index].writer = None;
+        self.answer_drain();
+    }
+
+    fn tell(&self, index: usize, change: LaneChange) {
+        let slot = &self.lanes[index];
+        let changed = LaneChanged {
+            feed: self.feed.name.clone(),
+            source: self.source.clone(),
+            sink: slot.sink,
+            claim: slot.lane.claim(),
+            change,
+        };
+        // The supervisor outlives us, and its mailbox is drained by an arbiter of its own; should it
+        // ever be full, its heartbeat finds the lane all the same.
+        drop(self.supervisor.try_send(changed));
+    }
+
+    fn index(&self, sink: SinkKind) -> Option<usize> {
+        self.lanes.iter().position(|lane| lane.sink == sink)
+    }
+
+    fn mirror_durable(&mut self) {
+        let durable = self.lanes.iter().map(|lane| lane.lane.durable()).min().unwrap_or(-1);
+        if durable > self.mirrored {
+            self.mirrored = durable;
+            (self.mirror)(durable);
+        }
+    }
+
+    fn answer_drain(&mut self) {
+        if self.lanes.iter().all(|lane| lane.lane.is_idle()) {
+            for waiting in self.draining.drain(..) {
+                let _ = waiting.send(());
+            }
+        }
+    }
+}
+
+impl Actor for PartitionConsumer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(Self::MAILBOX);
+        self.mirror_durable();
+        info!(target: "tidegate::partition", feed = %self.feed.name, source = %self.source, from = self.main_next, "consuming");
+    }
+}
+
+impl Handler<Records> for PartitionConsumer {
+    type Result = ();
+
+    fn handle(&mut self, Records { read, stream }: Records, ctx: &mut Self::Context) {
+        if self.stopped {
+            return;
+        }
+        match stream {
+            Stream::Main => self.on_main(&read.raw, ctx),
+            Stream::CatchUp(sink) => self.on_catch_up(sink, &read.raw, ctx),
+        }
+    }
+}
+
+impl Handler<Receipt> for PartitionConsumer {
+    type Result = ();
+
+    fn handle(&mut self, receipt: Receipt, _: &mut Self::Context) {
+        let Some(index) = self.index(receipt.sink) else { return };
+        match receipt.outcome {
+            Outcome::Durable { end } => {
+                if self.lanes[index].lane.settle(receipt.claim, end) {
+                    self.mirror_durable();
+                    self.answer_drain();
+                }
+            }
+            Outcome::Lost(loss) => {
+                if self.lanes[index].lane.claim() == Some(receipt.claim) {
+                    self.lose(index, loss);
+                }
+            }
+        }
+    }
+}
+
+impl Handler<Attach> for PartitionConsumer {
+    type Result = Option<i64>;
+
+    fn handle(&mut self, attach: Attach, ctx: &mut Self::Context) -> Option<i64> {
+        let index = self.index(attach.sink)?;
+        self.lanes[index].writer = Some(attach.writer);
+        self.lanes[index].lane.begin_catch_up(attach.claim, attach.watermark);
+        if self.try_join(index, ctx) { None } else { Some(attach.watermark) }
+    }
+}
+
+impl Handler<Detach> for PartitionConsumer {
+    type Result = ();
+
+    fn handle(&mut self, detach: Detach, _: &mut Self::Context) {
+        if let Some(index) = self.index(detach.sink) {
+            self.lose(index, detach.loss);
+        }
+    }
+}
+
+impl Handler<InFlight> for PartitionConsumer {
+    type Result = MessageResult<InFlight>;
+
+    fn handle(&mut self, _: InFlight, _: &mut Self::Context) -> Self::Result {
+        let in_flight = self.lanes.iter().filter(|lane| lane.lane.is_attached());
+        MessageResult(in_flight.map(|lane| (lane.sink, lane.lane.in_flight_bytes())).collect())
+    }
+}
+
+impl Handler<Drain> for PartitionConsumer {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        self.stopped = true;
+        let (done, waiting) = oneshot::channel();
+        self.draining.push(done);
+        self.answer_drain();
+        Box::pin(async move { drop(waiting.await) })
+    }
+}
+
+impl Handler<Beat> for PartitionConsumer {
+    type Result = ();
+
+    fn handle(&mut self, _: Beat, _: &mut Self::Context) {}
+}

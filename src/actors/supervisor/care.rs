@@ -1,0 +1,144 @@
+//! Care: heartbeats, the memory budget, and partitions whose place in the log is gone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tracing::{info, warn};
+
+use super::super::message::{Beat, Detach, Flush, InFlight, Loss};
+use super::{Key, Supervisor};
+use crate::record::SinkKind;
+use crate::telemetry::metrics;
+
+/// An actor that has not answered by then is as good as dead: nothing it does blocks that long.
+const BEAT_WITHIN: Duration = Duration::from_secs(30);
+
+enum Watched {
+    Partition(Key),
+    Writer(Arc<str>, SinkKind),
+}
+
+impl Supervisor {
+    pub fn tick(&mut self, ctx: &mut Context<Self>) {
+        if self.stopping {
+            return;
+        }
+        self.beat(ctx);
+        self.relieve(ctx);
+    }
+
+    /// One round of heartbeats; the next begins when all have answered. A closed mailbox answers at
+    /// once.
+    fn beat(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.beating, true) {
+            return;
+        }
+        let partitions = self.owned.iter().filter_map(|(key, owned)| {
+            let consumer = owned.consumer()?.clone();
+            Some((Watched::Partition(key.clone()), consumer.recipient::<Beat>()))
+        });
+        let writers = self.writers.iter().flat_map(|((feed, sink), writers)| {
+            let beats = writers.beats.iter();
+            beats.map(|beat| (Watched::Writer(feed.clone(), *sink), beat.clone()))
+        });
+        let round: Vec<_> = partitions.chain(writers).collect();
+        let beating = async move {
+            let beats = round.into_iter().map(|(watched, actor)| async move {
+                let answer = tokio::time::timeout(BEAT_WITHIN, actor.send(Beat)).await;
+                let dead = !matches!(answer, Ok(Ok(())));
+                dead.then_some((watched, actor))
+            });
+            futures::future::join_all(beats).await
+        };
+        ctx.spawn(beating.into_actor(self).map(|dead, supervisor, ctx| {
+            supervisor.beating = false;
+            for (watched, actor) in dead.into_iter().flatten() {
+                supervisor.bury(watched, &actor, ctx);
+            }
+        }));
+    }
+
+    fn bury(&mut self, watched: Watched, actor: &Recipient<Beat>, ctx: &mut Context<Self>) {
+        match watched {
+            Watched::Partition(key) => {
+                // The one that died, not one built meanwhile.
+                let same = self
+                    .owned
+                    .get(&key)
+                    .and_then(|owned| owned.consumer())
+                    .is_some_and(|consumer| consumer.clone().recipient::<Beat>() == *actor);
+                if same && !self.stopping {
+                    metrics::ACTOR_RESTARTS.add(1);
+                    warn!(target: "tidegate::supervisor", feed = %key.0, source = %key.1, "a partition consumer died; it is built anew");
+                    self.fail(&key, "the partition consumer died".to_owned(), ctx);
+                }
+            }
+            Watched::Writer(feed, sink) => {
+                let same = self
+                    .writers
+                    .get(&(feed.clone(), sink))
+                    .is_some_and(|writers| writers.beats.contains(actor));
+                if same {
+                    self.writer_died(&feed, sink);
+                }
+            }
+        }
+    }
+
+    /// Under a full budget the lake's open batches leave first; if that does not help, the sink that
+    /// holds most of it is detached, so that the other goes on.
+    fn relieve(&mut self, ctx: &mut Context<Self>) {
+        let budget = &self.setup.budget;
+        if !budget.is_tight() {
+            self.full_since = None;
+            return;
+        }
+        for writers in self.writers.values() {
+            drop(writers.flush.try_send(Flush));
+        }
+        let since = *self.full_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < self.setup.node.detach_after.get() {
+            return;
+        }
+        let consumers: Vec<_> =
+            self.owned.values().filter_map(|owned| owned.consumer().cloned()).collect();
+        let asking = async move {
+            let answers = consumers.iter().map(|consumer| consumer.send(InFlight));
+            let mut bytes: HashMap<SinkKind, usize> = HashMap::new();
+            for (sink, held) in futures::future::join_all(answers).await.into_iter().flatten().flatten() {
+                *bytes.entry(sink).or_default() += held;
+            }
+            bytes
+        };
+        ctx.spawn(asking.into_actor(self).map(|bytes, supervisor, _| {
+            supervisor.detach_the_slower(&bytes);
+        }));
+    }
+
+    fn detach_the_slower(&mut self, bytes: &HashMap<SinkKind, usize>) {
+        let half = self.setup.budget.limit() / 2;
+        let Some((&sink, &held)) = bytes.iter().max_by_key(|(_, held)| **held) else { return };
+        let others_keep_up = bytes.iter().all(|(other, held)| *other == sink || *held < half / 2);
+        if bytes.len() < 2 || held < half || !others_keep_up {
+            return;
+        }
+        info!(target: "tidegate::supervisor", %sink, held, "the sink holds most of the memory budget: detached, to be caught up on its own");
+        self.full_since = None;
+        for owned in self.owned.values() {
+            if let Some(consumer) = owned.consumer() {
+                drop(consumer.try_send(Detach { sink, loss: Loss::TooSlow }));
+            }
+        }
+    }
+
+    /// The broker has no records where some partition wants to read: all are compared with the log
+    /// again, and the one with the gap is parked or skips it.
+    pub fn recheck(&mut self, ctx: &mut Context<Self>) {
+        let keys: Vec<Key> = self.owned.keys().cloned().collect();
+        for key in keys {
+            self.fail(&key, "the log no longer holds the next offset".to_owned(), ctx);
+        }
+    }
+}

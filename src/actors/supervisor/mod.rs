@@ -1,0 +1,303 @@
+//! The supervisor: who owns what, who is dead, and what happens next.
+//!
+//! It answers the consumer group, claims partitions in the sinks, builds partition consumers and
+//! writers from blueprints, and builds them again when they die: `actix::Supervisor` alone would not,
+//! since a panicking handler closes its address for good. A partition that keeps failing is parked
+//! with its reason and tried again on a slow clock, while the others run on.
+
+mod care;
+mod lanes;
+mod partitions;
+mod writers;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tracing::{debug, error, info, warn};
+
+use self::partitions::{Owned, Phase};
+use self::writers::WriterSet;
+use super::Io;
+use super::message::{
+    Drain, LaneChange, LaneChanged, PartitionStatus, SourceEvent, Status, Stop, Stream,
+};
+use super::ownership::Edges;
+use super::partition_consumer::PartitionConsumer;
+use crate::config::{Feed, FeedFile, Node, Protocol};
+use crate::flow::backoff::Backoff;
+use crate::flow::budget::Budget;
+use crate::record::{SinkKind, TopicPartition};
+use crate::source::{Command, Event, KafkaSource};
+
+/// Between attempts to take a partition or a lane.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
+/// So many failures in a row park a partition.
+const PARK_AFTER: u32 = 8;
+/// A partition that has run this long starts counting anew.
+const STEADY: Duration = Duration::from_secs(30);
+const TICK: Duration = Duration::from_millis(500);
+
+/// A feed of one partition: the unit of ownership.
+type Key = (Arc<str>, TopicPartition);
+
+/// Starts a consumer whose events come back to the supervisor.
+pub type OpenSource =
+    Box<dyn Fn(Stream, Protocol, Budget, Recipient<SourceEvent>) -> Result<KafkaSource, String>>;
+
+/// What the supervisor is built from.
+pub struct Setup {
+    pub node: Arc<Node>,
+    pub feeds: Vec<FeedFile>,
+    pub edges: Arc<Edges>,
+    pub io: Io,
+    /// For everything but the supervisor itself.
+    pub arbiters: Vec<ArbiterHandle>,
+    pub budget: Budget,
+    pub open_source: OpenSource,
+}
+
+pub struct Supervisor {
+    setup: Setup,
+    protocol: Protocol,
+    main: Option<KafkaSource>,
+    catch_up: HashMap<SinkKind, KafkaSource>,
+    feeds: HashMap<Arc<str>, Arc<Feed>>,
+    writers: HashMap<(Arc<str>, SinkKind), WriterSet>,
+    owned: HashMap<Key, Owned>,
+    /// What the group gave us and has not taken back.
+    assigned: HashSet<TopicPartition>,
+    full_since: Option<Instant>,
+    beating: bool,
+    next_arbiter: usize,
+    stopping: bool,
+}
+
+impl Supervisor {
+    pub fn build(setup: Setup) -> Self {
+        Self {
+            protocol: setup.node.kafka.protocol,
+            setup,
+            main: None,
+            catch_up: HashMap::new(),
+            feeds: HashMap::new(),
+            writers: HashMap::new(),
+            owned: HashMap::new(),
+            assigned: HashSet::new(),
+            full_since: None,
+            beating: false,
+            next_arbiter: 0,
+            stopping: false,
+        }
+    }
+
+    /// Joins the group.
+    fn open_main(&mut self, ctx: &mut Context<Self>) {
+        let events = ctx.address().recipient();
+        let budget = self.setup.budget.clone();
+        let protocol = match self.protocol {
+            Protocol::Auto | Protocol::Consumer => "consumer (KIP-848)",
+            Protocol::Classic => "classic (cooperative-sticky)",
+        };
+        info!(target: "tidegate::supervisor", group = self.setup.node.kafka.group, protocol, "joining the group");
+        match (self.setup.open_source)(Stream::Main, self.protocol, budget, events) {
+            Ok(source) => self.main = Some(source),
+            Err(error) => {
+                error!(target: "tidegate::supervisor", %error, "the consumer could not be started");
+                System::current().stop_with_code(1);
+            }
+        }
+    }
+
+    fn arbiter(&mut self) -> ArbiterHandle {
+        self.next_arbiter = (self.next_arbiter + 1) % self.setup.arbiters.len();
+        self.setup.arbiters[self.next_arbiter].clone()
+    }
+
+    fn tell_main(&self, command: Command) {
+        if let Some(main) = &self.main {
+            main.tell(command);
+        }
+    }
+
+    /// The feed files that read a topic.
+    fn files_for(&self, topic: &str) -> Vec<FeedFile> {
+        let files = self.setup.feeds.iter().filter(|file| file.enabled && file.matches(topic));
+        files.cloned().collect()
+    }
+
+    fn on_revoked(&mut self, partitions: Vec<TopicPartition>, ctx: &mut Context<Self>) {
+        info!(target: "tidegate::supervisor", count = partitions.len(), "revoked: draining");
+        let since = Instant::now();
+        self.assigned.retain(|source| !partitions.contains(source));
+        let keys = self.keys_of(&partitions);
+        let drained = self.drain(&keys, ctx);
+        let deadline = self.setup.node.drain_deadline.get();
+        let waiting = async move { tokio::time::timeout(deadline, drained).await.is_ok() };
+        ctx.spawn(waiting.into_actor(self).map(move |in_time, supervisor, _| {
+            if !in_time {
+                warn!(target: "tidegate::supervisor", "the drain deadline passed: what is in flight is abandoned");
+            }
+            debug!(target: "tidegate::supervisor", ms = since.elapsed().as_millis() as u64, in_time, "drained");
+            for key in keys {
+                supervisor.drop_partition(&key);
+            }
+            supervisor.tell_main(Command::Unassign(partitions));
+        }));
+    }
+
+    fn on_lost(&mut self, partitions: Vec<TopicPartition>) {
+        warn!(target: "tidegate::supervisor", count = partitions.len(), "lost: the session expired; abandoning what is in flight");
+        self.assigned.retain(|source| !partitions.contains(source));
+        for key in self.keys_of(&partitions) {
+            self.drop_partition(&key);
+        }
+        self.tell_main(Command::Unassign(partitions));
+    }
+
+    fn keys_of(&self, partitions: &[TopicPartition]) -> Vec<Key> {
+        let keys = self.owned.keys().filter(|(_, source)| partitions.contains(source));
+        keys.cloned().collect()
+    }
+
+    /// Asks partition consumers to take no more, hurries their writers, and waits until nothing is in
+    /// flight.
+    fn drain(&mut self, keys: &[Key], _: &mut Context<Self>) -> impl Future<Output = ()> + 'static {
+        let consumers: Vec<Addr<PartitionConsumer>> =
+            keys.iter().filter_map(|key| self.owned.get(key)?.consumer().cloned()).collect();
+        let feeds: HashSet<&Arc<str>> = keys.iter().map(|(feed, _)| feed).collect();
+        let writers: Vec<_> = self
+            .writers
+            .iter()
+            .filter(|((feed, _), _)| feeds.contains(feed))
+            .map(|(_, writers)| writers.flush.clone())
+            .collect();
+        async move {
+            let drains = consumers.iter().map(|consumer| consumer.send(Drain));
+            let mut drains = std::pin::pin!(futures::future::join_all(drains));
+            // Hurried again and again: what a consumer delivers just before it hears the drain comes
+            // after a first flush.
+            let mut hurry = tokio::time::interval(Duration::from_millis(50));
+            loop {
+                tokio::select! {
+                    _ = &mut drains => return,
+                    _ = hurry.tick() => for writer in &writers {
+                        drop(writer.try_send(super::message::Flush));
+                    },
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self, ctx: &mut Context<Self>) -> ResponseActFuture<Self, ()> {
+        self.stopping = true;
+        let keys: Vec<Key> = self.owned.keys().cloned().collect();
+        let drained = self.drain(&keys, ctx);
+        let deadline = self.setup.node.drain_deadline.get();
+        let waiting = async move { tokio::time::timeout(deadline, drained).await.is_ok() };
+        Box::pin(waiting.into_actor(self).then(move |in_time, supervisor, _| {
+            if !in_time {
+                warn!(target: "tidegate::supervisor", "the drain deadline passed: what is in flight will be read again");
+            }
+            for key in keys {
+                supervisor.drop_partition(&key);
+            }
+            let sources: Vec<KafkaSource> =
+                supervisor.main.take().into_iter().chain(supervisor.catch_up.drain().map(|(_, source)| source)).collect();
+            let closing = tokio::task::spawn_blocking(move || {
+                for source in sources {
+                    source.close();
+                }
+            });
+            async move { drop(closing.await) }.into_actor(supervisor)
+        }))
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(1 << 16);
+        self.open_main(ctx);
+        ctx.run_interval(TICK, |supervisor, ctx| supervisor.tick(ctx));
+    }
+}
+
+impl Handler<SourceEvent> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, SourceEvent { stream, event }: SourceEvent, ctx: &mut Self::Context) {
+        if self.stopping {
+            return;
+        }
+        match (stream, event) {
+            (Stream::Main, Event::Assigned(partitions)) => self.on_assigned(partitions, ctx),
+            (Stream::Main, Event::Revoked(partitions)) => self.on_revoked(partitions, ctx),
+            (Stream::Main, Event::Lost(partitions)) => self.on_lost(partitions),
+            (Stream::Main, Event::OutOfRange) => self.recheck(ctx),
+            (Stream::CatchUp(sink), Event::OutOfRange) => self.restart_catch_up(sink, ctx),
+            (_, Event::Full) => {}
+            (Stream::Main, Event::Failed { reason, unsupported: true })
+                if self.protocol == Protocol::Auto =>
+            {
+                info!(target: "tidegate::supervisor", reason, "the broker lacks the consumer protocol (KIP-848)");
+                self.protocol = Protocol::Classic;
+                self.open_main(ctx);
+            }
+            (Stream::Main, Event::Failed { reason, .. }) => {
+                error!(target: "tidegate::supervisor", reason, "the consumer cannot go on");
+                System::current().stop_with_code(1);
+            }
+            (Stream::CatchUp(sink), event) => {
+                warn!(target: "tidegate::supervisor", %sink, ?event, "the catch-up consumer ended; it is made anew");
+                self.catch_up.remove(&sink);
+                self.restart_catch_up(sink, ctx);
+            }
+        }
+    }
+}
+
+impl Handler<LaneChanged> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, changed: LaneChanged, ctx: &mut Self::Context) {
+        let key = (changed.feed.clone(), changed.source.clone());
+        match changed.change {
+            LaneChange::Joined => self.lane_joined(&key, changed.sink),
+            LaneChange::Lost(loss) => self.lane_lost(&key, changed.sink, changed.claim, loss, ctx),
+        }
+    }
+}
+
+impl Handler<Status> for Supervisor {
+    type Result = MessageResult<Status>;
+
+    fn handle(&mut self, _: Status, _: &mut Self::Context) -> Self::Result {
+        let status = self.owned.iter().map(|((feed, source), owned)| PartitionStatus {
+            feed: feed.clone(),
+            topic: source.topic.clone(),
+            partition: source.partition,
+            state: owned.describe(),
+        });
+        MessageResult(status.collect())
+    }
+}
+
+impl Handler<Stop> for Supervisor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) -> Self::Result {
+        self.stop(ctx)
+    }
+}
+
+impl Owned {
+    fn consumer(&self) -> Option<&Addr<PartitionConsumer>> {
+        match &self.phase {
+            Phase::Running(consumer) => Some(consumer),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Partitions: taken, begun, begun again, parked, let go.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::prelude::*;
+use tracing::{error, info, warn};
+
+use super::super::message::{Records, Stream};
+use super::super::ownership::{Established, Lane};
+use super::super::partition_consumer::{Blueprint, LaneStart, PartitionConsumer};
+use super::{Key, PARK_AFTER, RETRY, STEADY, Supervisor};
+use crate::config::{Feed, FeedFile};
+use crate::record::{Claim, SinkKind, TopicPartition};
+use crate::source::{Assignment, Command, Delivery, Read, Route};
+use crate::telemetry::metrics;
+
+/// One partition of one feed.
+pub struct Owned {
+    pub feed: Arc<Feed>,
+    pub phase: Phase,
+    pub lanes: HashMap<SinkKind, LaneStatus>,
+    /// Failures in a row.
+    pub attempt: u32,
+    pub since: Instant,
+}
+
+pub enum Phase {
+    /// Being claimed, or waiting to be claimed again.
+    Establishing,
+    Running(Addr<PartitionConsumer>),
+    Parked(String),
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct LaneStatus {
+    pub state: LaneState,
+    pub claim: Option<Claim>,
+    pub attempt: u32,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LaneState {
+    #[default]
+    Detached,
+    CatchingUp,
+    Attached,
+}
+
+impl Owned {
+    fn new(feed: Arc<Feed>) -> Self {
+        Self {
+            feed,
+            phase: Phase::Establishing,
+            lanes: HashMap::new(),
+            attempt: 0,
+            since: Instant::now(),
+        }
+    }
+
+    pub fn describe(&self) -> String {
+        match &self.phase {
+            Phase::Establishing => "claiming".to_owned(),
+            Phase::Parked(reason) => format!("parked: {reason}"),
+            Phase::Running(_) => {
+                let mut lanes: Vec<_> = self
+                    .lanes
+                    .iter()
+                    .map(|(sink, lane)| match lane.state {
+                        LaneState::Attached => format!("{sink} attached"),
+                        LaneState::CatchingUp => format!("{sink} catching up"),
+                        LaneState::Detached => format!("{sink} detached: {}", lane.reason),
+                    })
+                    .collect();
+                lanes.sort();
+                lanes.join(", ")
+            }
+        }
+    }
+}
+
+/// A feed's partitions as the sinks answered for them, or why the feed could not be asked.
+type Answer = (Vec<TopicPartition>, Result<(Arc<Feed>, Vec<Established>), String>, FeedFile);
+
+impl Supervisor {
+    pub fn on_assigned(&mut self, partitions: Vec<TopicPartition>, ctx: &mut Context<Self>) {
+        info!(target: "tidegate::supervisor", count = partitions.len(), "assigned: claiming in the sinks");
+        self.assigned.extend(partitions.iter().cloned());
+        let asking = self.ask(&partitions);
+        ctx.spawn(asking.into_actor(self).map(move |answers, supervisor, ctx| {
+            let mut assignments: HashMap<TopicPartition, Assignment> = HashMap::new();
+            for (sources, answer, file) in answers {
+                for (source, begun) in supervisor.settle(sources, answer, &file, ctx) {
+                    let (offset, route) = begun;
+                    let assignment = assignments.entry(source.clone()).or_insert(Assignment {
+                        source,
+                        offset,
+                        routes: Vec::new(),
+                    });
+                    assignment.offset = assignment.offset.min(offset);
+                    assignment.routes.push(route);
+                }
+            }
+            // Every partition is answered, those that cannot be read yet without a route: until the
+            // answer librdkafka holds all of them.
+            let list = partitions.into_iter().map(|source| {
+                let silent = Assignment { source: source.clone(), offset: 0, routes: Vec::new() };
+                assignments.remove(&source).unwrap_or(silent)
+            });
+            supervisor.tell_main(Command::Assign(list.collect()));
+        }));
+    }
+
+    /// Asks the broker and the sinks about partitions of every feed that reads them.
+    fn ask(&self, partitions: &[TopicPartition]) -> impl Future<Output = Vec<Answer>> + 'static {
+        let mut by_topic: HashMap<Arc<str>, Vec<TopicPartition>> = HashMap::new();
+        for source in partitions {
+            by_topic.entry(source.topic.clone()).or_default().push(source.clone());
+        }
+        let mut asking = Vec::new();
+        for (topic, sources) in by_topic {
+            for file in self.files_for(&topic) {
+                let edges = self.setup.edges.clone();
+                let known = self.feeds.values().find(|feed| {
+                    feed.topic == topic && file.resolve(&topic, Some(Vec::new())).is_ok_and(|named| named.name == feed.name)
+                });
+                let (known, topic, sources) = (known.cloned(), topic.clone(), sources.clone());
+                asking.push(self.setup.io.spawn(async move {
+                    let answer = async {
+                        let feed = match known {
+                            Some(feed) => feed,
+                            None => Arc::new(edges.resolve(&file, &topic).await?),
+                        };
+                        let bounds = edges.bounds(&sources).await?;
+                        let wanted: Vec<_> = sources
+                            .iter()
+                            .filter_map(|source| Some((source.clone(), *bounds.get(source)?)))
+                            .collect();
+                        let established = edges.establish(&feed, &wanted).await;
+                        Ok((feed, established))
+                    };
+                    let answer = answer.await;
+                    (sources, answer, file)
+                }));
+            }
+        }
+        async move {
+            let answers = futures::future::join_all(asking).await;
+            answers.into_iter().filter_map(Result::ok).collect()
+        }
+    }
+
+    /// Begins what was established; parks or postpones the rest. Answers where to read from.
+    fn settle(
+        &mut self,
+        sources: Vec<TopicPartition>,
+        answer: Result<(Arc<Feed>, Vec<Established>), String>,
+        file: &FeedFile,
+        ctx: &mut Context<Self>,
+    ) -> Vec<(TopicPartition, (i64, Route))> {
+        let (feed, established) = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                warn!(target: "tidegate::supervisor", feed = file.feed, %error, "the feed could not be begun; trying again");
+                let again = RETRY.wait(3, rand::random());
+                ctx.run_later(again, move |supervisor, ctx| supervisor.begin_again(sources, ctx));
+                return Vec::new();
+            }
+        };
+        self.feeds.insert(feed.name.clone(), feed.clone());
+        let mut begun = Vec::new();
+        for established in established {
+            let source = established.source.clone();
+            if !self.assigned.contains(&source) {
+                continue;
+            }
+            let key: Key = (feed.name.clone(), source.clone());
+            let owned = self.owned.entry(key.clone()).or_insert_with(|| Owned::new(feed.clone()));
+            if matches!(owned.phase, Phase::Running(_)) {
+                continue;
+            }
+            if let Some(reason) = established.park() {
+                let reason = reason.to_owned();
+                self.park(&key, reason, ctx);
+            } else if let Some(offset) = established.offset() {
+                let route = self.begin(&key, &established, ctx);
+                begun.push((source, (offset, route)));
+            } else {
+                let reasons: Vec<String> = established
+                    .lanes
+                    .iter()
+                    .filter_map(|(sink, lane)| match lane {
+                        Lane::Detached(reason) => Some(format!("{sink}: {reason}")),
+                        _ => None,
+                    })
+                    .collect();
+                self.fail(&key, reasons.join("; "), ctx);
+            }
+        }
+        begun
+    }
+
+    /// Builds the partition consumer; answers the way to it.
+    fn begin(
+        &mut self,
+        key: &Key,
+        established: &Established,
+        ctx: &mut Context<Self>,
+    ) -> Route {
+        let feed = self.feeds[&key.0].clone();
+        let mut lanes = Vec::new();
+        let mut status = HashMap::new();
+        for (sink, lane) in &established.lanes {
+            let (attached, lane_status) = match lane {
+                Lane::Granted { claim, watermark } => match self.writer(&feed, *sink) {
+                    Some(writer) => {
+                        let state = LaneState::Attached;
+                        let status = LaneStatus { state, claim: Some(*claim), ..LaneStatus::default() };
+                        (Some((*claim, *watermark, writer)), status)
+                    }
+                    None => (None, LaneStatus::default()),
+                },
+                Lane::Detached(reason) | Lane::Park(reason) => {
+                    (None, LaneStatus { reason: reason.clone(), ..LaneStatus::default() })
+                }
+            };
+            if attached.is_none() {
+                self.retry_lane(key.clone(), *sink, 0, ctx);
+            }
+            status.insert(*sink, lane_status);
+            lanes.push(LaneStart { sink: *sink, attached });
+        }
+        let mirror = self.mirror(key);
+        let blueprint = Blueprint {
+            feed: feed.clone(),
+            source: key.1.clone(),
+            topic_id: established.bounds.topic_id,
+            lanes,
+            budget: self.setup.budget.clone(),
+            mirror,
+            supervisor: ctx.address().recipient(),
+        };
+        let arbiter = self.arbiter();
+        let consumer = PartitionConsumer::start_in_arbiter(&arbiter, move |_| {
+            PartitionConsumer::build(blueprint)
+        });
+        let route = route(&feed, &consumer, Stream::Main);
+        if let Some(owned) = self.owned.get_mut(key) {
+            owned.phase = Phase::Running(consumer);
+            owned.lanes = status;
+            owned.since = Instant::now();
+        }
+        route
+    }
+
+    fn mirror(&self, key: &Key) -> Box<dyn Fn(i64) + Send> {
+        let Some(main) = &self.main else { return Box::new(|_| ()) };
+        let (tell, feed, source) = (main.remote(), key.0.clone(), key.1.clone());
+        Box::new(move |offset| {
+            tell(Command::Mirror { source: source.clone(), feed: feed.clone(), offset });
+        })
+    }
+
+    /// Takes partitions that are assigned but not running, once more.
+    pub fn begin_again(&mut self, sources: Vec<TopicPartition>, ctx: &mut Context<Self>) {
+        let wanted: Vec<TopicPartition> =
+            sources.into_iter().filter(|source| self.assigned.contains(source)).collect();
+        if wanted.is_empty() || self.stopping {
+            return;
+        }
+        let asking = self.ask(&wanted);
+        ctx.spawn(asking.into_actor(self).map(|answers, supervisor, ctx| {
+            for (sources, answer, file) in answers {
+                for (source, (offset, route)) in supervisor.settle(sources, answer, &file, ctx) {
+                    supervisor.tell_main(Command::Start { source, offset, route });
+                }
+            }
+        }));
+    }
+
+    /// Ends a partition's consumer and tries again later, or parks it if that does not help.
+    pub fn fail(&mut self, key: &Key, reason: String, ctx: &mut Context<Self>) {
+        self.halt(key);
+        let Some(owned) = self.owned.get_mut(key) else { return };
+        if matches!(owned.phase, Phase::Running(_)) && owned.since.elapsed() > STEADY {
+            owned.attempt = 0;
+        }
+        owned.phase = Phase::Establishing;
+        let attempt = owned.attempt;
+        owned.attempt += 1;
+        if attempt >= PARK_AFTER {
+            self.park(key, reason, ctx);
+            return;
+        }
+        warn!(target: "tidegate::supervisor", feed = %key.0, source = %key.1, reason, attempt, "partition failed; trying again");
+        let source = key.1.clone();
+        ctx.run_later(RETRY.wait(attempt, rand::random()), move |supervisor, ctx| {
+            supervisor.begin_again(vec![source], ctx);
+        });
+    }
+
+    pub fn park(&mut self, key: &Key, reason: String, ctx: &mut Context<Self>) {
+        self.halt(key);
+        let Some(owned) = self.owned.get_mut(key) else { return };
+        error!(target: "tidegate::supervisor", feed = %key.0, source = %key.1, reason, "partition parked");
+        metrics::PARTITIONS_PARKED.add(1);
+        owned.phase = Phase::Parked(reason);
+        let source = key.1.clone();
+        ctx.run_later(self.setup.node.park_retry.get(), move |supervisor, ctx| {
+            supervisor.begin_again(vec![source], ctx);
+        });
+    }
+
+    /// Cuts a partition off from its streams and its writers.
+    fn halt(&mut self, key: &Key) {
+        let Some(owned) = self.owned.get_mut(key) else { return };
+        let claims: Vec<Claim> = owned.lanes.values().filter_map(|lane| lane.claim).collect();
+        owned.lanes.clear();
+        self.abandon(&key.0, claims);
+        let halt = || Command::Halt { source: key.1.clone(), feed: key.0.clone() };
+        self.tell_main(halt());
+        for source in self.catch_up.values() {
+            source.tell(halt());
+        }
+    }
+
+    /// Forgets a partition that is no longer ours.
+    pub fn drop_partition(&mut self, key: &Key) {
+        self.halt(key);
+        self.owned.remove(key);
+    }
+}
+
+/// The way from a poll thread to a partition consumer.
+pub fn route(feed: &Arc<Feed>, consumer: &Addr<PartitionConsumer>, stream: Stream) -> Route {
+    let consumer = consumer.clone().recipient();
+    let deliver = move |read: Arc<Read>| match consumer.try_send(Records { read, stream }) {
+        Ok(()) => Delivery::Taken,
+        Err(SendError::Full(_)) => Delivery::Full,
+        Err(SendError::Closed(_)) => Delivery::Gone,
+    };
+    Route { feed: feed.name.clone(), deliver: Box::new(deliver) }
+}

@@ -1,0 +1,197 @@
+//! One feed's way into the warehouse: while one transaction is in flight the next batch gathers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tracing::{debug, info_span, warn};
+use tracing::Instrument;
+
+use super::intake::{Intake, Load, answer};
+use super::message::{Abandon, Beat, Deliver, Flush, Loss, Outcome, Receipt};
+use super::{Io, RETRY, bounds, join_error};
+use crate::config::{Feed, WarehouseOptions};
+use crate::record::{Blame, SinkError, SinkKind, Verdict};
+use crate::telemetry::{fault, metrics};
+use crate::warehouse::Warehouse;
+
+pub struct WarehouseWriter {
+    feed: Arc<Feed>,
+    warehouse: Arc<dyn Warehouse>,
+    io: Io,
+    detach_after: Duration,
+    intake: Intake,
+    writing: bool,
+    timer: Option<SpawnHandle>,
+}
+
+impl WarehouseWriter {
+    pub fn build(
+        feed: Arc<Feed>,
+        options: &WarehouseOptions,
+        warehouse: Arc<dyn Warehouse>,
+        io: Io,
+        detach_after: Duration,
+    ) -> Self {
+        let bounds = bounds(options.max_records, options.max_bytes, options.linger);
+        let intake = Intake::new(SinkKind::Warehouse, bounds);
+        Self { feed, warehouse, io, detach_after, intake, writing: false, timer: None }
+    }
+
+    /// Starts a transaction if one is due and none is in flight; else sets the clock.
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        if self.writing {
+            return;
+        }
+        match self.intake.due_in() {
+            None => {}
+            Some(Duration::ZERO) => self.write(ctx),
+            Some(wait) => {
+                self.timer = Some(ctx.run_later(wait, |writer, ctx| {
+                    writer.timer = None;
+                    writer.go_on(ctx);
+                }));
+            }
+        }
+    }
+
+    fn write(&mut self, ctx: &mut Context<Self>) {
+        fault::point("warehouse_writer.write");
+        self.writing = true;
+        let load = self.intake.take();
+        let (feed, warehouse) = (self.feed.clone(), self.warehouse.clone());
+        let patience = self.detach_after;
+        let span = info_span!(target: "tidegate::warehouse", "warehouse commit", feed = %feed.name, records = load.records);
+        let work = async move {
+            let outcome = write_patiently(&feed, warehouse.as_ref(), &load, patience).await;
+            let failed = outcome.as_ref().err().cloned();
+            answer(receipts(&load, outcome)).await;
+            failed
+        };
+        let task = self.io.spawn(work.instrument(span));
+        let done = async move { task.await.unwrap_or_else(|error| Some(join_error(&error))) };
+        ctx.spawn(done.into_actor(self).map(|failed, writer, ctx| {
+            writer.writing = false;
+            if let Some(error) = failed {
+                let receipts = writer.intake.fail_all(&Loss::Failed(error));
+                writer.io.spawn(answer(receipts));
+            }
+            writer.go_on(ctx);
+        }));
+    }
+}
+
+/// Tries again after passing errors, until the sink has been away for `patience`.
+async fn write_patiently(
+    feed: &Feed,
+    warehouse: &dyn Warehouse,
+    load: &Load,
+    patience: Duration,
+) -> Result<Vec<Verdict>, SinkError> {
+    let since = Instant::now();
+    let mut attempt = 0;
+    loop {
+        match warehouse.write(feed, &load.parts).await {
+            Ok(verdicts) => {
+                metrics::WAREHOUSE_COMMITS.add(1);
+                debug!(target: "tidegate::warehouse", feed = %feed.name, records = load.records, ms = since.elapsed().as_millis() as u64, "committed");
+                return Ok(verdicts);
+            }
+            Err(error) if error.blame == Blame::Passing && since.elapsed() < patience => {
+                metrics::SINK_RETRIES.add(1);
+                warn!(target: "tidegate::warehouse", feed = %feed.name, %error, attempt, "write failed; trying again");
+                tokio::time::sleep(RETRY.wait(attempt, rand::random())).await;
+                attempt += 1;
+            }
+            Err(error) => {
+                warn!(target: "tidegate::warehouse", feed = %feed.name, %error, "write given up");
+                return Err(error);
+            }
+        }
+    }
+}
+
+fn receipts(
+    load: &Load,
+    outcome: Result<Vec<Verdict>, SinkError>,
+) -> Vec<(Recipient<Receipt>, Receipt)> {
+    let verdicts: Vec<Result<Verdict, SinkError>> = match outcome {
+        Ok(verdicts) => verdicts.into_iter().map(Ok).collect(),
+        Err(error) => load.parts.iter().map(|_| Err(error.clone())).collect(),
+    };
+    load.parts
+        .iter()
+        .zip(&load.receipts)
+        .zip(verdicts)
+        .map(|((part, to), verdict)| {
+            let range = part.range();
+            let outcome = match verdict {
+                Ok(Verdict::Durable { quarantined }) => {
+                    let rejects: usize = part.batches.iter().map(|batch| batch.rejects.len()).sum();
+                    metrics::WAREHOUSE_RECORDS.add((part.num_rows() + rejects) as u64);
+                    metrics::WAREHOUSE_REFUSED.add(quarantined);
+                    Outcome::Durable { end: range.end }
+                }
+                Ok(Verdict::Fenced { found }) => {
+                    metrics::FENCED.add(1);
+                    Outcome::Lost(Loss::Fenced { found })
+                }
+                Ok(Verdict::TooManyRejects { rejected, rows, reason }) => {
+                    Outcome::Lost(Loss::TooManyRejects(format!(
+                        "{rejected} of {rows} records in {range} of {} were refused, the first \
+                         because: {reason}",
+                        part.source
+                    )))
+                }
+                Err(error) => Outcome::Lost(Loss::Failed(error)),
+            };
+            (to.clone(), Receipt { sink: SinkKind::Warehouse, claim: part.claim, outcome })
+        })
+        .collect()
+}
+
+impl Actor for WarehouseWriter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(super::WRITER_MAILBOX);
+    }
+}
+
+impl Handler<Deliver> for WarehouseWriter {
+    type Result = ();
+
+    fn handle(&mut self, deliver: Deliver, ctx: &mut Self::Context) {
+        self.intake.push(deliver);
+        // A timer that runs is early enough; only becoming due changes anything.
+        if self.timer.is_none() || self.intake.due_in() == Some(Duration::ZERO) {
+            self.go_on(ctx);
+        }
+    }
+}
+
+impl Handler<Flush> for WarehouseWriter {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, ctx: &mut Self::Context) {
+        self.intake.hurry();
+        self.go_on(ctx);
+    }
+}
+
+impl Handler<Abandon> for WarehouseWriter {
+    type Result = ();
+
+    fn handle(&mut self, Abandon(claims): Abandon, _: &mut Self::Context) {
+        self.intake.forget(&claims);
+    }
+}
+
+impl Handler<Beat> for WarehouseWriter {
+    type Result = ();
+
+    fn handle(&mut self, _: Beat, _: &mut Self::Context) {}
+}

@@ -1,0 +1,236 @@
+//! The composition root: build, run, drain.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+
+use actix::prelude::*;
+use tracing::{info, warn};
+
+use crate::actors::message::{Status, Stop, Stream};
+use crate::actors::supervisor::Setup;
+use crate::actors::{Edges, Io, Supervisor};
+use crate::config::{FeedFile, Node, Protocol};
+use crate::flow::budget::Budget;
+use crate::lake::LakeStore;
+use crate::record::{Blame, SinkError};
+use crate::source::{KafkaSource, Log, Membership, group_consumer_config};
+use crate::telemetry::metrics;
+use crate::warehouse::{self, Warehouse};
+
+/// What a node may do at its start that it would otherwise refuse.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Permissions {
+    /// Take over sinks that another installation wrote.
+    pub adopt: bool,
+}
+
+/// A node that is built and checked, and not yet running.
+pub struct App {
+    node: Arc<Node>,
+    feeds: Vec<FeedFile>,
+    edges: Arc<Edges>,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// A running node, seen from another thread.
+pub struct Running {
+    supervisor: Addr<Supervisor>,
+    system: System,
+    thread: Option<JoinHandle<i32>>,
+}
+
+impl App {
+    /// Opens the edges and checks what must hold before anything is read. A sink that is merely away
+    /// does not fail here.
+    pub fn build(node: Node, feeds: Vec<FeedFile>, allowed: Permissions) -> Result<Self, SinkError> {
+        // Both TLS clients of the node share one provider of cryptography.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        metrics::register();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("tidegate-io")
+            .enable_all()
+            .build()
+            .map_err(SinkError::lasting)?;
+        let wants_lake = feeds.iter().any(|feed| feed.lake.is_some());
+        let wants_warehouse = feeds.iter().any(|feed| feed.warehouse.is_some());
+        let lake = node.lake.as_ref().filter(|_| wants_lake).map(LakeStore::open).transpose()?;
+        let warehouse =
+            node.warehouse.as_ref().filter(|_| wants_warehouse).map(warehouse::open).transpose()?;
+        let log = Log::open(&node.kafka).map_err(SinkError::lasting)?;
+        let embedded = node.warehouse.as_ref().is_some_and(|config| config.url.starts_with("sqlite:"));
+        runtime.block_on(check_sinks(lake.as_ref(), warehouse.as_deref(), embedded, allowed))?;
+        let edges = Arc::new(Edges::new(warehouse, lake, Arc::new(log)));
+        Ok(Self { node: Arc::new(node), feeds, edges, runtime })
+    }
+
+    /// Runs until SIGTERM or SIGINT, then drains. Answers the exit code.
+    pub fn run(self) -> i32 {
+        self.run_with(|_, _| {}, true)
+    }
+
+    /// Runs on a thread of its own, until told to stop.
+    pub fn start(self) -> Running {
+        let (tell, started): (_, Receiver<(Addr<Supervisor>, System)>) = channel();
+        let thread = std::thread::spawn(move || {
+            self.run_with(move |supervisor, system| drop(tell.send((supervisor, system))), false)
+        });
+        // The thread sends before it runs anything that can fail.
+        let (supervisor, system) = started.recv().unwrap_or_else(|_| unreachable!());
+        Running { supervisor, system, thread: Some(thread) }
+    }
+
+    fn run_with(self, started: impl FnOnce(Addr<Supervisor>, System), signals: bool) -> i32 {
+        let Self { node, feeds, edges, runtime } = self;
+        let io = Io::new(runtime.handle().clone());
+        let system = System::new();
+        let code = system.block_on(async move {
+            let arbiters: Vec<Arbiter> = (0..io.cores().max(2)).map(|_| Arbiter::new()).collect();
+            let topics = subscription(&feeds);
+            // Part of the budget is librdkafka's queue, which it bounds by itself.
+            let total = node.memory.budget.bytes();
+            let queue = total / 4;
+            let config = node.clone();
+            let open_source = Box::new(move |stream, protocol, budget, events| {
+                open_source(&config, &topics, stream, protocol, budget, queue, events)
+            });
+            let supervisor = Supervisor::build(Setup {
+                node,
+                feeds,
+                edges,
+                io,
+                arbiters: arbiters.iter().map(Arbiter::handle).collect(),
+                budget: Budget::new(total - queue),
+                open_source,
+            })
+            .start();
+            started(supervisor.clone(), System::current());
+            if signals {
+                actix::spawn(stop_on_signal(supervisor));
+            }
+        });
+        let () = code;
+        let code = system.run_with_code().unwrap_or(1);
+        // Work that outlived its actors is fenced; it need not be waited for.
+        runtime.shutdown_background();
+        code
+    }
+}
+
+async fn check_sinks(
+    lake: Option<&LakeStore>,
+    warehouse: Option<&dyn Warehouse>,
+    embedded: bool,
+    allowed: Permissions,
+) -> Result<(), SinkError> {
+    let mut id = uuid::Uuid::new_v4();
+    if let Some(warehouse) = warehouse {
+        if embedded {
+            warehouse.migrate().await?;
+        }
+        match warehouse.check_schema().await {
+            Err(error) if error.blame == Blame::Passing => {
+                warn!(target: "tidegate::app", %error, "the warehouse does not answer; it will be caught up when it does");
+                return Ok(());
+            }
+            checked => checked?,
+        }
+        id = warehouse.installation(id, false).await?;
+    }
+    let Some(lake) = lake else { return Ok(()) };
+    let found = match lake.installation(id, false).await {
+        Err(error) if error.blame == Blame::Passing => {
+            warn!(target: "tidegate::app", %error, "the lake does not answer; it will be caught up when it does");
+            return Ok(());
+        }
+        found => found?,
+    };
+    if found == id || warehouse.is_none() {
+        return Ok(());
+    }
+    if allowed.adopt {
+        warn!(target: "tidegate::app", lake = %found, warehouse = %id, "adopting a lake of another installation");
+        lake.installation(id, true).await?;
+        return Ok(());
+    }
+    Err(SinkError::lasting(format!(
+        "the lake {} belongs to installation {found}, the warehouse to {id}: together they would mix \
+         two histories. Point the node at sinks that belong together, or start it once with --adopt",
+        lake.url()
+    )))
+}
+
+fn subscription(feeds: &[FeedFile]) -> Vec<String> {
+    let enabled = feeds.iter().filter(|feed| feed.enabled);
+    let mut topics: Vec<String> =
+        enabled.filter_map(|feed| feed.topic.clone().or_else(|| feed.topics.clone())).collect();
+    topics.sort();
+    topics.dedup();
+    topics
+}
+
+fn open_source(
+    node: &Node,
+    topics: &[String],
+    stream: Stream,
+    protocol: Protocol,
+    budget: Budget,
+    queue: usize,
+    events: Recipient<crate::actors::message::SourceEvent>,
+) -> Result<KafkaSource, String> {
+    let mut config = group_consumer_config(&node.kafka, protocol, queue)?;
+    let (name, membership) = match stream {
+        Stream::Main => ("tidegate-poll".to_owned(), Membership::Group(topics.to_vec())),
+        Stream::CatchUp(sink) => {
+            config.set("group.id", format!("{}-catch-up", node.kafka.group));
+            config.set("enable.auto.commit", "false");
+            (format!("tidegate-{sink}"), Membership::Manual)
+        }
+    };
+    KafkaSource::start(&name, &config, membership, budget, move |event| {
+        // The supervisor's mailbox is as good as unbounded; without it nothing would be answered.
+        drop(events.try_send(crate::actors::message::SourceEvent { stream, event }));
+    })
+}
+
+async fn stop_on_signal(supervisor: Addr<Supervisor>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        warn!(target: "tidegate::app", "signals cannot be heard: only SIGKILL ends this node");
+        return;
+    };
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    info!(target: "tidegate::app", "stopping: draining what is in flight; a second signal stops at once");
+    let again = async {
+        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    };
+    tokio::select! {
+        _ = supervisor.send(Stop) => info!(target: "tidegate::app", "drained"),
+        () = again => warn!(target: "tidegate::app", "stopped at once; what was in flight will be read again"),
+    }
+    System::current().stop();
+}
+
+impl Running {
+    /// What the node owns now, as the supervisor tells it.
+    pub fn status(&self) -> Option<Vec<crate::actors::message::PartitionStatus>> {
+        let (tell, told) = channel();
+        let supervisor = self.supervisor.clone();
+        self.system.arbiter().spawn(async move {
+            drop(tell.send(supervisor.send(Status).await.ok()));
+        });
+        told.recv_timeout(std::time::Duration::from_secs(10)).ok().flatten()
+    }
+
+    /// Drains and ends the node. Answers its exit code.
+    pub fn stop(mut self) -> i32 {
+        let (supervisor, system) = (self.supervisor.clone(), self.system.clone());
+        self.system.arbiter().spawn(async move {
+            let _ = supervisor.send(Stop).await;
+            system.stop();
+        });
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or(1)
+    }
+}

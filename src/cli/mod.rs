@@ -1,0 +1,135 @@
+//! The command line: one file per command. Each answers an [`Exit`].
+
+mod config;
+mod feeds;
+mod migrate;
+//q
+//r
+mod run;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{FeedFile, Node, load_feeds, load_node};
+use crate::telemetry::{LogFormat, log_to_stderr};
+
+/// How a command ended; the process's exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Good = 0,
+    Failed = 1,
+    UsedWrongly = 2,
+    Difference = 3,
+}
+
+/// Kafka topics into a data lake and a PostgreSQL warehouse, each record exactly once in each.
+///
+/// Exit codes: 0 good, 1 failed, 2 used wrongly (arguments or configuration), 3 a verification found
+/// a difference.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about, long_about, max_term_width = 100)]
+pub struct Cli {
+    /// How log lines on standard error look.
+    #[arg(long, global = true, value_enum, default_value = "human")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Migrate(migrate::Migrate),
+    Config(config::Config),
+    Feeds(feeds::Feeds),
+    //Q
+    //R
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For a person.
+    Text,
+    /// One JSON document on standard output.
+    Json,
+}
+
+/// The node file, which most commands need.
+#[derive(Debug, clap::Args)]
+pub struct NodeFile {
+    /// The node file. Feed files are found through it.
+    #[arg(long, short, value_name = "FILE", default_value = "tidegate.yaml", env = "TIDEGATE_CONFIG")]
+    config: PathBuf,
+}
+
+impl NodeFile {
+    /// Reads and checks everything; faults are printed, all of them.
+    pub fn load(&self) -> Result<(Node, Vec<FeedFile>), Exit> {
+        load(&self.config).map_err(|faults| {
+            eprintln!("{faults}");
+            Exit::UsedWrongly
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.config
+    }
+}
+
+/// The node and all its feeds, or every fault of all files.
+pub fn load(path: &Path) -> Result<(Node, Vec<FeedFile>), crate::config::Faults> {
+    let node = load_node(path)?;
+    let feeds = load_feeds(&node.feeds, &node)?;
+    Ok((node, feeds))
+}
+
+/// Parses the process's arguments and carries them out.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not faults.
+            let exit = if error.use_stderr() { Exit::UsedWrongly } else { Exit::Good };
+            drop(error.print());
+            return exit;
+        }
+    };
+    let level = match cli.command {
+        Command::Run(_) => "info,deltalake_core=error,deltalake=error",
+        _ => "warn,deltalake_core=error,deltalake=error",
+    };
+    log_to_stderr(cli.log_format, level);
+    match cli.command {
+        Command::Run(command) => command.run(),
+        Command::Migrate(command) => command.run(),
+        Command::Config(command) => command.run(),
+        Command::Feeds(command) => command.run(),
+        //CQ
+        //CR
+    }
+}
+
+/// Prints an error for a person and answers that the command failed.
+pub fn failed(error: impl std::fmt::Display) -> Exit {
+    eprintln!("error: {error}");
+    Exit::Failed
+}
+
+/// Runs I/O to its end on a runtime of its own.
+pub fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Exit> {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    Ok(runtime.block_on(work))
+}
+
+/// Prints a value as one JSON document.
+pub fn print_json(value: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => println!("{text}"),
+        Err(error) => eprintln!("error: {error}"),
+    }
+}

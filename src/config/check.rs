@@ -1,0 +1,452 @@
+//! What a feed file means, checked: columns, key, names, and the sinks the node has.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::check_columns::{column_faults, time_column};
+use super::{Column, Fault, FeedFile, FeedKind, KeyFormat, LakeOptions, Node, WarehouseOptions};
+
+/// PostgreSQL cuts longer identifiers silently.
+pub const MAX_IDENTIFIER: usize = 63;
+/// The feed's name is a folder in the lake, with a suffix for its quarantine.
+const MAX_FEED_NAME: usize = 200;
+pub const TOPIC: &str = "{topic}";
+
+/// Which sides a feed file names itself; the others follow the node.
+#[derive(Debug, Clone, Copy)]
+pub struct Written {
+    pub lake: bool,
+    pub warehouse: bool,
+}
+
+/// Takes out the sides the node does not have, and collects the faults of one feed file.
+pub fn feed(feed: &mut FeedFile, written: Written, node: &Node) -> Vec<Fault> {
+    if !written.lake && node.lake.is_none() {
+        feed.lake = None;
+    }
+    if !written.warehouse && node.warehouse.is_none() {
+        feed.warehouse = None;
+    }
+    let mut check = FeedCheck { feed, faults: Vec::new() };
+    check.names();
+    check.topics();
+    check.key();
+    check.columns();
+    check.time();
+    check.sides(node);
+    check.quarantine();
+    check.faults
+}
+
+struct FeedCheck<'a> {
+    feed: &'a FeedFile,
+    faults: Vec<Fault>,
+}
+
+impl FeedCheck<'_> {
+    fn fault(
+        &mut self,
+        field: impl Into<String>,
+        found: impl Into<Box<str>>,
+        allowed: impl Into<String>,
+    ) -> &mut Fault {
+        self.faults.push(Fault::new(&self.feed.file, field, found, allowed));
+        let last = self.faults.len() - 1;
+        &mut self.faults[last]
+    }
+
+    fn names(&mut self) {
+        let name = &self.feed.feed;
+        let filled =
+            if self.feed.topics.is_some() { name.replace(TOPIC, "t") } else { name.clone() };
+        if !valid_feed_name(&filled) {
+            let allowed = "lower-case letters, digits, `_` and `-`, starting with a letter or digit, \
+                 at most 200 bytes; with `topics`, also `{topic}`";
+            let meant = filled.to_lowercase().replace(|c| !plain(c) && c != '-', "_");
+            let meant = Some(meant).filter(|meant| *meant != filled && valid_feed_name(meant));
+            self.fault("feed", format!("`{name}`"), allowed).nearest = meant;
+        }
+        if self.feed.topics.is_some() && !name.contains(TOPIC) {
+            let allowed =
+                "with `topics`, a name that contains `{topic}`: each topic is its own feed";
+            self.fault("feed", format!("`{name}`"), allowed).nearest =
+                Some(format!("{name}_{TOPIC}"));
+        }
+    }
+
+    fn topics(&mut self) {
+        match (&self.feed.topic, &self.feed.topics) {
+            (Some(topic), None) => self.one_topic(topic),
+            (None, Some(pattern)) => self.topic_pattern(pattern),
+            (Some(_), Some(_)) => {
+                let allowed =
+                    "exactly one of `topic` (one name) and `topics` (a regular expression)";
+                self.fault("topic", "both `topic` and `topics`", allowed);
+            }
+            (None, None) => {
+                let allowed =
+                    "exactly one of `topic` (one name) and `topics` (a regular expression)";
+                self.fault("topic", "neither `topic` nor `topics`", allowed);
+            }
+        }
+    }
+
+    fn one_topic(&mut self, topic: &str) {
+        let legal = topic.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if legal && (1..=249).contains(&topic.len()) && topic != "." && topic != ".." {
+            return;
+        }
+        let fault = self.fault(
+            "topic",
+            format!("`{topic}`"),
+            "a Kafka topic name: 1 to 249 letters, digits, `.`, `_` and `-`",
+        );
+        if topic.starts_with('^') {
+            fault.remedy = Some("a regular expression goes into `topics`".into());
+        }
+    }
+
+    fn topic_pattern(&mut self, pattern: &str) {
+        if !pattern.starts_with('^') {
+            self.fault(
+                "topics",
+                format!("`{pattern}`"),
+                "a regular expression that starts with `^`",
+            )
+            .nearest = Some(format!("^{pattern}"));
+        }
+        if let Err(error) = regex::Regex::new(pattern) {
+            // The error draws the pattern over several lines; its last one says what is wrong.
+            let error = error.to_string();
+            let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            self.fault("topics", format!("`{pattern}` ({reason})"), "a valid regular expression");
+        }
+    }
+
+    fn key(&mut self) {
+        let Some(key) = &self.feed.key else {
+            if self.feed.kind == FeedKind::Table {
+                self.fault("key", "nothing", "a key: `type: table` needs one").remedy =
+                    Some(KEY_LINES.into());
+            }
+            return;
+        };
+        if key.columns.is_empty() {
+            self.fault("key.columns", "no columns", "at least one column").remedy =
+                Some(KEY_LINES.into());
+        } else if key.format == KeyFormat::String && key.columns.len() > 1 {
+            let found = format!("{} columns", key.columns.len());
+            self.fault("key.columns", found, "exactly one column with `format: string`").remedy =
+                Some("several key columns need `format: json`".into());
+        }
+    }
+
+    fn columns(&mut self) {
+        let faults = column_faults(self.feed.key.as_ref(), self.feed.columns.as_deref());
+        for (field, found, allowed) in faults {
+            self.fault(field, found, allowed);
+        }
+        if self.feed.columns.as_ref().is_some_and(Vec::is_empty) && self.feed.key.is_none() {
+            self.fault("columns", "an empty list", "at least one column").remedy =
+                Some("leave `columns` out to have them inferred".into());
+        }
+    }
+
+    fn time(&mut self) {
+        let (Some(time), Some(value)) = (&self.feed.time, &self.feed.columns) else { return };
+        let key = self.feed.key.iter().flat_map(|key| &key.columns);
+        let columns: Vec<&Column> = key.chain(value).collect();
+        if let Err((found, allowed, meant)) = time_column(time, &columns) {
+            self.fault("time", found, allowed).nearest = meant;
+        }
+    }
+
+    fn sides(&mut self, node: &Node) {
+        let (lake, warehouse) = (self.feed.lake.as_ref(), self.feed.warehouse.as_ref());
+        if lake.is_some() && node.lake.is_none() {
+            self.fault("lake", "a lake side", "none: the node file has no `lake`").remedy =
+                Some("add `lake: {url: …}` to the node file, or write `lake: null`".into());
+        }
+        if warehouse.is_some() && node.warehouse.is_none() {
+            self.fault("warehouse", "a warehouse side", "none: the node file has no `warehouse`")
+                .remedy = Some(
+                "add `warehouse: {url: …}` to the node file, or write `warehouse: null`".into(),
+            );
+        }
+        if lake.is_none() && warehouse.is_none() {
+            self.fault("lake", "neither a lake side nor a warehouse side", "at least one of them");
+        }
+        if let Some(options) = lake {
+            self.lake(options);
+        }
+        if let Some(options) = warehouse {
+            self.warehouse(options);
+        }
+    }
+
+    fn lake(&mut self, options: &LakeOptions) {
+        if !(1..=22).contains(&options.zstd_level) {
+            self.fault("lake.zstd_level", format!("{}", options.zstd_level), "1 to 22");
+        }
+        self.bounds("lake", options.max_records, options.max_bytes.bytes());
+    }
+
+    fn warehouse(&mut self, options: &WarehouseOptions) {
+        self.bounds("warehouse", options.max_records, options.max_bytes.bytes());
+        let Some(table) = &options.table else {
+            let name = self.feed.feed.replace(TOPIC, "");
+            if name.len() > MAX_IDENTIFIER {
+                let found = format!("a default table name of {} bytes", name.len());
+                self.fault("warehouse.table", found, "at most 63 bytes").remedy =
+                    Some("give the table a shorter name here".into());
+            }
+            return;
+        };
+        if !valid_table(&table.replace(TOPIC, "t")) {
+            let allowed = "`name` or `schema.name`, each of at most 63 letters, digits and `_`";
+            self.fault("warehouse.table", format!("`{table}`"), allowed);
+        }
+        match (self.feed.topics.is_some(), table.contains(TOPIC)) {
+            (true, false) => {
+                let allowed =
+                    "with `topics`, a name that contains `{topic}`: one table for each topic";
+                self.fault("warehouse.table", format!("`{table}`"), allowed).nearest =
+                    Some(format!("{table}_{TOPIC}"));
+            }
+            (false, true) => {
+                let allowed =
+                    "a name without `{topic}`, which stands for a topic only with `topics`";
+                self.fault("warehouse.table", format!("`{table}`"), allowed);
+            }
+            _ => {}
+        }
+    }
+
+    fn bounds(&mut self, side: &str, max_records: usize, max_bytes: usize) {
+        if max_records == 0 {
+            self.fault(format!("{side}.max_records"), "0", "1 or more");
+        }
+        if max_bytes == 0 {
+            self.fault(format!("{side}.max_bytes"), "0", "1 byte or more");
+        }
+    }
+
+    fn quarantine(&mut self) {
+        let share = self.feed.quarantine.park_above;
+        if !(0.0..=1.0).contains(&share) {
+            self.fault("quarantine.park_above", format!("{share}"), "a share from 0 to 1");
+        }
+    }
+}
+
+const KEY_LINES: &str = "add, with the name and type of your key:\n\
+    key:\n\
+    \x20 format: string\n\
+    \x20 columns:\n\
+    \x20   - {name: id, type: string}";
+
+/// The characters of a column or table name.
+pub fn plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+pub fn valid_feed_name(name: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    name.len() <= MAX_FEED_NAME
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(legal)
+}
+
+/// A warehouse table, `name` or `schema.name`.
+pub fn valid_table(table: &str) -> bool {
+    table.split('.').count() <= 2
+        && table
+            .split('.')
+            .all(|part| (1..=MAX_IDENTIFIER).contains(&part.len()) && part.chars().all(plain))
+}
+
+/// What only shows when all feeds stand side by side: names and tables used twice.
+pub fn between(feeds: &[FeedFile]) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut names: HashMap<&str, &Path> = HashMap::new();
+    let mut tables: HashMap<String, &Path> = HashMap::new();
+    for feed in feeds {
+        if let Some(first) = names.insert(&feed.feed, &feed.file) {
+            let found = format!("`{}`, as in {}", feed.feed, first.display());
+            faults.push(Fault::new(&feed.file, "feed", found, "a name that no other feed has"));
+            continue;
+        }
+        let Some(options) = &feed.warehouse else { continue };
+        let table = options.table.clone().unwrap_or_else(|| feed.feed.replace('-', "_"));
+        // `public` is where PostgreSQL puts a table without a schema; SQLite does not tell case.
+        let key = table.strip_prefix("public.").unwrap_or(&table).to_lowercase();
+        if let Some(first) = tables.insert(key, &feed.file) {
+            let found = format!("`{table}`, as in {}", first.display());
+            let allowed = "a table that no other feed writes";
+            faults.push(Fault::new(&feed.file, "warehouse.table", found, allowed));
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: &str = r#"{"kafka": {"bootstrap": "a:1"},
+        "lake": {"url": "lake"}, "warehouse": {"url": "sqlite:w.db"}}"#;
+
+    fn parsed(text: &str) -> FeedFile {
+        serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn faults(text: &str) -> Vec<Fault> {
+        let node = serde_json::from_str(NODE).unwrap();
+        feed(&mut parsed(text), Written { lake: true, warehouse: true }, &node)
+    }
+
+    const STREAM: &str = "feed: a\ntype: stream\ntopic: t\n";
+    const TABLE: &str = "feed: a\ntype: table\ntopic: t\n";
+
+    #[test]
+    fn sound_feeds_have_no_faults() {
+        for text in [
+            STREAM.to_owned(),
+            format!("{TABLE}key: {{format: string, columns: [{{name: id, type: string}}]}}"),
+            "feed: 'raw-{topic}'\ntype: stream\ntopics: '^raw\\..*'\nwarehouse: {table: 'raw.{topic}'}"
+                .to_owned(),
+            format!("{STREAM}columns: [{{name: AT, path: a.at, type: date}}]\ntime: AT"),
+            format!("{STREAM}columns: [{{name: a, path: a.x, type: int}}, {{name: b, path: ab, type: int}}]"),
+        ] {
+            assert_eq!(faults(&text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        let columns = |columns: &str| format!("{STREAM}columns: [{columns}]\n");
+        let key = |key: &str| format!("{TABLE}key: {{{key}}}\n");
+        let cases: Vec<(String, &str, &str)> = vec![
+            ("feed: Ab c\ntype: stream\ntopic: t".into(), "feed", "`ab_c`"),
+            ("feed: '{topic}'\ntype: stream\ntopic: t".into(), "feed", "with `topics`"),
+            ("feed: a\ntype: stream\ntopics: ^t".into(), "feed", "`a_{topic}`"),
+            ("feed: a\ntype: stream".into(), "topic", "neither"),
+            ("feed: '{topic}'\ntype: stream\ntopic: t\ntopics: ^t".into(), "topic", "both"),
+            ("feed: a\ntype: stream\ntopic: ^t.*".into(), "topic", "`topics`"),
+            ("feed: '{topic}'\ntype: stream\ntopics: t".into(), "topics", "`^t`"),
+            ("feed: '{topic}'\ntype: stream\ntopics: '^(t'".into(), "topics", "unclosed group"),
+            (TABLE.into(), "key", "- {name: id, type: string}"),
+            (key("format: string, columns: []"), "key.columns", "at least one"),
+            (
+                key("format: string, columns: [{name: a, type: int}, {name: b, type: int}]"),
+                "key.columns",
+                "exactly one",
+            ),
+            (columns("{name: _a, type: int}"), "columns[0].name", "starting with a letter"),
+            (columns("{name: 1a, type: int}"), "columns[0].name", "starting with a letter"),
+            (columns("{name: a b, type: int, path: a}"), "columns[0].name", "`a b`"),
+            (columns("{name: é, type: int}"), "columns[0].name", "`é`"),
+            (columns("{name: '', type: int, path: x}"), "columns[0].name", "1 to 63"),
+            (columns(&format!("{{name: {}, type: int}}", "a".repeat(64))), "columns[0].name", "63"),
+            (
+                columns("{name: a, type: int}, {name: A, type: int}"),
+                "columns[1].name",
+                "as in columns[0].name",
+            ),
+            (
+                format!(
+                    "{}columns: [{{name: ID, type: int}}]",
+                    key("format: json, columns: [{name: id, type: int}]")
+                ),
+                "columns[0].name",
+                "as in key.columns[0].name",
+            ),
+            (
+                columns("{name: a, path: x, type: int}, {name: b, path: x, type: int}"),
+                "columns[1].path",
+                "as in columns[0]",
+            ),
+            (
+                columns(
+                    "{name: L, path: LOCATION, type: json}, {name: b, path: LOCATION.CITY, type: int}",
+                ),
+                "columns[1].path",
+                "inside `LOCATION`",
+            ),
+            (
+                columns("{name: b, path: a.b.c, type: int}, {name: L, path: a, type: json}"),
+                "columns[0].path",
+                "which is columns[1]",
+            ),
+            (columns("{name: a, path: a..b, type: int}"), "columns[0].path", "none of them empty"),
+            (columns("{name: a, path: '', type: int}"), "columns[0].path", "none of them empty"),
+            (columns(""), "columns", "inferred"),
+            (format!("{}time: ta", columns("{name: at, type: date}")), "time", "did you mean `at`"),
+            (format!("{}time: a", columns("{name: a, type: int}")), "time", "of type `int`"),
+            (format!("{STREAM}lake: {{zstd_level: 0}}"), "lake.zstd_level", "1 to 22"),
+            (format!("{STREAM}lake: {{max_records: 0}}"), "lake.max_records", "1 or more"),
+            (format!("{STREAM}lake: {{max_bytes: 0}}"), "lake.max_bytes", "1 byte or more"),
+            (format!("{STREAM}warehouse: {{max_records: 0}}"), "warehouse.max_records", "1 or"),
+            (format!("{STREAM}warehouse: {{max_bytes: 0B}}"), "warehouse.max_bytes", "1 byte"),
+            (format!("{STREAM}warehouse: {{table: a.b.c}}"), "warehouse.table", "schema.name"),
+            (format!("{STREAM}warehouse: {{table: a-b}}"), "warehouse.table", "`a-b`"),
+            (format!("{STREAM}warehouse: {{table: '{TOPIC}'}}"), "warehouse.table", "only with"),
+            (
+                "feed: '{topic}'\ntype: stream\ntopics: ^t\nwarehouse: {table: x}".into(),
+                "warehouse.table",
+                "`x_{topic}`",
+            ),
+            (
+                format!("feed: {}\ntype: stream\ntopic: t", "a".repeat(64)),
+                "warehouse.table",
+                "at most 63",
+            ),
+            (format!("{STREAM}quarantine: {{park_above: 1.5}}"), "quarantine.park_above", "0 to 1"),
+            (format!("{STREAM}lake: null\nwarehouse: null"), "lake", "at least one of them"),
+        ];
+        for (text, field, said) in cases {
+            let found = faults(&text);
+            assert_eq!(found.len(), 1, "{text}: {found:#?}");
+            assert_eq!(found[0].field, field, "{text}");
+            let message = found[0].to_string();
+            assert!(message.contains(said), "{said:?} in {message}");
+        }
+    }
+
+    #[test]
+    fn sides_follow_the_node_unless_they_are_written() {
+        let node: Node =
+            serde_json::from_str(r#"{"kafka": {"bootstrap": "a:1"}, "lake": {"url": "l"}}"#)
+                .unwrap();
+        let mut file = parsed(STREAM);
+        assert_eq!(feed(&mut file, Written { lake: false, warehouse: false }, &node), []);
+        assert!(file.lake.is_some() && file.warehouse.is_none());
+        let mut file = parsed(&format!("{STREAM}warehouse: {{table: x}}"));
+        let found = feed(&mut file, Written { lake: false, warehouse: true }, &node);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].field, "warehouse");
+    }
+
+    #[test]
+    fn names_and_tables_are_used_once() {
+        let named = |file: &str, text: &str| {
+            let mut feed = parsed(text);
+            feed.file = file.into();
+            feed
+        };
+        let feeds = [
+            named("1.yaml", "{feed: a-b, type: stream, topic: t}"),
+            named("2.yaml", "{feed: a-b, type: stream, topic: u}"),
+            named("3.yaml", "{feed: a_b, type: stream, topic: t}"),
+            named("4.yaml", "{feed: c, type: stream, topic: t, warehouse: {table: public.A_B}}"),
+            named("5.yaml", "{feed: d, type: stream, topic: t, warehouse: null}"),
+        ];
+        let found: Vec<(String, String)> = between(&feeds)
+            .into_iter()
+            .map(|fault| (fault.file.display().to_string(), fault.field))
+            .collect();
+        let expected =
+            [("2.yaml", "feed"), ("3.yaml", "warehouse.table"), ("4.yaml", "warehouse.table")];
+        assert_eq!(found, expected.map(|(file, field)| (file.to_owned(), field.to_owned())));
+    }
+}

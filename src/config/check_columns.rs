@@ -1,0 +1,101 @@
+//! Columns checked: their names, their paths, and which of them may be the event time.
+
+use std::collections::HashMap;
+
+use super::check::{MAX_IDENTIFIER, plain};
+use super::fault::{listed, nearest};
+use super::{Column, ColumnType, Key, KeyFormat};
+
+/// Faults of a feed's columns, as (field, found, allowed).
+pub fn column_faults(
+    key: Option<&Key>,
+    value: Option<&[Column]>,
+) -> Vec<(String, String, &'static str)> {
+    let key_columns = key.map(|key| key.columns.as_slice()).unwrap_or_default();
+    let value = value.unwrap_or_default();
+    let lists = [("key.columns", key_columns), ("columns", value)];
+    let mut faults = Vec::new();
+    let mut names: HashMap<String, String> = HashMap::new();
+    for (list, columns) in lists {
+        for (index, column) in columns.iter().enumerate() {
+            let field = format!("{list}[{index}].name");
+            if !valid_column_name(&column.name) {
+                let allowed = "1 to 63 letters (A to Z), digits and `_`, starting with a letter";
+                faults.push((field.clone(), format!("`{}`", column.name), allowed));
+            }
+            // SQLite and most readers of the lake do not tell case apart.
+            if let Some(first) = names.insert(column.name.to_lowercase(), field.clone()) {
+                let found = format!("`{}`, as in {first}", column.name);
+                faults.push((field, found, "a name that no other column has, in any case"));
+            }
+        }
+    }
+    // A string key has no fields: its column's path is not looked at.
+    if key.is_some_and(|key| key.format == KeyFormat::Json) {
+        path_faults("key.columns", key_columns, &mut faults);
+    }
+    path_faults("columns", value, &mut faults);
+    faults
+}
+
+fn path_faults(list: &str, columns: &[Column], faults: &mut Vec<(String, String, &'static str)>) {
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for (index, column) in columns.iter().enumerate() {
+        let path = column.path();
+        let field = format!("{list}[{index}].path");
+        if path.split('.').any(str::is_empty) {
+            let allowed = "field names joined by `.`, none of them empty";
+            faults.push((field.clone(), format!("`{path}`"), allowed));
+        }
+        if let Some(first) = seen.insert(path, index) {
+            let found = format!("`{path}`, as in {list}[{first}]");
+            faults.push((field, found, "a path that no other column has"));
+        }
+    }
+    for (index, column) in columns.iter().enumerate() {
+        let path = column.path();
+        let parents = path.match_indices('.').map(|(at, _)| &path[..at]);
+        for parent in parents.filter(|parent| !parent.is_empty()) {
+            if let Some(leaf) = seen.get(parent) {
+                faults.push((
+                    format!("{list}[{index}].path"),
+                    format!("`{path}`, inside `{parent}`, which is {list}[{leaf}]"),
+                    "a field is either a column or holds columns",
+                ));
+            }
+        }
+    }
+}
+
+/// Where the event time stands, or (found, allowed, nearest).
+pub fn time_column(
+    time: &str,
+    columns: &[&Column],
+) -> Result<usize, (String, String, Option<String>)> {
+    let fits = |kind| matches!(kind, ColumnType::Timestamp | ColumnType::Date);
+    let index = columns.iter().position(|column| column.name == time);
+    if let Some(index) = index.filter(|index| fits(columns[*index].kind)) {
+        return Ok(index);
+    }
+    let found = match index {
+        Some(index) => format!("`{time}`, a column of type `{}`", columns[index].kind),
+        None => format!("`{time}`, which is not a column"),
+    };
+    let names: Vec<&str> = columns
+        .iter()
+        .filter(|column| fits(column.kind))
+        .map(|column| column.name.as_str())
+        .collect();
+    let allowed = if names.is_empty() {
+        "a column of type `timestamp` or `date`, and the feed has none".to_owned()
+    } else {
+        format!("a column of type `timestamp` or `date`: {}", listed(&names))
+    };
+    Err((found, allowed, nearest(time, names)))
+}
+
+fn valid_column_name(name: &str) -> bool {
+    (1..=MAX_IDENTIFIER).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(plain)
+}

@@ -1,0 +1,523 @@
+//! What a node file means, checked: addresses, refused settings, files and credentials.
+
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use super::fault::nearest;
+use super::refused;
+use super::{ByteSize, Duration, Fault, Kafka, Lake, Node, Protocol, Secret, TlsMode, Warehouse};
+
+const MIN_BUDGET: ByteSize = ByteSize::mib(32);
+
+/// Connection parameters that may follow `?` in a PostgreSQL url.
+const URL_PARAMETERS: [&str; 14] = [
+    "application_name",
+    "channel_binding",
+    "connect_timeout",
+    "dbname",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "options",
+    "port",
+    "target_session_attrs",
+    "user",
+];
+
+/// Puts relative paths beside the node file, so that the working directory does not matter.
+pub fn resolve_paths(node: &mut Node, folder: &Path) {
+    let beside = |path: &mut PathBuf| *path = folder.join(&*path);
+    let secret = |secret: &mut Secret| {
+        if let Secret::File(path) = secret {
+            beside(path);
+        }
+    };
+    beside(&mut node.feeds);
+    if let Some(tls) = &mut node.kafka.tls {
+        [&mut tls.ca, &mut tls.certificate, &mut tls.key].into_iter().flatten().for_each(beside);
+    }
+    if let Some(sasl) = &mut node.kafka.sasl {
+        secret(&mut sasl.password);
+    }
+    if let Some(lake) = &mut node.lake {
+        if !lake.url.is_empty() && !lake.url.contains("://") {
+            lake.url = folder.join(&lake.url).to_string_lossy().into_owned();
+        }
+        if let Some(s3) = &mut lake.s3 {
+            [&mut s3.access_key, &mut s3.secret_key].into_iter().flatten().for_each(secret);
+        }
+    }
+    if let Some(warehouse) = &mut node.warehouse {
+        if let Some(file) = sqlite_file(&warehouse.url) {
+            warehouse.url = format!("sqlite:{}", folder.join(file).display());
+        }
+        warehouse.password.iter_mut().for_each(secret);
+        warehouse.tls.ca.iter_mut().for_each(beside);
+    }
+}
+
+/// The file of a well-formed `sqlite:` url.
+fn sqlite_file(url: &str) -> Option<&str> {
+    let file = url.strip_prefix("sqlite:")?;
+    // `sqlite://data/x` looks relative, but names `/data/x`; three slashes are plain.
+    let misleading = file.starts_with("//") && !file.starts_with("///");
+    (!file.is_empty() && !misleading && !file.starts_with(':')).then_some(file)
+}
+
+/// Collects the faults of a node whose paths are resolved.
+pub fn node(node: &Node, file: &Path) -> Vec<Fault> {
+    let mut check = NodeCheck { file, faults: Vec::new() };
+    check.kafka(&node.kafka);
+    if let Some(lake) = &node.lake {
+        check.lake(lake);
+    }
+    if let Some(warehouse) = &node.warehouse {
+        check.warehouse(warehouse);
+    }
+    if node.memory.budget < MIN_BUDGET {
+        let found = node.memory.budget.to_string();
+        check.fault("memory.budget", format!("`{found}`"), "32MiB or more");
+    }
+    for (field, duration) in [("detach_after", node.detach_after), ("park_retry", node.park_retry)]
+    {
+        check.positive(field, duration);
+    }
+    check.faults
+}
+
+struct NodeCheck<'a> {
+    file: &'a Path,
+    faults: Vec<Fault>,
+}
+
+impl NodeCheck<'_> {
+    fn fault(
+        &mut self,
+        field: impl Into<String>,
+        found: impl Into<Box<str>>,
+        allowed: impl Into<String>,
+    ) -> &mut Fault {
+        self.faults.push(Fault::new(self.file, field, found, allowed));
+        let last = self.faults.len() - 1;
+        &mut self.faults[last]
+    }
+
+    fn positive(&mut self, field: &str, duration: Duration) {
+        if duration.is_zero() {
+            self.fault(field, format!("`{duration}`"), "1ms or more");
+        }
+    }
+
+    fn readable(&mut self, field: &str, path: &Path) {
+        if let Err(error) = std::fs::File::open(path).and_then(|file| file.metadata()) {
+            let found = format!("`{}`, which cannot be read ({error})", path.display());
+            self.fault(field, found, "the path of a readable file, from the node file's folder");
+        } else if path.is_dir() {
+            self.fault(field, format!("`{}`, a folder", path.display()), "the path of a file");
+        }
+    }
+
+    fn secret(&mut self, field: &str, secret: &Secret) {
+        let found = match secret.read() {
+            Ok(text) if !text.reveal().is_empty() => return,
+            Ok(_) => format!("{secret:?}, which is empty"),
+            Err(error) => error,
+        };
+        self.fault(
+            field,
+            found,
+            "`{env: NAME}` of a variable that is set, or `{file: PATH}` of a readable file",
+        );
+    }
+
+    fn kafka(&mut self, kafka: &Kafka) {
+        for server in kafka.bootstrap.split(',').map(str::trim) {
+            if !host_and_port(server) {
+                let allowed = "`host:port`, several joined by commas";
+                let fault = self.fault("kafka.bootstrap", format!("`{server}`"), allowed);
+                if !server.is_empty() && !server.contains(':') {
+                    fault.nearest = Some(format!("{server}:9092"));
+                }
+            }
+        }
+        if kafka.group.trim().is_empty() {
+            self.fault("kafka.group", "an empty text", "the name of the consumer group");
+        }
+        if let Some(tls) = &kafka.tls {
+            let files = [("ca", &tls.ca), ("certificate", &tls.certificate), ("key", &tls.key)];
+            for (name, path) in files {
+                if let Some(path) = path {
+                    self.readable(&format!("kafka.tls.{name}"), path);
+                }
+            }
+            self.pair("kafka.tls", ("certificate", &tls.certificate), ("key", &tls.key));
+        }
+        if let Some(sasl) = &kafka.sasl {
+            if sasl.username.is_empty() {
+                self.fault("kafka.sasl.username", "an empty text", "the user's name");
+            }
+            self.secret("kafka.sasl.password", &sasl.password);
+        }
+        self.settings(kafka);
+    }
+
+    fn settings(&mut self, kafka: &Kafka) {
+        for name in kafka.settings.keys() {
+            let field = format!("kafka.settings.{name}");
+            // The value is not shown: it may be a credential.
+            if let Some(remedy) = refused::remedy(name) {
+                self.fault(field, "a setting the node refuses", "other librdkafka settings")
+                    .remedy = Some(remedy.into());
+            } else if kafka.protocol == Protocol::Consumer
+                && ["session.timeout.ms", "heartbeat.interval.ms"].contains(&name.as_str())
+            {
+                let allowed = "other librdkafka settings: with `protocol: consumer` the broker \
+                               sets this one";
+                self.fault(field, "a setting of the classic protocol", allowed);
+            }
+        }
+    }
+
+    /// Two fields that only make sense together.
+    fn pair<T>(&mut self, at: &str, one: (&str, &Option<T>), other: (&str, &Option<T>)) {
+        let missing = match (one.1, other.1) {
+            (Some(_), None) => other.0,
+            (None, Some(_)) => one.0,
+            _ => return,
+        };
+        let allowed = format!("both `{}` and `{}`, or neither", one.0, other.0);
+        self.fault(format!("{at}.{missing}"), "nothing", allowed);
+    }
+
+    fn lake(&mut self, lake: &Lake) {
+        let allowed = "a folder, or `s3://bucket/prefix`";
+        let s3 = lake.url.starts_with("s3://");
+        if lake.url.is_empty() {
+            self.fault("lake.url", "an empty text", allowed);
+        } else if s3 {
+            let bucket = lake.url["s3://".len()..].split('/').next().unwrap_or_default();
+            if bucket.contains('@') {
+                self.fault("lake.url", "credentials inside the url", allowed).remedy =
+                    Some("use `lake.s3.access_key` and `lake.s3.secret_key`".into());
+            } else if bucket.is_empty() {
+                self.fault("lake.url", format!("`{}`, without a bucket", lake.url), allowed);
+            }
+        } else if let Some((scheme, path)) = lake.url.split_once("://") {
+            let fault = self.fault("lake.url", format!("the scheme `{scheme}`"), allowed);
+            fault.nearest = match scheme {
+                "file" => Some(path.to_owned()),
+                "s3a" | "s3n" if !path.contains('@') => Some(format!("s3://{path}")),
+                _ => None,
+            };
+        }
+        let Some(options) = &lake.s3 else { return };
+        if !s3 && !lake.url.contains("://") {
+            self.fault("lake.s3", "settings of an S3 store", "none: `lake.url` is a folder");
+        }
+        if let Some(endpoint) = &options.endpoint {
+            self.endpoint(endpoint);
+        }
+        let keys = [("access_key", &options.access_key), ("secret_key", &options.secret_key)];
+        for (name, key) in keys {
+            if let Some(key) = key {
+                self.secret(&format!("lake.s3.{name}"), key);
+            }
+        }
+        self.pair("lake.s3", keys[0], keys[1]);
+    }
+
+    fn endpoint(&mut self, endpoint: &str) {
+        let allowed = "an `http://` or `https://` address, without credentials";
+        match Url::parse(endpoint) {
+            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                self.fault("lake.s3.endpoint", "credentials inside the address", allowed);
+            }
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
+            _ => {
+                self.fault("lake.s3.endpoint", "another text", allowed);
+            }
+        }
+    }
+
+    fn warehouse(&mut self, warehouse: &Warehouse) {
+        let scheme = warehouse.url.split(':').next().unwrap_or_default();
+        let allowed = "`postgres://user@host:port/database`, or `sqlite:FILE`";
+        match scheme {
+            "postgres" | "postgresql" => self.postgres(warehouse),
+            "sqlite" => self.sqlite(warehouse),
+            // The rest of the url is not shown: it may hold a password.
+            _ => {
+                self.fault("warehouse.url", format!("the scheme `{scheme}`"), allowed).nearest =
+                    nearest(scheme, ["postgres", "postgresql", "sqlite"])
+                        .map(|scheme| format!("{scheme}:"));
+            }
+        }
+        if warehouse.connections == 0 {
+            self.fault("warehouse.connections", "0", "1 or more");
+        }
+        // PostgreSQL takes 0 as "wait for ever".
+        self.positive("warehouse.lock_timeout", warehouse.lock_timeout);
+    }
+
+    fn sqlite(&mut self, warehouse: &Warehouse) {
+        if sqlite_file(&warehouse.url).is_none() {
+            let found = format!("`{}`", warehouse.url);
+            let allowed = "`sqlite:FILE`, a path from the node file's folder, or from `/`";
+            self.fault("warehouse.url", found, allowed);
+        }
+        if warehouse.password.is_some() {
+            self.fault("warehouse.password", "a password", "none: SQLite has no users");
+        }
+        if warehouse.tls.mode != TlsMode::Disable {
+            self.fault("warehouse.tls.mode", "`verify-full`", "`disable`: SQLite is a file");
+        }
+    }
+
+    fn postgres(&mut self, warehouse: &Warehouse) {
+        self.postgres_url(&warehouse.url);
+        if let Some(password) = &warehouse.password {
+            self.secret("warehouse.password", password);
+        }
+        match (warehouse.tls.mode, &warehouse.tls.ca) {
+            (TlsMode::VerifyFull, None) => {
+                let allowed = "with `mode: verify-full`, the PEM file of the certificate authority";
+                self.fault("warehouse.tls.ca", "nothing", allowed);
+            }
+            (TlsMode::Disable, Some(_)) => {
+                let allowed = "`verify-full`: a `ca` is given, and `disable` would not use it";
+                self.fault("warehouse.tls.mode", "`disable`", allowed);
+            }
+            (_, Some(ca)) => self.readable("warehouse.tls.ca", ca),
+            (_, None) => {}
+        }
+    }
+
+    fn postgres_url(&mut self, text: &str) {
+        let field = "warehouse.url";
+        let Ok(url) = Url::parse(text) else {
+            let found = "a text that is not a url";
+            self.fault(field, found, "`postgres://user@host:port/database`");
+            return;
+        };
+        let given =
+            |name: &str| url.query_pairs().any(|(key, value)| key == name && !value.is_empty());
+        if url.password().is_some() || given("password") {
+            let allowed = "`postgres://user@host:port/database`, without a password";
+            self.fault(field, "a password inside the url", allowed).remedy = Some(
+                "take it out, and add beside `url`:\npassword: {env: NAME}\nor\npassword: {file: PATH}".into(),
+            );
+        }
+        for (present, what) in [
+            (!url.username().is_empty() || given("user"), "user"),
+            (url.has_host() && url.host_str() != Some("") || given("host"), "host"),
+            (!url.path().trim_matches('/').is_empty() || given("dbname"), "database"),
+        ] {
+            if !present {
+                let found = format!("a url without a {what}");
+                self.fault(field, found, "`postgres://user@host:port/database`");
+            }
+        }
+        for (name, _) in url.query_pairs().filter(|(name, _)| name != "password") {
+            if name.starts_with("ssl") {
+                self.fault(
+                    field,
+                    format!("the parameter `{name}`"),
+                    "no TLS settings in the url",
+                )
+                .remedy = Some("use `warehouse.tls`".into());
+            } else if !URL_PARAMETERS.contains(&&*name) {
+                let allowed = super::fault::listed(&URL_PARAMETERS);
+                self.fault(field, format!("the parameter `{name}`"), allowed).nearest =
+                    nearest(&name, URL_PARAMETERS);
+            }
+        }
+    }
+}
+
+fn host_and_port(server: &str) -> bool {
+    let Some((host, port)) = server.rsplit_once(':') else { return false };
+    let host_fits = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        }
+    };
+    let digits = port.bytes().all(|b| b.is_ascii_digit());
+    host_fits && digits && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Vec<Fault> {
+        let mut parsed: Node =
+            serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        resolve_paths(&mut parsed, Path::new("/nowhere"));
+        node(&parsed, Path::new("node.yaml"))
+    }
+
+    fn kafka(rest: &str) -> String {
+        format!("kafka: {{bootstrap: 'a:1', {rest}}}")
+    }
+
+    fn with(rest: &str) -> String {
+        format!("kafka: {{bootstrap: 'a:1'}}\n{rest}")
+    }
+
+    fn warehouse(url: &str) -> String {
+        with(&format!("warehouse: {{url: '{url}'}}"))
+    }
+
+    #[test]
+    fn sound_nodes_have_no_faults() {
+        for text in [
+            kafka("settings: {client.id: x, session.timeout.ms: 6000}"),
+            "kafka: {bootstrap: 'a.b-c:9092, [::1]:9092,127.0.0.1:1'}".to_owned(),
+            warehouse("postgres://u@h/d"),
+            warehouse("postgresql://u@h:5433/d?application_name=x&connect_timeout=3"),
+            warehouse("postgresql:///d?host=/run/postgresql&user=u"),
+            warehouse("sqlite:data/w.db"),
+            warehouse("sqlite:///data/w.db"),
+            with("lake: {url: data/lake}"),
+            with("lake: {url: 's3://bucket/a/b', s3: {endpoint: 'http://minio:9000'}}"),
+            with("memory: {budget: 32MiB}"),
+        ] {
+            assert_eq!(faults(&text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        let bootstrap = |text: &str| format!("kafka: {{bootstrap: '{text}'}}");
+        let set = |name: &str| kafka(&format!("settings: {{{name}: hunter2}}"));
+        let sasl = "sasl: {mechanism: PLAIN, username: u, password: {env: TIDEGATE_NOT_SET}}";
+        let cases: Vec<(String, &str, &str)> = vec![
+            (bootstrap("broker"), "kafka.bootstrap", "did you mean `broker:9092`"),
+            (bootstrap("a:1,,b:2"), "kafka.bootstrap", "``"),
+            (bootstrap("a:0"), "kafka.bootstrap", "host:port"),
+            (bootstrap("a:70000"), "kafka.bootstrap", "`a:70000`"),
+            (bootstrap("SSL://a:1"), "kafka.bootstrap", "host:port"),
+            (kafka("group: ' '"), "kafka.group", "name of the consumer group"),
+            (kafka("tls: {ca: x.pem}"), "kafka.tls.ca", "/nowhere/x.pem"),
+            (kafka(sasl), "kafka.sasl.password", "TIDEGATE_NOT_SET is not set"),
+            (set("enable.auto.commit"), "kafka.settings.enable.auto.commit", "in the sinks"),
+            (set("enable.auto.offset.store"), "kafka.settings.enable.auto.offset.store", "sinks"),
+            (set("isolation.level"), "kafka.settings.isolation.level", "remove it"),
+            (set("group.id"), "kafka.settings.group.id", "`kafka.group`"),
+            (set("bootstrap.servers"), "kafka.settings.bootstrap.servers", "`kafka.bootstrap`"),
+            (
+                set("partition.assignment.strategy"),
+                "kafka.settings.partition.assignment.strategy",
+                "remove it",
+            ),
+            (set("auto.offset.reset"), "kafka.settings.auto.offset.reset", "`start`"),
+            (set("enable.partition.eof"), "kafka.settings.enable.partition.eof", "remove it"),
+            (set("group.protocol"), "kafka.settings.group.protocol", "`kafka.protocol`"),
+            (set("security.protocol"), "kafka.settings.security.protocol", "`kafka.tls`"),
+            (set("sasl.password"), "kafka.settings.sasl.password", "{env: NAME}"),
+            (set("sasl.oauthbearer.config"), "kafka.settings.sasl.oauthbearer.config", "SCRAM"),
+            (set("ssl.ca.location"), "kafka.settings.ssl.ca.location", "`kafka.tls.ca`"),
+            (set("ssl.key.pem"), "kafka.settings.ssl.key.pem", "`kafka.tls.key`"),
+            (set("ssl.key.password"), "kafka.settings.ssl.key.password", "not encrypted"),
+            (set("fetch.max.bytes"), "kafka.settings.fetch.max.bytes", "`memory.budget`"),
+            (
+                kafka("protocol: consumer, settings: {session.timeout.ms: 6000}"),
+                "kafka.settings.session.timeout.ms",
+                "the broker",
+            ),
+            (with("lake: {url: ''}"), "lake.url", "a folder"),
+            (with("lake: {url: 'file:///data'}"), "lake.url", "did you mean `/data`"),
+            (with("lake: {url: 's3a://b/p'}"), "lake.url", "did you mean `s3://b/p`"),
+            (with("lake: {url: 'gs://b/p'}"), "lake.url", "the scheme `gs`"),
+            (with("lake: {url: 's3:///p'}"), "lake.url", "without a bucket"),
+            (with("lake: {url: 's3://k:hunter2@b/p'}"), "lake.url", "credentials inside"),
+            (with("lake: {url: d, s3: {region: x}}"), "lake.s3", "is a folder"),
+            (
+                with("lake: {url: 's3://b', s3: {endpoint: 'minio:9000'}}"),
+                "lake.s3.endpoint",
+                "`http://`",
+            ),
+            (
+                with("lake: {url: 's3://b', s3: {access_key: {env: PATH}}}"),
+                "lake.s3.secret_key",
+                "or neither",
+            ),
+            (warehouse("mysql://u@h/d"), "warehouse.url", "the scheme `mysql`"),
+            (warehouse("postgre://u:hunter2@h/d"), "warehouse.url", "did you mean `postgres:`"),
+            (warehouse("postgres://u:hunter2@h/d"), "warehouse.url", "password: {env: NAME}"),
+            (warehouse("postgres://u@h/d?password=hunter2"), "warehouse.url", "{env: NAME}"),
+            (warehouse("postgres://u@h/d?sslmode=require"), "warehouse.url", "`warehouse.tls`"),
+            (warehouse("postgres://u@h/d?connect_timout=1"), "warehouse.url", "`connect_timeout`"),
+            (warehouse("postgres://h/d"), "warehouse.url", "without a user"),
+            (warehouse("postgres://u@h"), "warehouse.url", "without a database"),
+            (warehouse("postgres://u@/d"), "warehouse.url", ""),
+            (warehouse("sqlite:"), "warehouse.url", "`sqlite:FILE`"),
+            (warehouse("sqlite::memory:"), "warehouse.url", "`sqlite:FILE`"),
+            (warehouse("sqlite://data/w.db"), "warehouse.url", "`sqlite:FILE`"),
+            (
+                with("warehouse: {url: 'sqlite:w', password: {env: PATH}}"),
+                "warehouse.password",
+                "no users",
+            ),
+            (
+                with("warehouse: {url: 'postgres://u@h/d', password: {file: none}}"),
+                "warehouse.password",
+                "/nowhere/none",
+            ),
+            (
+                with("warehouse: {url: 'postgres://u@h/d', tls: {mode: verify-full}}"),
+                "warehouse.tls.ca",
+                "certificate authority",
+            ),
+            (
+                with("warehouse: {url: 'postgres://u@h/d', tls: {ca: x}}"),
+                "warehouse.tls.mode",
+                "`verify-full`",
+            ),
+            (
+                with("warehouse: {url: 'sqlite:w', connections: 0}"),
+                "warehouse.connections",
+                "1 or more",
+            ),
+            (
+                with("warehouse: {url: 'sqlite:w', lock_timeout: 0s}"),
+                "warehouse.lock_timeout",
+                "1ms or more",
+            ),
+            (with("memory: {budget: 31MiB}"), "memory.budget", "32MiB or more"),
+            (with("park_retry: 0s"), "park_retry", "1ms or more"),
+        ];
+        for (text, field, said) in cases {
+            let found = faults(&text);
+            assert_eq!(found.len(), 1, "{text}: {found:#?}");
+            assert_eq!(found[0].field, field, "{text}");
+            let message = found[0].to_string();
+            assert!(message.contains(said), "{said:?} in {message}");
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+
+    #[test]
+    fn paths_are_beside_the_node_file() {
+        let mut parsed: Node = serde_saphyr::from_str(
+            "kafka: {bootstrap: 'a:1', tls: {ca: tls/ca.pem, key: /abs/key}}\n\
+             lake: {url: lake}\nwarehouse: {url: 'sqlite:w.db', password: {file: p}}\n",
+        )
+        .unwrap();
+        resolve_paths(&mut parsed, Path::new("/etc/tidegate"));
+        let tls = parsed.kafka.tls.as_ref().unwrap();
+        assert_eq!(tls.ca.as_deref(), Some(Path::new("/etc/tidegate/tls/ca.pem")));
+        assert_eq!(tls.key.as_deref(), Some(Path::new("/abs/key")));
+        assert_eq!(parsed.feeds, Path::new("/etc/tidegate/feeds"));
+        assert_eq!(parsed.lake.unwrap().url, "/etc/tidegate/lake");
+        let warehouse = parsed.warehouse.unwrap();
+        assert_eq!(warehouse.url, "sqlite:/etc/tidegate/w.db");
+        assert_eq!(warehouse.password, Some(Secret::File("/etc/tidegate/p".into())));
+    }
+}

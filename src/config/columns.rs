@@ -1,0 +1,198 @@
+//! One column of a feed and its type.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// One column of a feed, in the lake and in the warehouse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// Column name in both sinks: at most 63 bytes, letters, digits and `_`, not starting with `_`
+    /// or a digit.
+    pub name: String,
+    /// `string`, `int`, `long`, `double`, `boolean`, `decimal(P,S)`, `timestamp`, `date` or `json`.
+    #[serde(rename = "type")]
+    pub kind: ColumnType,
+    /// Where the value stands in the message: field names joined by `.`. Default: the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// A record without a value here is rejected. Default: false. Key columns are always required.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
+}
+
+impl Column {
+    pub fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// The type of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ColumnType {
+    String,
+    /// 32-bit.
+    Int,
+    /// 64-bit.
+    Long,
+    Double,
+    Boolean,
+    /// At most 38 digits, `scale` of them after the point.
+    Decimal {
+        precision: u8,
+        scale: u8,
+    },
+    /// UTC, microseconds.
+    Timestamp,
+    Date,
+    /// Any JSON value, kept as its text; `jsonb` in PostgreSQL.
+    Json,
+}
+
+impl ColumnType {
+    /// The Arrow type of the column in a batch and in the lake.
+    pub fn arrow(self) -> DataType {
+        match self {
+            ColumnType::String | ColumnType::Json => DataType::Utf8,
+            ColumnType::Int => DataType::Int32,
+            ColumnType::Long => DataType::Int64,
+            ColumnType::Double => DataType::Float64,
+            ColumnType::Boolean => DataType::Boolean,
+            ColumnType::Decimal { precision, scale } => {
+                DataType::Decimal128(precision, scale as i8)
+            }
+            ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            ColumnType::Date => DataType::Date32,
+        }
+    }
+}
+
+pub(super) const TYPE_TEXT: &str = "`string`, `int`, `long`, `double`, `boolean`, `decimal(P,S)`, \
+    `timestamp`, `date` or `json`, where `P` is 1 to 38 digits, `S` of them after the point";
+
+impl FromStr for ColumnType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "string" => ColumnType::String,
+            "int" => ColumnType::Int,
+            "long" => ColumnType::Long,
+            "double" => ColumnType::Double,
+            "boolean" => ColumnType::Boolean,
+            "timestamp" => ColumnType::Timestamp,
+            "date" => ColumnType::Date,
+            "json" => ColumnType::Json,
+            _ => return decimal(text).ok_or_else(|| format!("a column type is {TYPE_TEXT}")),
+        })
+    }
+}
+
+fn decimal(text: &str) -> Option<ColumnType> {
+    let (precision, scale) = text.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;
+    // `parse` alone would take `+5`.
+    let digits = |text: &str| {
+        let text = text.trim();
+        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u8>().ok()).flatten()
+    };
+    let (precision, scale) = (digits(precision)?, digits(scale)?);
+    ((1..=38).contains(&precision) && scale <= precision)
+        .then_some(ColumnType::Decimal { precision, scale })
+}
+
+impl fmt::Display for ColumnType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ColumnType::String => "string",
+            ColumnType::Int => "int",
+            ColumnType::Long => "long",
+            ColumnType::Double => "double",
+            ColumnType::Boolean => "boolean",
+            ColumnType::Decimal { precision, scale } => {
+                return write!(f, "decimal({precision},{scale})");
+            }
+            ColumnType::Timestamp => "timestamp",
+            ColumnType::Date => "date",
+            ColumnType::Json => "json",
+        })
+    }
+}
+
+impl Serialize for ColumnType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ColumnType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<str>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for ColumnType {
+    fn schema_name() -> Cow<'static, str> {
+        "ColumnType".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "column-type",
+            "pattern": "^(string|int|long|double|boolean|timestamp|date|json\
+                |decimal\\( *[0-9]{1,2} *, *[0-9]{1,2} *\\))$",
+            "examples": ["string", "int", "long", "double", "boolean", "decimal(38,9)",
+                "timestamp", "date", "json"],
+            "description": format!("A column type: {TYPE_TEXT}."),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_read_and_printed() {
+        let schema = ColumnType::json_schema(&mut SchemaGenerator::default());
+        let pattern = regex::Regex::new(schema.get("pattern").unwrap().as_str().unwrap()).unwrap();
+        for text in [
+            "string",
+            "int",
+            "long",
+            "double",
+            "boolean",
+            "timestamp",
+            "date",
+            "json",
+            "decimal(10,2)",
+            "decimal(38,38)",
+            "decimal(1,0)",
+        ] {
+            let kind: ColumnType = text.parse().unwrap();
+            assert_eq!(kind.to_string(), text);
+            assert!(pattern.is_match(text), "{text}");
+        }
+        assert_eq!("decimal(10, 2)".parse(), Ok(ColumnType::Decimal { precision: 10, scale: 2 }));
+        for text in [
+            "",
+            "text",
+            "String",
+            "decimal",
+            "decimal(10)",
+            "decimal(0,0)",
+            "decimal(39,0)",
+            "decimal(5,6)",
+            "decimal(+5,2)",
+            "decimal(5,-2)",
+            "decimal(,)",
+        ] {
+            assert!(text.parse::<ColumnType>().is_err(), "{text}");
+        }
+    }
+}

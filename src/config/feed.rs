@@ -1,0 +1,338 @@
+//! The feed file as written, and the feed as it runs.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema as ArrowSchema, SchemaRef};
+use chrono::{DateTime, SecondsFormat};
+use schemars::{JsonSchema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{ByteSize, Column, Duration};
+
+/// One feed file: which topics, how their records are read, and where they go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FeedFile {
+    /// Name of the feed: lower-case letters, digits, `_` and `-`. With `topics`, `{topic}` in it
+    /// stands for the topic's name (lower-cased, all but these characters as `_`).
+    pub feed: String,
+    /// `stream`: immutable events, appended. `table`: a keyed changelog, upserted and deleted.
+    #[serde(rename = "type")]
+    pub kind: FeedKind,
+    /// What the feed is, for people. Not used by the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The one topic of the feed. Give this or `topics`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// A regular expression, starting with `^`: one feed for each topic that matches it whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topics: Option<String>,
+    /// Where a partition without progress begins: `earliest`, `latest` or a timestamp
+    /// (RFC 3339). Resolved once per partition and sink. Default: `earliest`.
+    #[serde(default)]
+    pub start: Start,
+    /// What to do when the broker no longer holds records that were never read: `park` the
+    /// partition, or `continue` at the log's start. Recorded either way. Default: `park`.
+    #[serde(default)]
+    pub on_gap: OnGap,
+    /// How the record key is read. Required for a table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
+    /// The columns taken from the value. Default: inferred from the first records and kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<Column>>,
+    /// The timestamp or date column that gives a record's event time, and so its day in the lake.
+    /// Default: Kafka's timestamp.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// `enabled: false` pauses the feed. Default: true.
+    #[serde(default = "enabled")]
+    pub enabled: bool,
+    /// The lake side; `lake: null` leaves the lake out.
+    #[serde(default = "lake_default")]
+    pub lake: Option<LakeOptions>,
+    /// The warehouse side; `warehouse: null` leaves the warehouse out.
+    #[serde(default = "warehouse_default")]
+    pub warehouse: Option<WarehouseOptions>,
+    /// When rejects stop being the records' fault.
+    #[serde(default)]
+    pub quarantine: Quarantine,
+    /// The file this was read from, for messages.
+    #[serde(skip)]
+    pub file: PathBuf,
+}
+
+fn enabled() -> bool {
+    true
+}
+
+fn lake_default() -> Option<LakeOptions> {
+    Some(LakeOptions::default())
+}
+
+fn warehouse_default() -> Option<WarehouseOptions> {
+    Some(WarehouseOptions::default())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FeedKind {
+    Stream,
+    Table,
+}
+
+/// Where a partition without progress begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    #[default]
+    Earliest,
+    Latest,
+    /// The first record at or after this time, milliseconds since the epoch.
+    Timestamp(i64),
+}
+
+pub(super) const START_TEXT: &str =
+    "`earliest`, `latest` or a timestamp such as `2026-01-31T00:00:00Z`";
+
+impl FromStr for Start {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "earliest" => Ok(Start::Earliest),
+            "latest" => Ok(Start::Latest),
+            _ => DateTime::parse_from_rfc3339(text)
+                .map(|time| Start::Timestamp(time.timestamp_millis()))
+                .map_err(|_| format!("a start is {START_TEXT}")),
+        }
+    }
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Start::Earliest => f.write_str("earliest"),
+            Start::Latest => f.write_str("latest"),
+            Start::Timestamp(millis) => match DateTime::from_timestamp_millis(*millis) {
+                Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+                // Not reached by any timestamp that was read from text.
+                None => write!(f, "{millis}ms"),
+            },
+        }
+    }
+}
+
+impl Serialize for Start {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Start {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<str>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Start {
+    fn schema_name() -> Cow<'static, str> {
+        "Start".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
+        json_schema!({
+            "type": "string",
+            "format": "start",
+            "pattern": "^(earliest|latest|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]+([Zz]|[+-][0-9:]+))$",
+            "examples": ["earliest", "latest"],
+            "description": format!("Where to begin: {START_TEXT}."),
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnGap {
+    #[default]
+    Park,
+    Continue,
+}
+
+/// How the record key is read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// `string`: the key's bytes are the one key column. `json`: an object with the key columns, or
+    /// a bare value for the one key column.
+    pub format: KeyFormat,
+    /// The key columns, first in the table; a table's primary key.
+    pub columns: Vec<Column>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyFormat {
+    String,
+    Json,
+}
+
+/// The lake side of a feed. A batch is committed when the first of its bounds is reached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LakeOptions {
+    /// How long a record may wait before its file is committed. Default: 10s.
+    pub linger: Duration,
+    /// Size of a batch in memory. Default: 64MiB.
+    pub max_bytes: ByteSize,
+    /// Records of a batch. Default: 1000000.
+    pub max_records: usize,
+    /// Level of ZSTD, 1 to 22. Default: 1.
+    pub zstd_level: i32,
+    /// Keep the record key's bytes as `_key`. Default: false.
+    pub keep_key: bool,
+    /// Keep the record's headers as `_headers`. Default: false.
+    pub keep_headers: bool,
+}
+
+impl Default for LakeOptions {
+    fn default() -> Self {
+        Self {
+            linger: Duration::from_secs(10),
+            max_bytes: ByteSize::mib(64),
+            max_records: 1_000_000,
+            zstd_level: 1,
+            keep_key: false,
+            keep_headers: false,
+        }
+    }
+}
+
+/// The warehouse side of a feed. A batch is sent when the first of its bounds is reached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct WarehouseOptions {
+    /// Table name, `name` or `schema.name`; with `topics` it contains `{topic}` as the feed's name
+    /// does. Default: the feed's name with `-` as `_`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// How long a record may wait while the warehouse is idle. Default: 20ms.
+    pub linger: Duration,
+    /// Size of a transaction's rows in memory. Default: 64MiB.
+    pub max_bytes: ByteSize,
+    /// Records of a transaction. Default: 100000.
+    pub max_records: usize,
+}
+
+impl Default for WarehouseOptions {
+    fn default() -> Self {
+        Self {
+            table: None,
+            linger: Duration::from_millis(20),
+            max_bytes: ByteSize::mib(64),
+            max_records: 100_000,
+        }
+    }
+}
+
+/// When rejects stop being the records' fault.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quarantine {
+    /// Park a partition when more than this share of a batch is rejected, 0 to 1. Default: 0.5.
+    pub park_above: f64,
+    /// ... and the batch has at least this many records. Default: 1000.
+    pub park_min_records: usize,
+}
+
+impl Default for Quarantine {
+    fn default() -> Self {
+        Self { park_above: 0.5, park_min_records: 1000 }
+    }
+}
+
+/// A feed as it runs: one topic, its columns known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feed {
+    pub name: Arc<str>,
+    pub kind: FeedKind,
+    pub topic: Arc<str>,
+    pub start: Start,
+    pub on_gap: OnGap,
+    pub schema: Schema,
+    pub lake: Option<LakeOptions>,
+    pub warehouse: Option<WarehouseOptions>,
+    pub quarantine: Quarantine,
+}
+
+impl Feed {
+    /// The warehouse table, without quotes: (schema or none, name).
+    pub fn table(&self) -> (Option<String>, String) {
+        let declared = self.warehouse.as_ref().and_then(|options| options.table.as_deref());
+        match declared.map(|table| table.split_once('.').ok_or(table)) {
+            Some(Ok((schema, name))) => (Some(schema.to_owned()), name.to_owned()),
+            Some(Err(name)) => (None, name.to_owned()),
+            None => (None, self.name.replace('-', "_")),
+        }
+    }
+}
+
+/// The columns of a feed: key columns first, then the value's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schema {
+    pub key_format: Option<KeyFormat>,
+    /// Key columns, then value columns.
+    pub columns: Vec<Column>,
+    /// How many of `columns` are the key.
+    pub key_columns: usize,
+    /// Index in `columns` of the event time, if one is declared.
+    pub time: Option<usize>,
+}
+
+impl Schema {
+    pub fn key(&self) -> &[Column] {
+        &self.columns[..self.key_columns]
+    }
+
+    pub fn value(&self) -> &[Column] {
+        &self.columns[self.key_columns..]
+    }
+
+    /// The Arrow schema of a batch's rows.
+    pub fn arrow(&self) -> SchemaRef {
+        // Nullable throughout: a tombstone has only its key, and `required` is checked when decoding.
+        let fields: Vec<Field> = self
+            .columns
+            .iter()
+            .map(|column| Field::new(&column.name, column.kind.arrow(), true))
+            .collect();
+        Arc::new(ArrowSchema::new(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_are_read_and_printed() {
+        for (text, canonical) in [
+            ("earliest", "earliest"),
+            ("latest", "latest"),
+            ("2026-01-31T00:00:00Z", "2026-01-31T00:00:00Z"),
+            ("2026-01-31T02:00:00.250+02:00", "2026-01-31T00:00:00.250Z"),
+        ] {
+            let start: Start = text.parse().unwrap();
+            assert_eq!(start.to_string(), canonical);
+            assert_eq!(canonical.parse(), Ok(start));
+        }
+        assert_eq!("1970-01-01T00:00:01Z".parse(), Ok(Start::Timestamp(1000)));
+        for text in ["", "Earliest", "2026-01-31", "2026-01-31T00:00:00", "0"] {
+            assert!(text.parse::<Start>().is_err(), "{text}");
+        }
+    }
+}

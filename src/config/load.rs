@@ -1,0 +1,257 @@
+//! The node file and the folder of feed files, read and checked whole.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::check::{self, Written};
+use super::reference::{feed_schema, node_schema};
+use super::walk::{Walked, walk};
+use super::{Fault, Faults, FeedFile, Node, check_node, document};
+
+/// Reads the node file. Relative paths in it are taken from its folder. Credentials are read once,
+/// to find a missing one now and not at the first connection, and are not kept.
+pub fn load_node(path: &Path) -> Result<Node, Faults> {
+    let value = read(path)?;
+    let (node, walked) = typed::<Node>(path, &node_schema(), value);
+    let mut faults = Vec::new();
+    let node = node.map(|mut node| {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let folder = std::path::absolute(folder.join(".")).unwrap_or(folder.to_owned());
+        check_node::resolve_paths(&mut node, &folder);
+        faults = check_node::node(&node, path);
+        node
+    });
+    faults.retain(|fault| !walked.explains(&fault.field));
+    finish(node, walked.faults.into_iter().chain(faults).collect())
+}
+
+/// Reads every feed file of the folder, in the order of their names, and checks them one by one
+/// and side by side.
+pub fn load_feeds(folder: &Path, node: &Node) -> Result<Vec<FeedFile>, Faults> {
+    let schema = feed_schema();
+    let mut feeds = Vec::new();
+    let mut faults = Vec::new();
+    let mut walks = Vec::new();
+    for path in feed_paths(folder)? {
+        let value = match read(&path) {
+            Ok(value) => value,
+            Err(fault) => {
+                faults.push(fault);
+                continue;
+            }
+        };
+        let written = Written {
+            lake: value.get("lake").is_some(),
+            warehouse: value.get("warehouse").is_some(),
+        };
+        let (feed, mut walked) = typed::<FeedFile>(&path, &schema, value);
+        faults.append(&mut walked.faults);
+        if let Some(mut feed) = feed {
+            feed.file = path.clone();
+            let found = check::feed(&mut feed, written, node);
+            faults.extend(found.into_iter().filter(|fault| !walked.explains(&fault.field)));
+            feeds.push(feed);
+            walks.push((path, walked));
+        }
+    }
+    let explained = |fault: &Fault| {
+        walks.iter().any(|(path, walked)| **path == *fault.file && walked.explains(&fault.field))
+    };
+    faults.extend(check::between(&feeds).into_iter().filter(|fault| !explained(fault)));
+    finish(Some(feeds), faults)
+}
+
+fn finish<T>(value: Option<T>, faults: Vec<Fault>) -> Result<T, Faults> {
+    match value {
+        Some(value) if faults.is_empty() => Ok(value),
+        _ => Err(Faults(faults)),
+    }
+}
+
+fn read(path: &Path) -> Result<Value, Fault> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Fault::new(path, "", format!("no readable file ({error})"), "a readable UTF-8 file")
+    })?;
+    document::parse(path, &text)
+}
+
+/// Feed files in the order of their names. Hidden files are left out: Kubernetes keeps its own
+/// copies of a mounted ConfigMap under names that start with `..`.
+fn feed_paths(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
+    let unreadable = |error| {
+        Fault::new(folder, "", format!("no readable folder ({error})"), "a folder of feed files")
+            .remedy("create it, or name another with `feeds` in the node file")
+    };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if !hidden && matches!(extension, Some("yaml" | "yml" | "json")) && !path.is_dir() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// The value as its type, as far as its structure allows.
+fn typed<T: DeserializeOwned>(
+    path: &Path,
+    schema: &Value,
+    mut value: Value,
+) -> (Option<T>, Walked) {
+    let mut walked = walk(path, schema, &mut value);
+    if !walked.usable {
+        return (None, walked);
+    }
+    match serde_json::from_value(value) {
+        Ok(typed) => (Some(typed), walked),
+        Err(error) => {
+            // The schema let through what the type refuses.
+            walked.faults.push(Fault::new(
+                path,
+                "",
+                error.to_string(),
+                "what the schema describes",
+            ));
+            (None, walked)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    fn fields(faults: Faults) -> Vec<String> {
+        let mut fields: Vec<String> = faults
+            .0
+            .into_iter()
+            .map(|fault| {
+                let file = fault.file.file_name().unwrap_or_default().to_string_lossy();
+                format!("{file} {}", fault.field)
+            })
+            .collect();
+        fields.sort();
+        fields
+    }
+
+    const NODE: &str = "\
+kafka: {bootstrap: 'a:1'}
+lake: {url: lake}
+warehouse: {url: 'postgres://u@h/d', password: {file: password}}
+";
+
+    #[test]
+    fn a_sound_folder_loads() {
+        let folder = folder(&[
+            ("node.yaml", NODE),
+            ("password", "hunter2\n"),
+            ("feeds/b.yaml", "{feed: b, type: stream, topic: t}"),
+            ("feeds/a.json", r#"{"feed": "a", "type": "stream", "topic": "t", "start": "latest"}"#),
+            ("feeds/c.yml", "{feed: c, type: stream, topic: t, lake: null}"),
+            ("feeds/..data/d.yaml", "not read"),
+            ("feeds/.hidden.yaml", "not read"),
+            ("feeds/README.md", "not read"),
+        ]);
+        let node = load_node(&folder.path().join("node.yaml")).unwrap();
+        assert!(node.feeds.is_absolute());
+        let feeds = load_feeds(&node.feeds, &node).unwrap();
+        let names: Vec<&str> = feeds.iter().map(|feed| feed.feed.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        assert!(feeds[2].lake.is_none() && feeds[2].warehouse.is_some());
+        assert!(feeds[0].file.ends_with("feeds/a.json"));
+    }
+
+    #[test]
+    fn structure_and_meaning_are_both_reported_at_once() {
+        let folder = folder(&[(
+            "node.yaml",
+            "kafka: {bootstrap: broker, grup: x, settings: {group.id: x}}\n\
+             lake: {url: 'gs://x'}\nmemory: {budget: 1MiB}\ndrain_deadline: soon\nwarehose: {}\n",
+        )]);
+        let faults = load_node(&folder.path().join("node.yaml")).unwrap_err();
+        assert!(faults.to_string().starts_with("7 faults"), "{faults}");
+        assert_eq!(
+            fields(faults),
+            [
+                "node.yaml drain_deadline",
+                "node.yaml kafka.bootstrap",
+                "node.yaml kafka.grup",
+                "node.yaml kafka.settings.group.id",
+                "node.yaml lake.url",
+                "node.yaml memory.budget",
+                "node.yaml warehose",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_faults_of_all_feed_files_come_together() {
+        let folder = folder(&[
+            ("node.yaml", "kafka: {bootstrap: 'a:1'}\nlake: {url: lake}\n"),
+            ("feeds/1.yaml", "{feed: a, type: table, topic: t, ky: {}}"),
+            ("feeds/2.yaml", "{feed: a, type: stream, topics: t, warehouse: {}}"),
+            ("feeds/3.yaml", "a: 1\na: 2\n"),
+            ("feeds/4.json", "[]"),
+            ("feeds/5.yaml", "{feed: e, type: stream, topic: t, columns: [{name: a, type: x}]}"),
+            ("feeds/6.yaml", "{type: stream, topic: t}"),
+        ]);
+        let node = load_node(&folder.path().join("node.yaml")).unwrap();
+        let faults = load_feeds(&node.feeds, &node).unwrap_err();
+        assert_eq!(
+            fields(faults),
+            [
+                // `ky` was meant as `key`: that the key is missing is not said again.
+                "1.yaml ky",
+                "2.yaml feed",
+                "2.yaml feed",
+                "2.yaml topics",
+                "2.yaml warehouse",
+                "3.yaml ",
+                "4.json ",
+                "5.yaml columns[0].type",
+                "6.yaml feed",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_missing_file_or_folder_is_a_fault() {
+        let folder = folder(&[("node.yaml", NODE), ("password", "x")]);
+        assert_eq!(
+            fields(load_node(&folder.path().join("none.yaml")).unwrap_err()),
+            ["none.yaml "]
+        );
+        let node = load_node(&folder.path().join("node.yaml")).unwrap();
+        let faults = load_feeds(&node.feeds, &node).unwrap_err();
+        assert!(faults.to_string().contains("create it"), "{faults}");
+    }
+
+    #[test]
+    fn secrets_are_never_printed() {
+        let folder = folder(&[("node.yaml", NODE), ("password", "hunter2\n")]);
+        let node = load_node(&folder.path().join("node.yaml")).unwrap();
+        assert!(!format!("{node:?}").contains("hunter2"));
+        let text = node.warehouse.unwrap().password.unwrap().read().unwrap();
+        assert_eq!(text.reveal(), "hunter2");
+        assert_eq!(format!("{text:?}"), "***");
+    }
+}

@@ -1,0 +1,33 @@
+//! Node configuration and feed files: read, checked whole, every fault reported at once.
+//!
+//! The ground floor. Reading a file and an environment variable happens in `load`, which the
+//! command line calls; everything after it works on values.
+
+mod check;
+mod check_columns;
+mod check_node;
+mod columns;
+mod document;
+mod fault;
+mod feed;
+mod load;
+mod node;
+mod reference;
+mod refused;
+mod resolve;
+mod units;
+mod walk;
+
+pub use columns::{Column, ColumnType};
+pub use fault::{Fault, Faults};
+pub use feed::{
+    Feed, FeedFile, FeedKind, Key, KeyFormat, LakeOptions, OnGap, Quarantine, Schema, Start,
+    WarehouseOptions,
+};
+pub use load::{load_feeds, load_node};
+pub use node::{
+    Kafka, Lake, Memory, Node, Protocol, S3, Sasl, SaslMechanism, Secret, SecretText, Tls, TlsMode,
+    Warehouse, WarehouseTls,
+};
+pub use reference::{reference_markdown, schema_json};
+pub use units::{ByteSize, Duration};

@@ -1,0 +1,298 @@
+//! The node file.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{ByteSize, Duration};
+
+/// The node file: broker, lake, warehouse, and what this node may use.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// The broker and the consumer group.
+    pub kafka: Kafka,
+    /// Folder of feed files (`*.yaml`, `*.yml`, `*.json`). Default: `feeds`, beside the node file.
+    #[serde(default = "feeds_folder")]
+    pub feeds: PathBuf,
+    /// Where the lake is. Without it no feed may have a lake side.
+    #[serde(default)]
+    pub lake: Option<Lake>,
+    /// Where the warehouse is. Without it no feed may have a warehouse side.
+    #[serde(default)]
+    pub warehouse: Option<Warehouse>,
+    /// What this node may hold in memory.
+    #[serde(default)]
+    pub memory: Memory,
+    /// How long a stopping node finishes what is in flight. Default: 25s.
+    #[serde(default = "drain_deadline")]
+    pub drain_deadline: Duration,
+    /// How long a sink may fail, or hold its whole share of the memory budget, before it is
+    /// detached and caught up on its own. Default: 2s.
+    #[serde(default = "detach_after")]
+    pub detach_after: Duration,
+    /// How soon a parked partition is tried again. Default: 1m.
+    #[serde(default = "park_retry")]
+    pub park_retry: Duration,
+}
+
+fn feeds_folder() -> PathBuf {
+    PathBuf::from("feeds")
+}
+
+fn drain_deadline() -> Duration {
+    Duration::from_secs(25)
+}
+
+fn detach_after() -> Duration {
+    Duration::from_secs(2)
+}
+
+fn park_retry() -> Duration {
+    Duration::from_secs(60)
+}
+
+/// The broker and the consumer group.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kafka {
+    /// `host:port`, several joined by commas.
+    pub bootstrap: String,
+    /// Consumer group of the cluster's nodes. Default: `tidegate`.
+    #[serde(default = "group")]
+    pub group: String,
+    /// Group protocol: `auto` takes `consumer` (KIP-848) where the broker has it and `classic`
+    /// (cooperative-sticky) where not. Default: `auto`.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// TLS to the broker; `tls: {}` trusts the system's authorities. Default: no TLS.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// How the node signs in to the broker. Default: not at all.
+    #[serde(default)]
+    pub sasl: Option<Sasl>,
+    /// librdkafka settings, passed through as they are. Those the node itself depends on
+    /// (offset storage, isolation level, assignment, queue sizes) are refused, and so are
+    /// credentials.
+    #[serde(default, deserialize_with = "settings")]
+    #[schemars(schema_with = "settings_schema")]
+    pub settings: BTreeMap<String, String>,
+}
+
+/// A setting's value as YAML reads it: `5` and `true` need no quotes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Setting {
+    Text(String),
+    Number(serde_json::Number),
+    Switch(bool),
+}
+
+fn settings<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let settings = BTreeMap::<String, Setting>::deserialize(from)?;
+    let text = |setting| match setting {
+        Setting::Text(text) => text,
+        Setting::Number(number) => number.to_string(),
+        Setting::Switch(on) => on.to_string(),
+    };
+    Ok(settings.into_iter().map(|(name, setting)| (name, text(setting))).collect())
+}
+
+fn settings_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": { "type": ["string", "number", "boolean"] },
+        "default": {},
+    })
+}
+
+fn group() -> String {
+    "tidegate".to_owned()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    #[default]
+    Auto,
+    Consumer,
+    Classic,
+}
+
+/// TLS to the broker.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file of the certificate authority. Default: the system's.
+    pub ca: Option<PathBuf>,
+    /// PEM file of the client certificate.
+    pub certificate: Option<PathBuf>,
+    /// PEM file of the client's private key.
+    pub key: Option<PathBuf>,
+}
+
+/// How the node signs in to the broker.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sasl {
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub mechanism: SaslMechanism,
+    /// User name at the broker.
+    pub username: String,
+    /// Password at the broker.
+    pub password: Secret,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SaslMechanism {
+    #[serde(rename = "PLAIN")]
+    Plain,
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
+/// The lake's place.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lake {
+    /// A folder, or `s3://bucket/prefix`.
+    pub url: String,
+    /// How to reach the store of an `s3://` url.
+    #[serde(default)]
+    pub s3: Option<S3>,
+}
+
+/// How to reach an S3-compatible store. Without keys, the usual AWS chain of credentials is used.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct S3 {
+    /// `http://` or `https://` address of a store that is not AWS.
+    pub endpoint: Option<String>,
+    /// Region of the bucket. Default: the environment's.
+    pub region: Option<String>,
+    /// Access key id. Give both keys or neither.
+    pub access_key: Option<Secret>,
+    /// Secret access key.
+    pub secret_key: Option<Secret>,
+}
+
+/// The warehouse's place.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Warehouse {
+    /// `postgres://user@host:port/database`, or `sqlite:FILE` (one node only).
+    pub url: String,
+    /// Password of the PostgreSQL user.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// TLS to PostgreSQL.
+    #[serde(default)]
+    pub tls: WarehouseTls,
+    /// Connections this node may open. Default: 8.
+    #[serde(default = "connections")]
+    pub connections: usize,
+    /// How long a claim waits for a lock before the connection that holds it is ended.
+    /// Default: 5s.
+    #[serde(default = "lock_timeout")]
+    pub lock_timeout: Duration,
+}
+
+fn connections() -> usize {
+    8
+}
+
+fn lock_timeout() -> Duration {
+    Duration::from_secs(5)
+}
+
+/// TLS to PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct WarehouseTls {
+    /// `disable`, or `verify-full`: encrypted, and the certificate must be for the host.
+    /// Default: `disable`.
+    pub mode: TlsMode,
+    /// PEM file of the certificate authority. Required with `verify-full`.
+    pub ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    #[default]
+    Disable,
+    VerifyFull,
+}
+
+/// What this node may hold in memory.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// Bytes between the Kafka client and the sinks, its queue included. At least 32MiB.
+    /// Default: 512MiB.
+    pub budget: ByteSize,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { budget: ByteSize::mib(512) }
+    }
+}
+
+/// Where a credential is found. Never printed.
+#[derive(Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Secret {
+    /// Name of an environment variable.
+    Env(String),
+    /// Path of a file whose content, less a final newline, is the secret.
+    File(PathBuf),
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Secret::Env(name) => write!(f, "Secret(env {name})"),
+            Secret::File(path) => write!(f, "Secret(file {})", path.display()),
+        }
+    }
+}
+
+/// A credential itself. Prints as `***`.
+#[derive(Clone, PartialEq)]
+pub struct SecretText(String);
+
+impl SecretText {
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The credential, for the one call that hands it to a client library.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Secret {
+    /// Reads the credential now.
+    pub fn read(&self) -> Result<SecretText, String> {
+        match self {
+            Secret::Env(name) => std::env::var(name)
+                .map(SecretText)
+                .map_err(|_| format!("the environment variable {name} is not set")),
+            Secret::File(path) => std::fs::read_to_string(path)
+                .map(|text| SecretText(text.trim_end_matches(['\n', '\r']).to_owned()))
+                .map_err(|error| format!("cannot read {}: {error}", path.display())),
+        }
+    }
+}

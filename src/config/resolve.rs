@@ -1,0 +1,189 @@
+//! From the feed file to the feed that runs: one topic, its columns known.
+
+use regex::Regex;
+
+use super::check::{self, MAX_IDENTIFIER, TOPIC};
+use super::check_columns::{column_faults, time_column};
+use super::{Column, Fault, Feed, FeedFile, Key, Schema};
+
+impl FeedFile {
+    /// Whether the feed reads this topic. Compiles `topics` anew: for many topics, use
+    /// [`FeedFile::topic_pattern`].
+    pub fn matches(&self, topic: &str) -> bool {
+        match &self.topic {
+            Some(own) => own == topic,
+            None => self.topic_pattern().is_some_and(|pattern| pattern.is_match(topic)),
+        }
+    }
+
+    /// `topics` as a pattern that matches whole names.
+    pub fn topic_pattern(&self) -> Option<Regex> {
+        // In a group: `^a|b` anchors each branch.
+        Regex::new(&format!("^(?:{})$", self.topics.as_ref()?)).ok()
+    }
+
+    /// The feed for one topic. `inferred` are the value's columns where the file names none.
+    pub fn resolve(&self, topic: &str, inferred: Option<Vec<Column>>) -> Result<Feed, Fault> {
+        let topic_word = word(topic);
+        let name = self.feed.replace(TOPIC, &topic_word);
+        if !check::valid_feed_name(&name) {
+            let allowed = "a feed name of at most 200 bytes for this topic";
+            return Err(self.fault("feed", format!("`{name}`"), allowed));
+        }
+        let mut warehouse = self.warehouse.clone();
+        if let Some(table) = warehouse.as_mut().and_then(|options| options.table.as_mut()) {
+            *table = table.replace(TOPIC, &topic_word.replace('-', "_"));
+        }
+        let feed = Feed {
+            name: name.into(),
+            kind: self.kind,
+            topic: topic.into(),
+            start: self.start,
+            on_gap: self.on_gap,
+            schema: self.schema(topic, inferred)?,
+            lake: self.lake.clone(),
+            warehouse,
+            quarantine: self.quarantine.clone(),
+        };
+        self.check_table(&feed)?;
+        Ok(feed)
+    }
+
+    fn schema(&self, topic: &str, inferred: Option<Vec<Column>>) -> Result<Schema, Fault> {
+        let declared = self.columns.is_some();
+        let Some(value) = self.columns.clone().or(inferred) else {
+            let found = format!("nothing, and no record of `{topic}` to infer columns from");
+            return Err(self.fault("columns", found, "a list of columns, or a record to read"));
+        };
+        if let Some((field, found, allowed)) =
+            column_faults(self.key.as_ref(), Some(&value)).into_iter().next()
+        {
+            let mut fault = self.fault(&field, found, allowed);
+            if !declared {
+                fault.remedy = Some(
+                    "the columns were inferred: list them under `columns`, or name the key column \
+                     otherwise"
+                        .into(),
+                );
+            }
+            return Err(fault);
+        }
+        let key = self.key.as_ref().map(|key| key.columns.as_slice()).unwrap_or_default();
+        let key_columns = key.len();
+        let required = key.iter().map(|column| Column { required: true, ..column.clone() });
+        let columns: Vec<Column> = required.chain(value).collect();
+        let time = match &self.time {
+            Some(time) => Some(self.time_index(time, &columns)?),
+            None => None,
+        };
+        let key_format = self.key.as_ref().map(|Key { format, .. }| *format);
+        Ok(Schema { key_format, columns, key_columns, time })
+    }
+
+    fn time_index(&self, time: &str, columns: &[Column]) -> Result<usize, Fault> {
+        let columns: Vec<&Column> = columns.iter().collect();
+        time_column(time, &columns)
+            .map_err(|(found, allowed, meant)| self.fault("time", found, allowed).nearest(meant))
+    }
+
+    fn check_table(&self, feed: &Feed) -> Result<(), Fault> {
+        let (_, table) = feed.table();
+        if feed.warehouse.is_none() || table.len() <= MAX_IDENTIFIER {
+            return Ok(());
+        }
+        let found = format!("`{table}`, {} bytes, for topic `{}`", table.len(), feed.topic);
+        Err(self
+            .fault("warehouse.table", found, "a table name of at most 63 bytes")
+            .remedy("give this topic a feed file of its own, with a shorter `table`"))
+    }
+
+    fn fault(&self, field: &str, found: impl Into<Box<str>>, allowed: impl Into<String>) -> Fault {
+        Fault::new(&self.file, field, found, allowed)
+    }
+}
+
+/// A topic's name as a part of a feed's name: what such a name cannot hold becomes `_`.
+fn word(topic: &str) -> String {
+    topic
+        .to_lowercase()
+        .replace(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c)), "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ColumnType, KeyFormat};
+    use super::*;
+
+    fn parsed(text: &str) -> FeedFile {
+        serde_saphyr::from_str(text).unwrap()
+    }
+
+    fn column(name: &str, kind: ColumnType) -> Column {
+        Column { name: name.to_owned(), kind, path: None, required: false }
+    }
+
+    #[test]
+    fn topics_match_whole() {
+        let one = parsed("{feed: a, type: stream, topic: t.x}");
+        assert!(one.matches("t.x") && !one.matches("t.xy") && !one.matches("tax"));
+        let many = parsed("{feed: '{topic}', type: stream, topics: '^raw\\.[a-z]+|^cooked'}");
+        for (topic, expected) in [
+            ("raw.a", true),
+            ("raw.a1", false),
+            ("cooked", true),
+            ("cooked2", false),
+            ("xcooked", false),
+        ] {
+            assert_eq!(many.matches(topic), expected, "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_feed_takes_its_names_from_the_topic() {
+        let file = parsed(
+            "{feed: 'raw-{topic}', type: stream, topics: '^.*', columns: [{name: a, type: int}], \
+             warehouse: {table: 'raw.{topic}'}}",
+        );
+        let feed = file.resolve("Shop.Sales-EU", None).unwrap();
+        assert_eq!(&*feed.name, "raw-shop_sales-eu");
+        assert_eq!(&*feed.topic, "Shop.Sales-EU");
+        assert_eq!(feed.table(), (Some("raw".to_owned()), "shop_sales_eu".to_owned()));
+        let long = "x".repeat(64);
+        assert_eq!(file.resolve(&long, None).unwrap_err().field, "warehouse.table");
+    }
+
+    #[test]
+    fn the_schema_is_key_then_value() {
+        let file = parsed(
+            "{feed: a, type: table, topic: t, time: at, \
+             key: {format: json, columns: [{name: id, type: long}]}, \
+             columns: [{name: v, type: int}, {name: at, type: timestamp}]}",
+        );
+        let schema = file.resolve("t", None).unwrap().schema;
+        assert_eq!(schema.key_format, Some(KeyFormat::Json));
+        assert_eq!((schema.key_columns, schema.time), (1, Some(2)));
+        assert!(schema.key()[0].required && !schema.value()[0].required);
+    }
+
+    #[test]
+    fn columns_come_from_the_file_or_are_inferred() {
+        let file = parsed("{feed: a, type: stream, topic: t, time: at}");
+        assert_eq!(file.resolve("t", None).unwrap_err().field, "columns");
+        let inferred = vec![column("at", ColumnType::Timestamp), column("b", ColumnType::Int)];
+        let schema = file.resolve("t", Some(inferred)).unwrap().schema;
+        assert_eq!((schema.columns.len(), schema.time, schema.key_format), (2, Some(0), None));
+        let fault = file.resolve("t", Some(vec![column("b", ColumnType::Int)])).unwrap_err();
+        assert_eq!(fault.field, "time");
+    }
+
+    #[test]
+    fn an_inferred_column_does_not_hide_a_key_column() {
+        let file = parsed(
+            "{feed: a, type: table, topic: t, \
+             key: {format: string, columns: [{name: id, type: string}]}}",
+        );
+        let fault = file.resolve("t", Some(vec![column("ID", ColumnType::Int)])).unwrap_err();
+        assert_eq!(fault.field, "columns[0].name");
+        assert!(fault.to_string().contains("inferred"), "{fault}");
+    }
+}

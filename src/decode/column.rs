@@ -1,0 +1,253 @@
+//! One column under construction: a JSON value or a key's text goes straight into its Arrow builder.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayBuilder, ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder,
+    Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+};
+
+use super::fault::{Fault, Misfit, Outcome, excerpt};
+use super::json::Cursor;
+use super::number::Number;
+use super::time;
+use crate::config::{Column, ColumnType};
+use crate::record::RejectClass;
+
+pub(super) struct Slot {
+    /// How reasons call the field.
+    place: String,
+    kind: ColumnType,
+    required: bool,
+    values: Values,
+    /// Bytes of text a row took in the last batch, so that the next one is allocated once.
+    row_bytes: usize,
+}
+
+enum Values {
+    Text(StringBuilder),
+    Json(StringBuilder),
+    Int(Int32Builder),
+    Long(Int64Builder),
+    Double(Float64Builder),
+    Boolean(BooleanBuilder),
+    Decimal(Decimal128Builder, u8, u8),
+    Timestamp(TimestampMicrosecondBuilder),
+    Date(Date32Builder),
+}
+
+/// Runs one expression on whatever builder there is.
+macro_rules! each {
+    ($values:expr, $builder:ident => $run:expr) => {
+        match $values {
+            Values::Text($builder) | Values::Json($builder) => $run,
+            Values::Int($builder) => $run,
+            Values::Long($builder) => $run,
+            Values::Double($builder) => $run,
+            Values::Boolean($builder) => $run,
+            Values::Decimal($builder, ..) => $run,
+            Values::Timestamp($builder) => $run,
+            Values::Date($builder) => $run,
+        }
+    };
+}
+
+impl Slot {
+    pub fn new(column: &Column, is_key: bool) -> Self {
+        let place =
+            if is_key { format!("key {}", column.path()) } else { column.path().to_owned() };
+        let required = column.required || is_key;
+        let values = builder(column.kind, 0, 0);
+        Self { place, kind: column.kind, required, values, row_bytes: 16 }
+    }
+
+    pub fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    /// Makes room for `rows` rows with `bytes` bytes of text.
+    pub fn begin(&mut self, rows: usize, bytes: usize) {
+        self.values = builder(self.kind, rows, bytes);
+    }
+
+    pub fn finish(&mut self) -> ArrayRef {
+        if let Values::Text(text) | Values::Json(text) = &self.values
+            && text.len() > 0
+        {
+            self.row_bytes = text.values_slice().len() * 9 / 8 / text.len() + 1;
+        }
+        each!(&mut self.values, values => Arc::new(values.finish()))
+    }
+
+    pub fn len(&self) -> usize {
+        each!(&self.values, values => values.len())
+    }
+
+    /// A null whatever the column allows: a tombstone's, or a row's that will be dropped.
+    pub fn pad(&mut self) {
+        each!(&mut self.values, values => values.append_null())
+    }
+
+    /// A null in a row that counts.
+    #[inline]
+    pub fn null(&mut self) -> Outcome<()> {
+        if self.required {
+            return Err(self.missing());
+        }
+        self.pad();
+        Ok(())
+    }
+
+    #[cold]
+    fn missing(&self) -> Box<Fault> {
+        let reason = format!("{}: no value, expected {}", self.place, expected(self.kind));
+        Fault::new(RejectClass::MissingField, reason)
+    }
+
+    /// Appends the JSON value under the cursor. Appends nothing if it fails.
+    #[inline]
+    pub fn read(&mut self, cursor: &mut Cursor<'_>, scratch: &mut String) -> Outcome<()> {
+        let start = cursor.at();
+        let misfit = match (&mut self.values, cursor.peek()) {
+            (_, b'n') => {
+                cursor.literal("null")?;
+                return self.null();
+            }
+            (Values::Text(values), b'"') => match cursor.text(scratch) {
+                Ok(text) => {
+                    values.append_value(text);
+                    Ok(())
+                }
+                Err(fault) => return Err(fault.at(&self.place)),
+            },
+            (Values::Json(values), _) => {
+                cursor.skip()?;
+                values.append_value(cursor.since(start));
+                Ok(())
+            }
+            (Values::Boolean(values), first @ (b't' | b'f')) => {
+                cursor.literal(if first == b't' { "true" } else { "false" })?;
+                values.append_value(first == b't');
+                Ok(())
+            }
+            (values, b'-' | b'0'..=b'9') => values.append_number(cursor.number()?),
+            (values, b'"') => {
+                let text = cursor.text(scratch).map_err(|fault| fault.at(&self.place))?;
+                values.append_quoted(text)
+            }
+            _ => Err(Misfit::Type),
+        };
+        misfit.map_err(|misfit| self.misfit_at(misfit, cursor, start))
+    }
+
+    #[cold]
+    fn misfit_at(&self, misfit: Misfit, cursor: &mut Cursor<'_>, start: usize) -> Box<Fault> {
+        cursor.rewind(start);
+        match cursor.skip() {
+            Ok(()) => self.misfit(misfit, cursor.since(start)),
+            Err(malformed) => malformed,
+        }
+    }
+
+    #[cold]
+    fn misfit(&self, misfit: Misfit, found: &str) -> Box<Fault> {
+        let (found, expected) = (excerpt(found), expected(self.kind));
+        Fault::new(misfit.class(), format!("{}: found {found}, expected {expected}", self.place))
+    }
+
+    /// Appends a value that is the whole of a text: a record key of format `string`.
+    pub fn read_text(&mut self, text: &str) -> Outcome<()> {
+        let misfit = match &mut self.values {
+            Values::Text(values) => {
+                values.append_value(text);
+                Ok(())
+            }
+            Values::Json(values) => {
+                let mut cursor = Cursor::new(text);
+                cursor.skip().and_then(|()| cursor.end()).map_err(|fault| fault.at(&self.place))?;
+                values.append_value(text);
+                Ok(())
+            }
+            Values::Boolean(values) => match text {
+                "true" | "false" => {
+                    values.append_value(text == "true");
+                    Ok(())
+                }
+                _ => Err(Misfit::Type),
+            },
+            values => match Number::whole(text) {
+                Some(number) => values.append_number(number),
+                None => values.append_quoted(text),
+            },
+        };
+        misfit.map_err(|misfit| self.misfit(misfit, text))
+    }
+}
+
+impl Values {
+    #[inline]
+    fn append_number(&mut self, number: Number<'_>) -> Result<(), Misfit> {
+        match self {
+            Values::Int(values) => values.append_value(number.to_int()?),
+            Values::Long(values) => values.append_value(number.to_long()?),
+            Values::Double(values) => values.append_value(number.to_double()?),
+            Values::Decimal(values, precision, scale) => {
+                values.append_value(number.to_decimal(*precision, *scale)?)
+            }
+            Values::Timestamp(values) => values.append_value(time::from_millis(number.to_long()?)?),
+            Values::Date(values) => values.append_value(time::from_days(number.to_long()?)?),
+            Values::Text(_) | Values::Json(_) | Values::Boolean(_) => return Err(Misfit::Type),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn append_quoted(&mut self, text: &str) -> Result<(), Misfit> {
+        match self {
+            Values::Timestamp(values) => values.append_value(time::timestamp(text)?),
+            Values::Date(values) => values.append_value(time::date(text)?),
+            Values::Decimal(values, precision, scale) => {
+                let number = Number::whole(text).ok_or(Misfit::Type)?;
+                values.append_value(number.to_decimal(*precision, *scale)?);
+            }
+            _ => return Err(Misfit::Type),
+        }
+        Ok(())
+    }
+}
+
+fn builder(kind: ColumnType, rows: usize, bytes: usize) -> Values {
+    match kind {
+        ColumnType::String => Values::Text(StringBuilder::with_capacity(rows, bytes)),
+        ColumnType::Json => Values::Json(StringBuilder::with_capacity(rows, bytes)),
+        ColumnType::Int => Values::Int(Int32Builder::with_capacity(rows)),
+        ColumnType::Long => Values::Long(Int64Builder::with_capacity(rows)),
+        ColumnType::Double => Values::Double(Float64Builder::with_capacity(rows)),
+        ColumnType::Boolean => Values::Boolean(BooleanBuilder::with_capacity(rows)),
+        ColumnType::Decimal { precision, scale } => {
+            let values = Decimal128Builder::with_capacity(rows).with_data_type(kind.arrow());
+            Values::Decimal(values, precision, scale)
+        }
+        ColumnType::Timestamp => {
+            let values = TimestampMicrosecondBuilder::with_capacity(rows);
+            Values::Timestamp(values.with_data_type(kind.arrow()))
+        }
+        ColumnType::Date => Values::Date(Date32Builder::with_capacity(rows)),
+    }
+}
+
+fn expected(kind: ColumnType) -> String {
+    match kind {
+        ColumnType::String => "a string".to_owned(),
+        ColumnType::Json => "a JSON value".to_owned(),
+        ColumnType::Int => "an integer of 32 bits".to_owned(),
+        ColumnType::Long => "an integer of 64 bits".to_owned(),
+        ColumnType::Double => "a number that fits a double".to_owned(),
+        ColumnType::Boolean => "true or false".to_owned(),
+        ColumnType::Decimal { precision, scale } => format!("a decimal({precision},{scale})"),
+        ColumnType::Timestamp => {
+            "an ISO 8601 timestamp or epoch milliseconds, years 0001 to 9999".to_owned()
+        }
+        ColumnType::Date => "a date YYYY-MM-DD or epoch days, years 0001 to 9999".to_owned(),
+    }
+}

@@ -1,0 +1,99 @@
+//! The columns of a batch together: every record adds one value to each.
+
+use arrow::array::ArrayRef;
+
+use super::column::Slot;
+use super::fault::Outcome;
+use super::json::Cursor;
+
+/// The columns of a batch, filled record by record.
+pub(super) struct Columns {
+    slots: Vec<Slot>,
+    /// Values appended for the present record.
+    filled: usize,
+    /// Rows complete.
+    rows: usize,
+    scratch: String,
+}
+
+impl Columns {
+    pub fn new(slots: Vec<Slot>) -> Self {
+        Self { slots, filled: 0, rows: 0, scratch: String::new() }
+    }
+
+    /// Makes ready for about `rows` rows out of `payload` bytes.
+    pub fn begin(&mut self, rows: usize, payload: usize) {
+        (self.filled, self.rows) = (0, 0);
+        let row_bytes: usize = self.slots.iter().map(Slot::row_bytes).sum();
+        for slot in &mut self.slots {
+            // The last batch may have held few and huge rows, and this one many: what all columns
+            // reserve together stays below what came in.
+            let share = payload / row_bytes.max(1) * slot.row_bytes();
+            slot.begin(rows, share.min(rows.saturating_mul(slot.row_bytes())));
+        }
+    }
+
+    #[inline]
+    pub fn read(&mut self, column: usize, cursor: &mut Cursor<'_>) -> Outcome<()> {
+        self.filled += 1;
+        self.slots[column].read(cursor, &mut self.scratch)
+    }
+
+    pub fn read_text(&mut self, column: usize, text: &str) -> Outcome<()> {
+        self.filled += 1;
+        self.slots[column].read_text(text)
+    }
+
+    /// Where a member's name with escapes is resolved.
+    pub fn scratch(&mut self) -> &mut String {
+        &mut self.scratch
+    }
+
+    /// Ends a row: what no field has given is null.
+    #[inline]
+    pub fn end_row(&mut self) -> Outcome<()> {
+        if self.filled < self.slots.len() {
+            for slot in &mut self.slots {
+                if slot.len() == self.rows {
+                    slot.null()?;
+                }
+            }
+        }
+        self.next_row();
+        Ok(())
+    }
+
+    /// Ends a tombstone's row: it has its key and nothing else.
+    pub fn end_tombstone(&mut self, key_columns: usize) -> Outcome<()> {
+        for slot in &mut self.slots[..key_columns] {
+            if slot.len() == self.rows {
+                slot.null()?;
+            }
+        }
+        self.pad_row();
+        Ok(())
+    }
+
+    /// Ends a row of whatever completeness.
+    pub fn pad_row(&mut self) {
+        for slot in &mut self.slots {
+            if slot.len() == self.rows {
+                slot.pad();
+            }
+        }
+        self.next_row();
+    }
+
+    fn next_row(&mut self) {
+        self.filled = 0;
+        self.rows += 1;
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn finish(&mut self) -> Vec<ArrayRef> {
+        self.slots.iter_mut().map(Slot::finish).collect()
+    }
+}

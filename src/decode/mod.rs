@@ -1,0 +1,205 @@
+//! Bytes to columns: a Kafka record's key and value become a row, or a reject that says why not.
+//!
+//! This room is the hot loop. It is pure: no clock, no I/O, no runtime; what may enter it is a
+//! schema, raw bytes, and nothing else. One bad record never spoils its neighbours, and none
+//! vanishes: rows and rejects together are the records of the range, each in offset order.
+//!
+//! | column | accepts | else |
+//! |---|---|---|
+//! | `string` | a string | `WrongType` |
+//! | `int`, `long` | a number without point or exponent | `OutOfRange` beyond 32 or 64 bits; `1.0` is `WrongType` |
+//! | `double` | a number | `OutOfRange` if it overflows to infinity |
+//! | `boolean` | `true`, `false` | `WrongType` |
+//! | `decimal(P,S)` | a number, or a string holding one; exact, exponents too | `OutOfRange` beyond P digits, or with more than S that count after the point |
+//! | `timestamp` | a string `YYYY-MM-DD` `T` or space `HH:MM[:SS[.fraction]]` and nothing (UTC), `Z` or an offset; an integer is epoch milliseconds | `OutOfRange` outside the years 0001 to 9999 and for days no calendar has |
+//! | `date` | a string `YYYY-MM-DD`; an integer is epoch days | the same |
+//! | `json` | anything; its text is kept as it stands | |
+//!
+//! * `null` and a missing field are null, or `MissingField` where the column is required. Key
+//!   columns always are.
+//! * A declared field that stands twice in one object: `DuplicateField`. Where a path goes through
+//!   something that is not an object: `WrongType`; through `null`: null.
+//! * Not JSON, more after the object, deeper than 128 levels, empty: `Malformed`. A message that is
+//!   JSON but no object, the word `null` included: `WrongType`. Bytes that are not UTF-8, and in a
+//!   string column an escape that is half a surrogate pair: `Encoding`.
+//! * A key of format `string` is the one key column's text, and numbers and `true` count there
+//!   without quotes. A key of format `json` is an object, read by path, or with one key column the
+//!   bare value.
+//! * A table's record without a value is a delete: its row has the key columns alone. In a stream
+//!   it is `Malformed`.
+//! * Kept headers are a JSON array of [name, base64 or null]; `[]` where there are none.
+
+mod column;
+mod columns;
+mod escape;
+mod fault;
+mod infer;
+mod json;
+mod number;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod time;
+mod tree;
+
+pub use infer::{Inference, infer};
+
+use arrow::array::{BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+
+use self::column::Slot;
+use self::columns::Columns;
+use self::fault::{Fault, Outcome};
+use self::json::Cursor;
+use self::rows::Rows;
+use self::tree::Tree;
+use crate::config::{KeyFormat, Schema};
+use crate::record::{Batch, Hold, OffsetRange, RawBatch, RawRecord, Reject, RejectClass};
+
+/// Decodes the batches of one feed, one after the other; it learns their field order and size.
+pub struct Decoder {
+    schema: SchemaRef,
+    key: KeyReader,
+    key_columns: usize,
+    value: Tree,
+    columns: Columns,
+    table: bool,
+    keep_key: bool,
+    keep_headers: bool,
+}
+
+enum KeyReader {
+    Unread,
+    Text,
+    Json { tree: Tree, bare: bool },
+}
+
+impl Decoder {
+    /// `table`: the feed is a keyed changelog, whose null value is a delete.
+    pub fn new(schema: &Schema, table: bool, keep_key: bool, keep_headers: bool) -> Self {
+        let key_columns = schema.key_columns;
+        let slot = |(number, column)| Slot::new(column, number < key_columns);
+        let key = match schema.key_format {
+            _ if key_columns == 0 => KeyReader::Unread,
+            Some(KeyFormat::String) => KeyReader::Text,
+            Some(KeyFormat::Json) | None => KeyReader::Json {
+                tree: Tree::new("the key", schema.key().iter().enumerate()),
+                bare: key_columns == 1,
+            },
+        };
+        Self {
+            schema: schema.arrow(),
+            key,
+            key_columns,
+            value: Tree::new("the value", schema.columns.iter().enumerate().skip(key_columns)),
+            columns: Columns::new(schema.columns.iter().enumerate().map(slot).collect()),
+            table: table && key_columns > 0,
+            keep_key,
+            keep_headers,
+        }
+    }
+
+    /// Decodes the records of `raw` at or after the offset `from`.
+    pub fn decode(&mut self, raw: &RawBatch, from: i64) -> Batch {
+        let start = from.clamp(raw.range.start, raw.range.end);
+        let mut rows = Rows::new(raw.len(), self.table, self.keep_key, self.keep_headers);
+        let mut rejects = Vec::new();
+        let mut payload_bytes = 0;
+        let mut bad = Vec::new();
+        self.columns.begin(raw.len(), raw.payload_bytes());
+        for (index, record) in raw.iter_from(start).enumerate() {
+            payload_bytes += record.key.map_or(0, <[u8]>::len);
+            payload_bytes += record.value.map_or(0, <[u8]>::len);
+            match self.record(&record) {
+                Ok(delete) => rows.push(&record, delete),
+                Err(fault) => {
+                    self.columns.pad_row();
+                    bad.push(index);
+                    rejects.push(Reject::of(record, fault.class, fault.reason));
+                }
+            }
+        }
+        let mut batch = Batch {
+            source: raw.source.clone(),
+            range: OffsetRange::new(start, raw.range.end),
+            rows: self.finish(&bad),
+            offsets: Int64Array::from(Vec::<i64>::new()),
+            timestamps: Int64Array::from(Vec::<i64>::new()),
+            deletes: None,
+            keys: None,
+            headers: None,
+            hold: Hold::default(),
+            rejects: rejects.into(),
+            payload_bytes,
+        };
+        rows.finish_into(&mut batch);
+        batch
+    }
+
+    /// Appends one row; whether it is a delete. On a fault the row may be left incomplete.
+    fn record(&mut self, record: &RawRecord<'_>) -> Outcome<bool> {
+        self.read_key(record.key)?;
+        match record.value {
+            Some(value) => {
+                let mut cursor = Cursor::new(utf8(value, "the value")?);
+                cursor.space();
+                self.value.read(&mut cursor, &mut self.columns)?;
+                cursor.end()?;
+                self.columns.end_row()?;
+                Ok(false)
+            }
+            None if self.table => {
+                self.columns.end_tombstone(self.key_columns)?;
+                Ok(true)
+            }
+            None => Err(Fault::malformed("the value is null")),
+        }
+    }
+
+    fn read_key(&mut self, key: Option<&[u8]>) -> Outcome<()> {
+        if matches!(self.key, KeyReader::Unread) {
+            return Ok(());
+        }
+        let Some(key) = key else {
+            return Err(Fault::new(RejectClass::MissingField, "the record has no key"));
+        };
+        let text = utf8(key, "the key")?;
+        match &mut self.key {
+            KeyReader::Unread => Ok(()),
+            KeyReader::Text => self.columns.read_text(0, text),
+            KeyReader::Json { tree, bare } => {
+                let mut cursor = Cursor::new(text);
+                cursor.space();
+                let read = match *bare && cursor.peek() != b'{' {
+                    true => self.columns.read(0, &mut cursor),
+                    false => tree.read(&mut cursor, &mut self.columns),
+                };
+                read.and_then(|()| cursor.end()).map_err(|fault| fault.in_key())
+            }
+        }
+    }
+
+    /// The rows, without those of the bad records.
+    fn finish(&mut self, bad: &[usize]) -> RecordBatch {
+        let columns = self.columns.finish();
+        let count = self.columns.rows();
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
+            .expect("every column has the schema's type and one value per record");
+        if bad.is_empty() {
+            return rows;
+        }
+        let mut good = vec![true; count];
+        bad.iter().for_each(|index| good[*index] = false);
+        filter_record_batch(&rows, &BooleanArray::from(good)).expect("one flag per row")
+    }
+}
+
+#[inline]
+fn utf8<'a>(bytes: &'a [u8], what: &str) -> Outcome<&'a str> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let reason = format!("{what}: byte {} is not UTF-8", error.valid_up_to());
+        Fault::new(RejectClass::Encoding, reason)
+    })
+}

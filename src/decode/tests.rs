@@ -1,0 +1,540 @@
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{
+    Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{Column, ColumnType};
+use crate::record::{Op, TopicPartition};
+
+use RejectClass::{DuplicateField, Encoding, Malformed, MissingField, OutOfRange, WrongType};
+
+fn column(name: &str, kind: ColumnType) -> Column {
+    Column { name: name.to_lowercase(), kind, path: Some(name.to_owned()), required: false }
+}
+
+fn schema(key: Option<KeyFormat>, keys: Vec<Column>, values: Vec<Column>) -> Schema {
+    let key_columns = keys.len();
+    let columns = keys.into_iter().chain(values).collect();
+    Schema { key_format: key, columns, key_columns, time: None }
+}
+
+fn stream(values: Vec<Column>) -> Decoder {
+    Decoder::new(&schema(None, vec![], values), false, false, false)
+}
+
+type Record<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+fn batch(records: &[Record<'_>]) -> RawBatch {
+    let mut raw = RawBatch::new(TopicPartition::new("t", 3), 100);
+    for (index, (key, value)) in records.iter().enumerate() {
+        raw.push(100 + index as i64, 1000 + index as i64, *key, *value, []);
+    }
+    raw
+}
+
+fn values(decoder: &mut Decoder, values: &[&[u8]]) -> Batch {
+    let records: Vec<Record<'_>> = values.iter().map(|value| (None, Some(*value))).collect();
+    decoder.decode(&batch(&records), 0)
+}
+
+/// The value as text, or the class of the reject.
+fn shown(batch: &Batch, column: usize) -> Result<String, RejectClass> {
+    if let Some(reject) = batch.rejects.first() {
+        assert!(batch.num_rows() == 0 && !reject.reason.is_empty());
+        return Err(reject.class);
+    }
+    let array = batch.rows.column(column);
+    if array.is_null(0) {
+        return Ok("null".to_owned());
+    }
+    Ok(match array.data_type() {
+        arrow::datatypes::DataType::Utf8 => array.as_string::<i32>().value(0).to_owned(),
+        arrow::datatypes::DataType::Boolean => array.as_boolean().value(0).to_string(),
+        arrow::datatypes::DataType::Int32 => array.as_primitive::<Int32Type>().value(0).to_string(),
+        arrow::datatypes::DataType::Int64 => array.as_primitive::<Int64Type>().value(0).to_string(),
+        arrow::datatypes::DataType::Float64 => {
+            array.as_primitive::<Float64Type>().value(0).to_string()
+        }
+        arrow::datatypes::DataType::Date32 => {
+            array.as_primitive::<Date32Type>().value(0).to_string()
+        }
+        arrow::datatypes::DataType::Decimal128(..) => {
+            array.as_primitive::<Decimal128Type>().value_as_string(0)
+        }
+        _ => array.as_primitive::<TimestampMicrosecondType>().value(0).to_string(),
+    })
+}
+
+const DECIMAL: ColumnType = ColumnType::Decimal { precision: 6, scale: 2 };
+
+#[test]
+fn types_of_values() {
+    use ColumnType::*;
+    let cases: &[(ColumnType, &str, Result<&str, RejectClass>)] = &[
+        (String, r#""a""#, Ok("a")),
+        (String, r#""""#, Ok("")),
+        (
+            String,
+            r#""a\n\"\\\/\b\f\r\té\u00e9\ud83d\ude00\u0000""#,
+            Ok("a\n\"\\/\u{8}\u{c}\r\téé😀\0"),
+        ),
+        (String, r#""\ud83d""#, Err(Encoding)),
+        (String, r#""\ude00\ud83d""#, Err(Encoding)),
+        (String, r#""\ud83d\u0041""#, Err(Encoding)),
+        (String, r#""\udc00\udc00""#, Err(Encoding)),
+        (String, r#""\ud83""#, Err(Malformed)),
+        (String, r#""\x""#, Err(Malformed)),
+        (String, "\"a\nb\"", Err(Malformed)),
+        (String, "5", Err(WrongType)),
+        (String, "true", Err(WrongType)),
+        (String, r#"{"a":1}"#, Err(WrongType)),
+        (String, "null", Ok("null")),
+        (String, "nul", Err(Malformed)),
+        (Int, "2147483647", Ok("2147483647")),
+        (Int, "-2147483649", Err(OutOfRange)),
+        (Int, r#""5""#, Err(WrongType)),
+        (Long, "-9223372036854775808", Ok("-9223372036854775808")),
+        (Long, "9223372036854775808", Err(OutOfRange)),
+        (Long, "1.0", Err(WrongType)),
+        (Long, "1e2", Err(WrongType)),
+        (Long, "01", Err(Malformed)),
+        (Long, "-", Err(Malformed)),
+        (Long, "1.", Err(Malformed)),
+        (Long, "5x", Err(Malformed)),
+        (Double, "5", Ok("5")),
+        (Double, "339.47", Ok("339.47")),
+        (Double, "1e-7", Ok("0.0000001")),
+        (Double, "1e999", Err(OutOfRange)),
+        (Double, "NaN", Err(Malformed)),
+        (Double, r#""5""#, Err(WrongType)),
+        (Boolean, "true", Ok("true")),
+        (Boolean, "false", Ok("false")),
+        (Boolean, "tru", Err(Malformed)),
+        (Boolean, "1", Err(WrongType)),
+        (DECIMAL, "339.47", Ok("339.47")),
+        (DECIMAL, "-3", Ok("-3.00")),
+        (DECIMAL, "1.2300", Ok("1.23")),
+        (DECIMAL, "1.5e3", Ok("1500.00")),
+        (DECIMAL, r#""12.5""#, Ok("12.50")),
+        (DECIMAL, r#""1,5""#, Err(WrongType)),
+        (DECIMAL, "0.001", Err(OutOfRange)),
+        (DECIMAL, "10000", Err(OutOfRange)),
+        (Timestamp, r#""1970-01-01T00:00:01.5Z""#, Ok("1500000")),
+        (Timestamp, r#""1970-01-01T00:00:01\u002b00:00""#, Ok("1000000")),
+        (Timestamp, "1500", Ok("1500000")),
+        (Timestamp, "1.5", Err(WrongType)),
+        (Timestamp, "9999999999999999", Err(OutOfRange)),
+        (Timestamp, r#""soon""#, Err(WrongType)),
+        (Date, r#""1970-01-02""#, Ok("1")),
+        (Date, "-1", Ok("-1")),
+        (Date, r#""1970-02-30""#, Err(OutOfRange)),
+        (Date, r#""1970-01-02T00:00:00Z""#, Err(WrongType)),
+        (
+            Json,
+            r#"{"b": [1, 2.50, "\ud83d"],"a":1,"a":1e999}"#,
+            Ok(r#"{"b": [1, 2.50, "\ud83d"],"a":1,"a":1e999}"#),
+        ),
+        (Json, "1.10", Ok("1.10")),
+        (Json, "null", Ok("null")),
+        (Json, "[1,]", Err(Malformed)),
+        (Json, "", Err(Malformed)),
+    ];
+    for (kind, text, expected) in cases {
+        for (before, after) in
+            [("{\"V\":", "}"), (" {\t\"V\" : ", "\r\n} "), ("{\"u\":[{}],\"V\":", ",\"w\":0}")]
+        {
+            let message = format!("{before}{text}{after}");
+            let found = values(&mut stream(vec![column("V", *kind)]), &[message.as_bytes()]);
+            assert_eq!(
+                shown(&found, 0).as_deref().map_err(|class| *class),
+                *expected,
+                "{kind:?} {message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn odd_bytes() {
+    let deep = |open: &str, n: usize| format!("{{\"u\":{}", open.repeat(n)).into_bytes();
+    let closed = format!("{{\"u\":{}1{}}}", "[".repeat(128), "]".repeat(128)).into_bytes();
+    let too_deep = format!("{{\"u\":{}1{}}}", "[".repeat(129), "]".repeat(129)).into_bytes();
+    let cases: Vec<(Vec<u8>, Option<RejectClass>)> = vec![
+        (b"".to_vec(), Some(Malformed)),
+        (b" ".to_vec(), Some(Malformed)),
+        (b"\0".to_vec(), Some(Malformed)),
+        (b"null".to_vec(), Some(WrongType)),
+        (b"[]".to_vec(), Some(WrongType)),
+        (b"\"x\"".to_vec(), Some(WrongType)),
+        (b"5".to_vec(), Some(WrongType)),
+        (b"{}".to_vec(), None),
+        (b"{".to_vec(), Some(Malformed)),
+        (b"{}}".to_vec(), Some(Malformed)),
+        (b"{} {}".to_vec(), Some(Malformed)),
+        (b"{\"S\":\"a\",}".to_vec(), Some(Malformed)),
+        (b"{\"S\" \"a\"}".to_vec(), Some(Malformed)),
+        (b"{S:1}".to_vec(), Some(Malformed)),
+        (b"{\"S".to_vec(), Some(Malformed)),
+        (b"{\"S\":\"abcdefghijklmnop".to_vec(), Some(Malformed)),
+        (b"\xEF\xBB\xBF{}".to_vec(), Some(Malformed)),
+        (b"{\"S\":\"\xC3\"}".to_vec(), Some(Encoding)),
+        (b"{\"S\":\"\xC3".to_vec(), Some(Encoding)),
+        (b"{\"S\":\"\xED\xA0\x80\"}".to_vec(), Some(Encoding)),
+        (b"{\"S\":\"a\",\"S\":\"a\"}".to_vec(), Some(DuplicateField)),
+        (b"{\"S\":\"a\",\"\\u0053\":\"a\"}".to_vec(), Some(DuplicateField)),
+        (b"{\"u\":1,\"u\":2}".to_vec(), None),
+        (b"{\"O\":{\"A\":1,\"A\":1}}".to_vec(), Some(DuplicateField)),
+        (b"{\"O\":{\"A\":1},\"O\":{\"B\":1}}".to_vec(), Some(DuplicateField)),
+        (b"{\"O\":{\"A\":1},\"A\":2}".to_vec(), None),
+        (b"{\"O\":\"x\"}".to_vec(), Some(WrongType)),
+        (b"{\"O\":[{\"A\":1}]}".to_vec(), Some(WrongType)),
+        (b"{\"O\":null}".to_vec(), None),
+        (b"{\"O\":nul}".to_vec(), Some(Malformed)),
+        (b"{\"\\ud800\":1}".to_vec(), Some(Encoding)),
+        (b"{\"u\":\"\\ud800\"}".to_vec(), None),
+        (deep("[", 1_000_000), Some(Malformed)),
+        (deep("{\"u\":", 1_000_000), Some(Malformed)),
+        (deep("[", 100), Some(Malformed)),
+        (closed, None),
+        (too_deep, Some(Malformed)),
+        (format!("{{\"u\":{}}}", "9".repeat(100_000)).into_bytes(), None),
+    ];
+    let long = ColumnType::Long;
+    let columns = vec![column("S", ColumnType::String), column("O.A", long), column("O.B", long)];
+    let mut decoder = stream(columns);
+    for (bytes, expected) in &cases {
+        let found = values(&mut decoder, &[bytes]);
+        let class = found.rejects.first().map(|reject| reject.class);
+        let text = std::string::String::from_utf8_lossy(&bytes[..bytes.len().min(60)]);
+        assert_eq!(class, *expected, "{text}: {:?}", found.rejects.first().map(|r| &r.reason));
+        assert_eq!(found.num_rows() + found.rejects.len(), 1);
+    }
+    let all: Vec<&[u8]> = cases.iter().map(|(bytes, _)| bytes.as_slice()).collect();
+    let found = values(&mut decoder, &all);
+    assert_eq!(found.num_rows(), cases.iter().filter(|(_, class)| class.is_none()).count());
+}
+
+#[test]
+fn reasons_name_the_field() {
+    let columns = vec![column("O.AMOUNT", DECIMAL), column("S", ColumnType::String)];
+    let mut decoder = stream(columns);
+    let long = format!("{{\"S\":[\"{}\"]}}", "z".repeat(500));
+    let found = values(
+        &mut decoder,
+        &[br#"{"O":{"AMOUNT":"abc"}}"#, br#"{"O":7}"#, br#"{"O":{"AMOUNT":1]"#, long.as_bytes()],
+    );
+    let reasons: Vec<_> = found.rejects.iter().map(|reject| reject.reason.as_str()).collect();
+    assert_eq!(reasons[0], r#"O.AMOUNT: found "abc", expected a decimal(6,2)"#);
+    assert_eq!(reasons[1], "O: found 7, expected an object");
+    assert_eq!(reasons[2], "not JSON at byte 16: expected `,` or `}`, found `]`");
+    assert!(reasons[3].starts_with("S: found [\"zzz") && reasons[3].len() < 120);
+}
+
+#[test]
+fn required_columns() {
+    let mut required = column("O.A", ColumnType::Long);
+    required.required = true;
+    let mut decoder = stream(vec![required, column("B", ColumnType::Long)]);
+    let messages: [&[u8]; 5] = [
+        br#"{"O":{"A":1}}"#,
+        br#"{"O":{"A":null}}"#,
+        br#"{"O":{}}"#,
+        br#"{"O":null,"B":1}"#,
+        br#"{"B":1}"#,
+    ];
+    let found = values(&mut decoder, &messages);
+    assert_eq!(found.num_rows(), 1);
+    assert!(found.rejects.iter().all(|reject| reject.class == MissingField));
+    assert_eq!(found.rejects[0].reason, "O.A: no value, expected an integer of 64 bits");
+}
+
+#[test]
+fn one_field_for_several_columns() {
+    let columns = vec![
+        column("O", ColumnType::Json),
+        column("O.A", ColumnType::Long),
+        column("T", ColumnType::String),
+        Column { name: "t_time".into(), ..column("T", ColumnType::Timestamp) },
+    ];
+    let message = br#"{"O":{"A":1,"x":2},"T":"1970-01-01T00:00:00Z"}"#;
+    let found = values(&mut stream(columns), &[message, b"{\"O\":null}", b"{\"O\":7}"]);
+    assert_eq!(found.num_rows(), 2);
+    assert_eq!(found.rows.column(0).as_string::<i32>().value(0), r#"{"A":1,"x":2}"#);
+    assert_eq!(found.rows.column(1).as_primitive::<Int64Type>().value(0), 1);
+    assert_eq!(found.rows.column(2).as_string::<i32>().value(0), "1970-01-01T00:00:00Z");
+    assert_eq!(found.rows.column(3).as_primitive::<TimestampMicrosecondType>().value(0), 0);
+    assert!(found.rows.columns().iter().all(|column| column.is_null(1)));
+    assert_eq!(found.rejects[0].class, WrongType);
+}
+
+#[test]
+fn field_order_may_change() {
+    let names = ["A", "B", "C", "D", "a\"\\b"];
+    let columns = names.iter().map(|name| column(name, ColumnType::Long)).collect();
+    let mut decoder = stream(columns);
+    let orders = [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3], [2, 0, 4, 1, 3]];
+    for skip in 0..6 {
+        for order in orders {
+            let kept = order.iter().filter(|index| **index != skip);
+            let members = kept.map(|index| {
+                let name = serde_json::to_string(names[*index]).unwrap();
+                format!("\"junk{index}\":{{}},{name}:{index}")
+            });
+            let text = format!("{{{}}}", members.collect::<Vec<_>>().join(","));
+            let found = values(&mut decoder, &[text.as_bytes()]);
+            assert!(found.rejects.is_empty(), "{}", found.rejects[0].reason);
+            for index in 0..5 {
+                let column = found.rows.column(index).as_primitive::<Int64Type>();
+                let expected = (index != skip).then_some(index as i64);
+                assert_eq!(column.is_valid(0).then(|| column.value(0)), expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_of_format_string() {
+    use ColumnType::*;
+    let cases: &[(ColumnType, &[u8], Result<&str, RejectClass>)] = &[
+        (String, b"TXN-1", Ok("TXN-1")),
+        (String, b"", Ok("")),
+        (String, b"\xFF", Err(Encoding)),
+        (Int, b"7", Ok("7")),
+        (Int, b"007", Err(WrongType)),
+        (Int, b"3000000000", Err(OutOfRange)),
+        (Long, b"-7", Ok("-7")),
+        (Long, b" 7", Err(WrongType)),
+        (Double, b"1.5", Ok("1.5")),
+        (Boolean, b"true", Ok("true")),
+        (Boolean, b"yes", Err(WrongType)),
+        (DECIMAL, b"1.5", Ok("1.50")),
+        (Timestamp, b"1970-01-01T00:00:01Z", Ok("1000000")),
+        (Timestamp, b"1000", Ok("1000000")),
+        (Date, b"1970-01-02", Ok("1")),
+        (Json, b"{\"a\": 1}", Ok("{\"a\": 1}")),
+        (Json, b"{\"a\": 1", Err(Malformed)),
+    ];
+    for (kind, key, expected) in cases {
+        let schema = schema(Some(KeyFormat::String), vec![column("K", *kind)], vec![]);
+        let mut decoder = Decoder::new(&schema, true, false, false);
+        let found = decoder.decode(&batch(&[(Some(key), Some(b"{}"))]), 0);
+        let shown = shown(&found, 0);
+        assert_eq!(shown.as_deref().map_err(|class| *class), *expected, "{kind:?} {key:?}");
+    }
+}
+
+#[test]
+fn keys_of_format_json() {
+    use ColumnType::*;
+    let one = schema(Some(KeyFormat::Json), vec![column("K.ID", Long)], vec![]);
+    let mut decoder = Decoder::new(&one, true, false, false);
+    let cases: &[(&[u8], Result<&str, RejectClass>)] = &[
+        (b"7", Ok("7")),
+        (b" 7 ", Ok("7")),
+        (b"{\"K\":{\"ID\":7}}", Ok("7")),
+        (b"{\"K\":{}}", Err(MissingField)),
+        (b"{\"K\":7}", Err(WrongType)),
+        (b"null", Err(MissingField)),
+        (b"\"7\"", Err(WrongType)),
+        (b"7 7", Err(Malformed)),
+        (b"", Err(Malformed)),
+    ];
+    for (key, expected) in cases {
+        for value in [Some(&b"{}"[..]), None] {
+            let found = decoder.decode(&batch(&[(Some(key), value)]), 0);
+            assert_eq!(shown(&found, 0).as_deref().map_err(|class| *class), *expected, "{key:?}");
+        }
+    }
+    let found = decoder.decode(&batch(&[(None, Some(b"{}"))]), 0);
+    assert_eq!(shown(&found, 0), Err(MissingField));
+    let two = schema(Some(KeyFormat::Json), vec![column("A", Long), column("B", String)], vec![]);
+    let mut decoder = Decoder::new(&two, true, false, false);
+    let found = decoder.decode(&batch(&[(Some(b"7"), None)]), 0);
+    assert_eq!(shown(&found, 0), Err(WrongType));
+}
+
+#[test]
+fn tables_delete_and_streams_do_not() {
+    let long = ColumnType::Long;
+    let mut value = column("V", long);
+    value.required = true;
+    let schema = schema(Some(KeyFormat::String), vec![column("K", long)], vec![value]);
+    let raw = batch(&[
+        (Some(b"1"), Some(b"{\"V\":5}")),
+        (Some(b"1"), None),
+        (None, None),
+        (Some(b"2"), Some(b"{}")),
+    ]);
+    let found = Decoder::new(&schema, true, true, false).decode(&raw, 0);
+    assert_eq!((found.op(0), found.op(1), found.num_rows()), (Op::Upsert, Op::Delete, 2));
+    assert!(found.rows.column(0).null_count() == 0 && found.rows.column(1).is_null(1));
+    assert_eq!(found.rejects.iter().map(|r| r.class).collect::<Vec<_>>(), [MissingField; 2]);
+    assert_eq!(found.keys.as_ref().map(|keys| (keys.len(), keys.value(1))), Some((2, &b"1"[..])));
+    let found = Decoder::new(&schema, false, false, false).decode(&raw, 0);
+    assert!(found.deletes.is_none() && found.keys.is_none());
+    let classes: Vec<_> = found.rejects.iter().map(|reject| reject.class).collect();
+    assert_eq!(classes, [Malformed, MissingField, MissingField]);
+    assert_eq!(found.rejects[0].reason, "the value is null");
+}
+
+#[test]
+fn ranges_offsets_times_keys_and_headers() {
+    let mut raw = RawBatch::new(TopicPartition::new("t", 0), 5);
+    raw.push(6, 10, Some(b"k"), Some(b"{\"V\":1}"), []);
+    raw.push(8, -1, None, Some(b"{\"V\":2}"), [("a\"", Some(&b"hi"[..])), ("b", None)]);
+    raw.push(9, 12, None, Some(b"oops"), [("c", None)]);
+    raw.range.end = 20;
+    let schema = schema(None, vec![], vec![column("V", ColumnType::Long)]);
+    let mut decoder = Decoder::new(&schema, false, true, true);
+    let found = decoder.decode(&raw, 0);
+    assert_eq!((found.range, found.payload_bytes), (OffsetRange::new(5, 20), 19));
+    assert_eq!(found.offsets.values(), &[6, 8]);
+    assert!(found.timestamps.value(0) == 10 && found.timestamps.is_null(1));
+    let keys = found.keys.as_ref().unwrap();
+    assert!(keys.value(0) == b"k" && keys.is_null(1));
+    let headers = found.headers.as_ref().unwrap();
+    assert_eq!((headers.value(0), headers.value(1)), ("[]", r#"[["a\"","aGk="],["b",null]]"#));
+    let reject = &found.rejects[0];
+    assert_eq!((reject.offset, reject.timestamp_ms, reject.headers.len()), (9, 12, 1));
+    assert_eq!(reject.value.as_deref(), Some(&b"oops"[..]));
+
+    let found = decoder.decode(&raw, 7);
+    assert_eq!((found.range, found.payload_bytes), (OffsetRange::new(7, 20), 11));
+    assert_eq!(found.offsets.values(), &[8]);
+    let found = decoder.decode(&raw, 30);
+    assert_eq!((found.range, found.num_rows()), (OffsetRange::new(20, 20), 0));
+}
+
+#[test]
+fn a_huge_row_does_not_size_the_next_batch() {
+    let mut decoder = stream(vec![column("S", ColumnType::String), column("T", ColumnType::Json)]);
+    let huge = format!("{{\"S\":\"{}\",\"T\":[]}}", "x".repeat(10_000_000));
+    values(&mut decoder, &[huge.as_bytes()]);
+    let many = vec![&b"{\"S\":\"a\",\"T\":1}"[..]; 50_000];
+    let found = values(&mut decoder, &many);
+    assert!(found.size() < 4_000_000, "{} bytes held", found.size());
+}
+
+const REFERENCE: &str = r#"{"TRANSACTION_ID": "TXN-bac5ffc7", "TIMESTAMP": "2025-10-13T16:38:28.047846Z", "USER_ID": "USER-4026", "USER_NAME": "Johnson", "PRODUCT_ID": "PROD-678", "AMOUNT": 339.47, "CURRENCY": "AUD", "TRANSACTION_TYPE": "payment", "STATUS": "pending", "LOCATION": {"CITY": "Guangzhou", "COUNTRY": "China"}, "PAYMENT_METHOD": "apple_pay", "PRODUCT_CATEGORY": "books", "QUANTITY": 5, "SHIPPING_ADDRESS": {"STREET": "1 Main Street", "ZIP": "12345", "CITY": "Perth", "COUNTRY": "Australia"}, "DEVICE_INFO": {"OS": "MacOS", "BROWSER": "Edge", "IP_ADDRESS": "4.217.181.91"}, "CUSTOMER_RATING": 3, "DISCOUNT_CODE": null, "TAX_AMOUNT": 0}"#;
+
+#[test]
+fn reference_message() {
+    let inferred = infer([(None, Some(REFERENCE.as_bytes()))], &[]).unwrap();
+    let columns = inferred.columns;
+    assert_eq!(columns.len(), 24);
+    let mut decoder = stream(columns.clone());
+    let found = values(&mut decoder, &[REFERENCE.as_bytes(); 3]);
+    assert_eq!((found.num_rows(), found.rejects.len()), (3, 0));
+    let message: serde_json::Value = serde_json::from_str(REFERENCE).unwrap();
+    for (column, declared) in columns.iter().enumerate() {
+        let pointer = format!("/{}", declared.path().replace('.', "/"));
+        let expected = match (declared.kind, message.pointer(&pointer).unwrap()) {
+            (ColumnType::Timestamp, _) => "1760373508047846".to_owned(),
+            (_, serde_json::Value::String(text)) => text.clone(),
+            (_, other) => other.to_string(),
+        };
+        assert_eq!(shown(&found, column), Ok(expected), "{}", declared.name);
+    }
+}
+
+/// Small JSON values, nested.
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    use serde_json::Value;
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from),
+        "[\"\\\\\u{0}-\u{1f}a]{0,12}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 16, 4, |inner| {
+        let name = "[SOAB\"é]{1,2}";
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((name, inner), 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+fn mixed_columns() -> Vec<Column> {
+    use ColumnType::*;
+    vec![
+        column("S", String),
+        column("O", Json),
+        column("O.A", Long),
+        column("O.B", Double),
+        column("A", DECIMAL),
+        column("B", Timestamp),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic_and_are_counted(
+        messages in prop::collection::vec(
+            prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..64),
+                "[{}\\[\\]\",:0-9eE+\\-.truefalsnSOAB\\\\ué ]{0,48}".prop_map(std::string::String::into_bytes),
+                json().prop_map(|value| value.to_string().into_bytes()),
+            ],
+            0..24,
+        ),
+        key in prop::option::of(prop::collection::vec(any::<u8>(), 0..8)),
+        from in 95i64..130,
+    ) {
+        let key_column = vec![column("K", ColumnType::Json)];
+        let schema = schema(Some(KeyFormat::Json), key_column, mixed_columns());
+        let records: Vec<Record<'_>> =
+            messages.iter().map(|value| (key.as_deref().or(Some(b"1")), Some(value.as_slice()))).collect();
+        let raw = batch(&records);
+        let found = Decoder::new(&schema, true, true, true).decode(&raw, from);
+        let mut offsets = found.offsets.values().to_vec();
+        prop_assert!(offsets.is_sorted());
+        prop_assert!(found.rejects.is_sorted_by_key(|reject| reject.offset));
+        prop_assert_eq!(offsets.len(), found.num_rows());
+        offsets.extend(found.rejects.iter().map(|reject| reject.offset));
+        offsets.sort_unstable();
+        let expected: Vec<i64> = raw.iter_from(from).map(|record| record.offset).collect();
+        prop_assert_eq!(offsets, expected);
+        infer(records, &[]);
+    }
+
+    /// Good rows come out the same whatever stands between them.
+    #[test]
+    fn bad_neighbours_change_nothing(bad in prop::collection::vec(any::<bool>(), 1..40)) {
+        let good = |n: usize| format!(r#"{{"S":"s{n}","O":{{"A":{n}}},"A":{n}.5}}"#);
+        let broken = |n: usize| [
+            r#"{"S":"x","O":{"A":1},"A":"no"}"#, r#"{"S":"x","O":{"A":1}"#, r#"{"S":"x","S":"y"}"#, "",
+        ][n % 4].to_owned();
+        let texts: Vec<_> = bad.iter().enumerate().map(|(n, bad)| if *bad { broken(n) } else { good(n) }).collect();
+        let messages: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
+        let mut decoder = stream(mixed_columns());
+        let found = values(&mut decoder, &messages);
+        let alone: Vec<&[u8]> = messages.iter().zip(&bad).filter(|(_, bad)| !**bad).map(|(m, _)| *m).collect();
+        prop_assert_eq!(found.rejects.len(), messages.len() - alone.len());
+        prop_assert_eq!(found.rows, values(&mut decoder, &alone).rows);
+    }
+
+    /// What serde_json calls JSON, we do too, and the other way round.
+    #[test]
+    fn agrees_with_serde_json(text in prop_oneof![
+        json().prop_map(|value| value.to_string()),
+        json().prop_map(|value| serde_json::to_string_pretty(&value).unwrap()),
+        "[{}\\[\\]\",:0-9eE+\\-.tn\\\\u a]{0,12}",
+        "\"([a-f\\\\\"/u0-9]|\\\\u[0-9a-f]{4}|\\\\[nrtbf]){0,8}\"",
+        "-?[0-9]{0,3}(\\.[0-9]{0,3})?([eE][+-]?[0-9]{0,2})?",
+    ]) {
+        let message = format!("{{\"V\":{text}}}");
+        let ours = values(&mut stream(vec![column("V", ColumnType::Json)]), &[message.as_bytes()]);
+        let theirs = serde_json::from_str::<serde::de::IgnoredAny>(&text);
+        prop_assert_eq!(ours.rejects.is_empty(), theirs.is_ok(), "{}", text);
+        let string = values(&mut stream(vec![column("V", ColumnType::String)]), &[message.as_bytes()]);
+        if let Ok(expected) = serde_json::from_str::<std::string::String>(&text) {
+            prop_assert_eq!(shown(&string, 0), Ok(expected));
+        }
+    }
+}

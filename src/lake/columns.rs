@@ -1,0 +1,76 @@
+//! A lake table's columns, in Arrow and in Delta.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use deltalake_core::kernel::{DataType as DeltaType, PrimitiveType, StructField};
+
+use crate::config::{Feed, FeedKind};
+use crate::layout::PARTITION_COLUMNS;
+
+/// The Arrow schema of the files of a feed: its columns, then the record's coordinates.
+///
+/// | column | type | meaning |
+/// |---|---|---|
+/// | `_op` | string | `upsert` or `delete`; table feeds only |
+/// | `_topic`, `_partition`, `_offset` | string, int, long | where the record stood |
+/// | `_timestamp` | timestamp | Kafka's timestamp, UTC |
+/// | `_key` | binary | the record key's bytes; with `keep_key` |
+/// | `_headers` | string | the headers as JSON; with `keep_headers` |
+pub fn lake_schema(feed: &Feed) -> SchemaRef {
+    let mut fields: Vec<Field> =
+        feed.schema.arrow().fields().iter().map(|field| field.as_ref().clone()).collect();
+    if feed.kind == FeedKind::Table {
+        fields.push(Field::new("_op", constant_text(), true));
+    }
+    fields.extend([
+        Field::new("_topic", constant_text(), true),
+        Field::new("_partition", DataType::Int32, true),
+        Field::new("_offset", DataType::Int64, true),
+        Field::new("_timestamp", timestamp(), true),
+    ]);
+    let options = feed.lake.clone().unwrap_or_default();
+    if options.keep_key {
+        fields.push(Field::new("_key", DataType::Binary, true));
+    }
+    if options.keep_headers {
+        fields.push(Field::new("_headers", DataType::Utf8, true));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// Text of few values: one byte a row in memory.
+pub fn constant_text() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8))
+}
+
+pub fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// The Delta schema of a table whose files have `files` as their schema and which is partitioned by
+/// day.
+pub fn delta_columns(files: &Schema) -> Vec<StructField> {
+    let columns = files.fields().iter().map(|field| (field.name().as_str(), delta_type(field)));
+    let partitions = PARTITION_COLUMNS.iter().map(|name| (*name, PrimitiveType::Integer));
+    columns
+        .chain(partitions)
+        .map(|(name, kind)| StructField::nullable(name, DeltaType::Primitive(kind)))
+        .collect()
+}
+
+fn delta_type(field: &Field) -> PrimitiveType {
+    match field.data_type() {
+        DataType::Int32 => PrimitiveType::Integer,
+        DataType::Int64 => PrimitiveType::Long,
+        DataType::Float64 => PrimitiveType::Double,
+        DataType::Boolean => PrimitiveType::Boolean,
+        DataType::Date32 => PrimitiveType::Date,
+        DataType::Timestamp(..) => PrimitiveType::Timestamp,
+        DataType::Binary => PrimitiveType::Binary,
+        DataType::Decimal128(precision, scale) => {
+            PrimitiveType::decimal(*precision, *scale as u8).unwrap_or(PrimitiveType::String)
+        }
+        _ => PrimitiveType::String,
+    }
+}

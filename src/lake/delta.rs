@@ -1,0 +1,613 @@
+//! A Delta table with its commit loop.
+//!
+//! The loop is ours because the library never compares a `txn`'s value, only whether somebody touched
+//! it since the snapshot it was handed. Here each attempt reads the log to its end at version V,
+//! compares every partition's progress in V with the offset its batch continues, and writes V+1 with
+//! a conditional create. Any doubt about the outcome is settled by reading the log again: our commit
+//! id is there, or it is not.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use deltalake_core::DeltaTable as Library;
+use deltalake_core::checkpoints::create_checkpoint;
+use deltalake_core::kernel::transaction::{CommitData, CommitProperties, TransactionError};
+use deltalake_core::kernel::{Action, Add, Snapshot, StructField, Transaction};
+use deltalake_core::logstore::{CommitOrBytes, LogStoreRef};
+use deltalake_core::operations::create::CreateBuilder;
+use deltalake_core::protocol::{DeltaOperation, OutputMode, SaveMode};
+use deltalake_core::{DeltaTableError, TableProperty};
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
+use tokio::sync::Mutex;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::columns::delta_columns;
+use super::encode::{Encoded, encode};
+use super::log::{self, CommitLine, Watermarks, entry_path, judged, read_checkpoint, read_log};
+use super::quarantine::{encode_rejects, quarantine_schema};
+use super::{LakeStore, LakeTable, Staged, StagedFile, StagedPart, lake_schema};
+use crate::config::Feed;
+use crate::flow::backoff::Backoff;
+use crate::layout::{self, Day, PARTITION_COLUMNS};
+use crate::record::{
+    OffsetRange, Part, Progress, Reject, SinkError, TopicId, TopicPartition, Verdict,
+};
+
+/// A checkpoint is written every so many versions.
+const CHECKPOINT_EVERY: u64 = 100;
+const ATTEMPTS: u32 = 10;
+const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+
+/// One feed's table in the lake, with its quarantine beside it.
+pub struct DeltaTable {
+    feed: Arc<Feed>,
+    rows: Log,
+    quarantine: Log,
+}
+
+impl DeltaTable {
+    /// Opens the feed's table, creating it where it is absent, and checks that it can be written.
+    pub async fn open(store: &LakeStore, feed: Arc<Feed>) -> Result<Self, SinkError> {
+        let columns = delta_columns(&lake_schema(&feed));
+        let rows = Log::open(store, &layout::table_path(&feed.name), columns).await?;
+        let columns = delta_columns(&quarantine_schema());
+        let quarantine = Log::open(store, &layout::quarantine_path(&feed.name), columns).await?;
+        Ok(Self { feed, rows, quarantine })
+    }
+
+    /// Progress recorded for a feed's table, if there is one: for reading only.
+    pub async fn read_progress(
+        store: &LakeStore,
+        feed: &str,
+    ) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
+        let store = store.below(&layout::table_path(feed));
+        let mut state = State::default();
+        Log::replay(store.as_ref(), &mut state).await?;
+        Ok(state.marks.all())
+    }
+
+    /// Puts rejects into the quarantine table, each once, whoever else tries.
+    async fn quarantine(&self, sets: &[Staged]) -> Result<(), SinkError> {
+        let parts: Vec<&StagedPart> = sets
+            .iter()
+            .flat_map(|set| &set.parts)
+            .filter(|part| !part.rejects.is_empty())
+            .collect();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let day = (now_ms() / 86_400_000) as Day;
+        let mut state = self.quarantine.state.lock().await;
+        for attempt in 0..ATTEMPTS {
+            self.quarantine.refresh(&mut state).await?;
+            let mut fresh: Vec<(TopicPartition, &[Reject])> = Vec::new();
+            let mut marks: HashMap<TopicPartition, Progress> = HashMap::new();
+            for part in &parts {
+                let known = marks.get(&part.source).copied().or(state.marks.get(&part.source));
+                // A topic created again begins anew, and so do its offsets.
+                let durable = known
+                    .filter(|progress| progress.topic_id.agrees(part.topic_id))
+                    .map_or(i64::MIN, |progress| progress.next_offset);
+                if part.range.end <= durable {
+                    continue;
+                }
+                let first = part.rejects.partition_point(|reject| reject.offset < durable);
+                fresh.push((part.source.clone(), &part.rejects[first..]));
+                let progress = Progress { next_offset: part.range.end, topic_id: part.topic_id };
+                marks.insert(part.source.clone(), progress);
+            }
+            if fresh.is_empty() {
+                return Ok(());
+            }
+            let encoded = encode_rejects(day, &fresh).map_err(SinkError::lasting)?;
+            let file = self.quarantine.put(encoded).await?;
+            if self.quarantine.try_commit(&mut state, &[file], &marks, Uuid::new_v4()).await? {
+                return Ok(());
+            }
+            self.quarantine.pause(attempt).await;
+        }
+        Err(SinkError::passing("the quarantine table is written to by too many at once"))
+    }
+}
+
+#[async_trait]
+impl LakeTable for DeltaTable {
+    async fn progress(&self) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
+        let mut state = self.rows.state.lock().await;
+        self.rows.refresh(&mut state).await?;
+        state.refuse_after_restore(&self.feed.name)?;
+        Ok(state.marks.all())
+    }
+
+    async fn begin(&self, starts: &[(TopicPartition, Progress)]) -> Result<(), SinkError> {
+        let wanted = |state: &State| {
+            let absent = starts.iter().filter(|(source, _)| state.marks.get(source).is_none());
+            absent.cloned().collect::<HashMap<_, _>>()
+        };
+        self.rows.set_progress(&self.feed.name, wanted).await
+    }
+
+    async fn stage(&self, parts: Vec<Part>) -> Result<Staged, SinkError> {
+        let staged_parts = parts.iter().map(staged_part).collect();
+        let feed = self.feed.clone();
+        let encoded = tokio::task::spawn_blocking(move || encode(&feed, &parts))
+            .await
+            .map_err(|error| SinkError::passing(format!("encoding: {error}")))?
+            .map_err(|error| SinkError::lasting(format!("encoding: {error}")))?;
+        let mut files = Vec::with_capacity(encoded.len());
+        for file in encoded {
+            files.push(self.rows.put(file).await?);
+        }
+        Ok(Staged { files, parts: staged_parts })
+    }
+
+    async fn commit(&self, sets: &[Staged]) -> Result<Vec<Vec<Verdict>>, SinkError> {
+        self.quarantine(sets).await?;
+        let id = Uuid::new_v4();
+        let mut state = self.rows.state.lock().await;
+        let mut judgement = Judgement::default();
+        for attempt in 0..ATTEMPTS {
+            let seen = self.rows.refresh(&mut state).await?;
+            if seen.contains(&id) {
+                info!(target: "tidegate::lake", feed = %self.feed.name, "a commit whose answer was lost had landed");
+                return Ok(judgement.verdicts);
+            }
+            state.refuse_after_restore(&self.feed.name)?;
+            judgement = judge(&state.marks, sets);
+            if judgement.marks.is_empty() {
+                return Ok(judgement.verdicts);
+            }
+            let files: Vec<StagedFile> =
+                judgement.held.iter().flat_map(|set| sets[*set].files.iter().cloned()).collect();
+            if self.rows.try_commit(&mut state, &files, &judgement.marks, id).await? {
+                let due = state.version.is_some_and(|version| version % CHECKPOINT_EVERY == 0);
+                if due {
+                    self.rows.checkpoint(state.version.unwrap_or_default());
+                }
+                return Ok(judgement.verdicts);
+            }
+            self.rows.pause(attempt).await;
+        }
+        Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
+    }
+
+    async fn record_gap(
+        &self,
+        source: &TopicPartition,
+        topic_id: TopicId,
+        gap: OffsetRange,
+    ) -> Result<Verdict, SinkError> {
+        let part = StagedPart { source: source.clone(), topic_id, range: gap, rejects: Vec::new() };
+        let verdicts = self.commit(&[Staged { files: Vec::new(), parts: vec![part] }]).await?;
+        let verdict = verdicts.into_iter().flatten().next();
+        Ok(verdict.unwrap_or(Verdict::Fenced { found: None }))
+    }
+
+    async fn reset(&self, source: &TopicPartition, progress: Progress) -> Result<(), SinkError> {
+        let wanted = |_: &State| HashMap::from([(source.clone(), progress)]);
+        self.rows.set_progress(&self.feed.name, wanted).await
+    }
+}
+
+fn staged_part(part: &Part) -> StagedPart {
+    let rejects = part.batches.iter().flat_map(|batch| batch.rejects.iter().cloned()).collect();
+    StagedPart {
+        source: part.source.clone(),
+        topic_id: part.topic_id,
+        range: part.range(),
+        rejects,
+    }
+}
+
+#[derive(Default)]
+struct Judgement {
+    verdicts: Vec<Vec<Verdict>>,
+    /// Progress after the sets that hold their fence.
+    marks: HashMap<TopicPartition, Progress>,
+    /// Indices of those sets.
+    held: Vec<usize>,
+}
+
+/// Which sets continue exactly where the table stands, one after the other.
+fn judge(marks: &Watermarks, sets: &[Staged]) -> Judgement {
+    let mut judgement = Judgement::default();
+    for (index, set) in sets.iter().enumerate() {
+        let found = |source: &TopicPartition| {
+            judgement.marks.get(source).copied().or_else(|| marks.get(source))
+        };
+        let holds = |part: &StagedPart| {
+            found(&part.source).is_some_and(|progress| {
+                progress.next_offset == part.range.start
+                    && progress.topic_id.agrees(part.topic_id)
+            })
+        };
+        if set.parts.iter().all(holds) {
+            judgement.held.push(index);
+            judgement.verdicts.push(vec![Verdict::Durable { quarantined: 0 }; set.parts.len()]);
+            for part in &set.parts {
+                let progress = Progress { next_offset: part.range.end, topic_id: part.topic_id };
+                judgement.marks.insert(part.source.clone(), progress);
+            }
+        } else {
+            let fenced = |part: &StagedPart| Verdict::Fenced {
+                found: found(&part.source).map(|progress| progress.next_offset),
+            };
+            let verdicts = set.parts.iter().map(fenced).collect();
+            judgement.verdicts.push(verdicts);
+        }
+    }
+    judgement
+}
+
+/// One Delta log: its store, and what is known of its latest version.
+struct Log {
+    store: Arc<dyn ObjectStore>,
+    log: LogStoreRef,
+    columns: Vec<StructField>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The latest version read; none before the first.
+    version: Option<u64>,
+    /// That version's entry, to notice that the log was replaced under us.
+    entry: Option<ObjectMeta>,
+    marks: Watermarks,
+    /// A RESTORE that none of our commits followed.
+    restored: Option<u64>,
+    /// Another writer changed the table's shape: it must be checked again.
+    reshaped: bool,
+}
+
+impl State {
+    fn refuse_after_restore(&self, feed: &str) -> Result<(), SinkError> {
+        match self.restored {
+            None => Ok(()),
+            Some(version) => Err(SinkError::lasting(format!(
+                "the lake table of feed {feed} was rolled back by a Delta RESTORE (version {version}): \
+                 its rows went back but its progress did not. `tidegate resolve --feed {feed} \
+                 --rewind-lake` sets the progress back too, and the rows are read again"
+            ))),
+        }
+    }
+
+    /// Takes up one log entry; answers the id if it is a commit of ours.
+    fn apply(&mut self, file: log::LogFile) -> Option<Uuid> {
+        let mut ours = None;
+        let mut restored = false;
+        for line in file.lines {
+            match line {
+                CommitLine::Txn(txn) => self.marks.apply(&txn),
+                CommitLine::CommitInfo(info) => {
+                    ours = info.tidegate_commit.or(ours);
+                    restored |= info.operation.as_deref() == Some("RESTORE");
+                }
+                CommitLine::MetaData(_) | CommitLine::Protocol(_) => self.reshaped = true,
+                CommitLine::Add(_) | CommitLine::Remove(_) | CommitLine::Other(_) => {}
+            }
+        }
+        if restored {
+            self.restored = Some(file.version);
+        } else if ours.is_some() {
+            self.restored = None;
+        }
+        self.version = Some(file.version);
+        self.entry = Some(file.meta);
+        ours
+    }
+}
+
+impl Log {
+    async fn open(
+        store: &LakeStore,
+        folder: &str,
+        columns: Vec<StructField>,
+    ) -> Result<Self, SinkError> {
+        let log = store.log_store(folder)?;
+        let table = Self {
+            store: store.below(folder),
+            log,
+            columns,
+            state: Mutex::new(State::default()),
+        };
+        let mut state = table.state.lock().await;
+        table.reload(&mut state).await?;
+        drop(state);
+        Ok(table)
+    }
+
+    /// Reads everything anew: at the start, and when the log is not the one we knew.
+    async fn reload(&self, state: &mut State) -> Result<(), SinkError> {
+        *state = State::default();
+        Self::replay(self.store.as_ref(), state).await?;
+        if state.version.is_none() {
+            self.create().await?;
+            Self::replay(self.store.as_ref(), state).await?;
+        }
+        self.check().await?;
+        state.reshaped = false;
+        Ok(())
+    }
+
+    async fn replay(store: &dyn ObjectStore, state: &mut State) -> Result<Vec<Uuid>, SinkError> {
+        if state.version.is_none()
+            && let Some((version, marks)) = read_checkpoint(store).await?
+        {
+            state.marks = marks;
+            // The entry itself too: it says whether the version was a RESTORE.
+            match read_log(store, version).await? {
+                Some(file) => drop(state.apply(file)),
+                None => state.version = Some(version),
+            }
+        }
+        let mut seen = Vec::new();
+        let mut next = state.version.map_or(0, |version| version + 1);
+        while let Some(file) = read_log(store, next).await? {
+            seen.extend(state.apply(file));
+            next += 1;
+        }
+        Ok(seen)
+    }
+
+    async fn create(&self) -> Result<(), SinkError> {
+        let mut create = CreateBuilder::new()
+            .with_log_store(self.log.clone())
+            .with_columns(self.columns.clone())
+            .with_partition_columns(PARTITION_COLUMNS)
+            .with_save_mode(SaveMode::ErrorIfExists)
+            .with_configuration_property(TableProperty::EnableExpiredLogCleanup, Some("false"))
+            // One of several nodes wins; a retry would write the metadata a second time.
+            .with_commit_properties(CommitProperties::default().with_max_retries(0));
+        create = create.with_comment("written by tidegate");
+        match create.await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                debug!(target: "tidegate::lake", %error, "creating a table another node may have made");
+                match read_log(self.store.as_ref(), 0).await? {
+                    Some(_) => Ok(()),
+                    None => Err(judged_delta(error).context("creating the lake table")),
+                }
+            }
+        }
+    }
+
+    /// Whether the table can take our files.
+    async fn check(&self) -> Result<(), SinkError> {
+        let snapshot = Snapshot::try_new(self.log.as_ref(), None)
+            .await
+            .map_err(|error| judged_delta(error).context("opening the lake table"))?;
+        let at = self.log.root_url();
+        let protocol = snapshot.protocol();
+        if protocol.min_writer_version() > 2 {
+            return Err(SinkError::lasting(format!(
+                "the lake table {at} needs Delta writer version {}; this release writes version 2",
+                protocol.min_writer_version()
+            )));
+        }
+        let metadata = snapshot.metadata();
+        if metadata.partition_columns().iter().map(String::as_str).ne(PARTITION_COLUMNS) {
+            return Err(SinkError::lasting(format!(
+                "the lake table {at} is partitioned by {:?}, not by {PARTITION_COLUMNS:?}",
+                metadata.partition_columns()
+            )));
+        }
+        if metadata.configuration().contains_key("delta.setTransactionRetentionDuration") {
+            return Err(SinkError::lasting(format!(
+                "the lake table {at} sets delta.setTransactionRetentionDuration: the progress of an \
+                 idle partition would vanish. Unset it"
+            )));
+        }
+        let schema = snapshot.schema();
+        for column in &self.columns {
+            let found = schema.field(column.name());
+            if found.is_none_or(|found| found.data_type() != column.data_type()) {
+                return Err(SinkError::lasting(format!(
+                    "the lake table {at} has no column {} of type {} (found: {})",
+                    column.name(),
+                    column.data_type(),
+                    found.map_or("none".to_owned(), |found| found.data_type().to_string())
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the log to its end. Answers the ids of our commits among what is new.
+    async fn refresh(&self, state: &mut State) -> Result<Vec<Uuid>, SinkError> {
+        if let (Some(version), Some(known)) = (state.version, &state.entry) {
+            // A folder restored from a backup has another entry at our version, or none.
+            let same = match self.store.head(&entry_path(version)).await {
+                Ok(found) => {
+                    found.size == known.size
+                        && found.last_modified == known.last_modified
+                        && found.e_tag == known.e_tag
+                }
+                Err(Error::NotFound { .. }) => false,
+                Err(error) => return Err(judged(&error).context("reading the lake table's log")),
+            };
+            if !same {
+                warn!(target: "tidegate::lake", table = %self.log.root_url(), version, "the log was replaced: reading it anew");
+                self.reload(state).await?;
+                return Ok(Vec::new());
+            }
+        }
+        let seen = Self::replay(self.store.as_ref(), state).await?;
+        if state.reshaped {
+            self.check().await?;
+            state.reshaped = false;
+        }
+        Ok(seen)
+    }
+
+    async fn put(&self, encoded: Encoded) -> Result<StagedFile, SinkError> {
+        let path = layout::file_path(encoded.day, Uuid::new_v4());
+        let size = encoded.bytes.len() as u64;
+        let location = super::join(&object_store::path::Path::default(), &path);
+        self.store
+            .put(&location, encoded.bytes.into())
+            .await
+            .map_err(|error| judged(&error).context(format!("staging {path}")))?;
+        let values = layout::partition_values(encoded.day);
+        Ok(StagedFile {
+            path,
+            size,
+            rows: encoded.rows,
+            partition_values: PARTITION_COLUMNS
+                .into_iter()
+                .map(str::to_owned)
+                .zip(values)
+                .collect(),
+            stats: encoded.stats,
+        })
+    }
+
+    /// Writes the version after `state`'s. Answers whether it landed as ours for certain; if not, the
+    /// log must be read again before another attempt.
+    async fn try_commit(
+        &self,
+        state: &mut State,
+        files: &[StagedFile],
+        marks: &HashMap<TopicPartition, Progress>,
+        id: Uuid,
+    ) -> Result<bool, SinkError> {
+        let version = state.version.map_or(0, |version| version + 1);
+        let now = now_ms();
+        let bytes = entry(files, marks, id, now)?;
+        match self.log.write_commit_entry(version, CommitOrBytes::LogBytes(bytes), id).await {
+            Ok(()) => {
+                // Read back rather than remembered: the entry's identity comes from the store.
+                let read = read_log(self.store.as_ref(), version).await.ok().flatten();
+                if !read.is_some_and(|file| state.apply_checked(file, id)) {
+                    for (source, progress) in marks {
+                        state.marks.set(source, *progress, now);
+                    }
+                    state.version = Some(version);
+                    state.entry = None;
+                }
+                Ok(true)
+            }
+            Err(TransactionError::VersionAlreadyExists(_)) => Ok(false),
+            Err(error) => {
+                warn!(target: "tidegate::lake", table = %self.log.root_url(), version, %error, "a commit's outcome is unknown: reading the log");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Commits progress alone.
+    async fn set_progress(
+        &self,
+        feed: &str,
+        wanted: impl Fn(&State) -> HashMap<TopicPartition, Progress>,
+    ) -> Result<(), SinkError> {
+        let mut state = self.state.lock().await;
+        for attempt in 0..ATTEMPTS {
+            self.refresh(&mut state).await?;
+            state.refuse_after_restore(feed)?;
+            let marks = wanted(&state);
+            if marks.is_empty()
+                || self.try_commit(&mut state, &[], &marks, Uuid::new_v4()).await?
+            {
+                return Ok(());
+            }
+            self.pause(attempt).await;
+        }
+        Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
+    }
+
+    async fn pause(&self, attempt: u32) {
+        // The first conflict is ordinary: somebody else's commit came first.
+        if attempt > 0 {
+            tokio::time::sleep(RETRY.wait(attempt - 1, rand::random())).await;
+        }
+    }
+
+    /// Writes a checkpoint beside the way of the data: a failure costs only time at the next start.
+    fn checkpoint(&self, version: u64) {
+        let log = self.log.clone();
+        tokio::spawn(async move {
+            let mut table = Library::new(log);
+            let outcome = match table.load_version(version).await {
+                Ok(()) => create_checkpoint(&table, None).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
+                warn!(target: "tidegate::lake", version, %error, "no checkpoint was written");
+            }
+        });
+    }
+}
+
+impl State {
+    /// Takes up the entry if it is the commit `id`.
+    fn apply_checked(&mut self, file: log::LogFile, id: Uuid) -> bool {
+        let is_ours = file.lines.iter().any(|line| {
+            matches!(line, CommitLine::CommitInfo(info) if info.tidegate_commit == Some(id))
+        });
+        if is_ours {
+            self.apply(file);
+        }
+        is_ours
+    }
+}
+
+fn entry(
+    files: &[StagedFile],
+    marks: &HashMap<TopicPartition, Progress>,
+    id: Uuid,
+    now: i64,
+) -> Result<bytes::Bytes, SinkError> {
+    let adds = files.iter().map(|file| {
+        Action::Add(Add {
+            path: file.path.clone(),
+            partition_values: file
+                .partition_values
+                .iter()
+                .map(|(name, value)| (name.clone(), Some(value.clone())))
+                .collect(),
+            size: file.size as i64,
+            modification_time: now,
+            data_change: true,
+            stats: Some(file.stats.clone()),
+            ..Add::default()
+        })
+    });
+    let txns = marks.iter().map(|(source, progress)| {
+        Transaction::new_with_last_update(
+            log::app_id(source, progress.topic_id),
+            progress.next_offset,
+            Some(now),
+        )
+    });
+    let operation = DeltaOperation::StreamingUpdate {
+        output_mode: OutputMode::Append,
+        query_id: "tidegate".to_owned(),
+        epoch_id: now,
+    };
+    let rows: usize = files.iter().map(|file| file.rows).sum();
+    let metadata = HashMap::from([
+        ("tidegateCommit".to_owned(), serde_json::json!(id)),
+        ("tidegateRows".to_owned(), serde_json::json!(rows)),
+    ]);
+    CommitData::new(adds.collect(), operation, metadata, txns.collect())
+        .get_bytes()
+        .map_err(SinkError::lasting)
+}
+
+fn judged_delta(error: DeltaTableError) -> SinkError {
+    match &error {
+        DeltaTableError::ObjectStore { source } => judged(source),
+        DeltaTableError::Generic(_) | DeltaTableError::GenericError { .. } => {
+            SinkError::passing(error)
+        }
+        _ => SinkError::lasting(error),
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as i64)
+}

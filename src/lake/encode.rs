@@ -1,0 +1,155 @@
+//! Batches to Parquet files, one per day.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, DictionaryArray, Int8Array, Int32Array, Int64Array, RecordBatch,
+    StringArray, TimestampMicrosecondArray, UInt32Array,
+};
+use arrow::compute::{max, min, take_record_batch};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use serde_json::json;
+
+pub use super::columns::lake_schema;
+use crate::config::Feed;
+use crate::layout::{Day, Days, days};
+use crate::record::{Batch, Part};
+
+/// One file, whole, in memory.
+pub struct Encoded {
+    pub day: Day,
+    pub bytes: Vec<u8>,
+    pub rows: usize,
+    /// Delta's statistics, as JSON.
+    pub stats: String,
+}
+
+/// Encodes the rows of all parts: one file for each day they belong to.
+pub fn encode(feed: &Feed, parts: &[Part]) -> Result<Vec<Encoded>, ArrowError> {
+    let schema = lake_schema(feed);
+    let mut by_day: BTreeMap<Day, Vec<RecordBatch>> = BTreeMap::new();
+    for batch in parts.iter().flat_map(|part| &part.batches).filter(|batch| batch.num_rows() > 0) {
+        let rows = with_coordinates(feed, &schema, batch)?;
+        match days(&batch.rows, feed.schema.time, &batch.timestamps) {
+            Days::One(day) => by_day.entry(day).or_default().push(rows),
+            Days::Many(days) => {
+                for (day, picked) in split(&days) {
+                    by_day.entry(day).or_default().push(take_record_batch(&rows, &picked)?);
+                }
+            }
+        }
+    }
+    let level = feed.lake.as_ref().map_or(1, |options| options.zstd_level);
+    by_day.into_iter().map(|(day, rows)| encode_file(day, &schema, &rows, level)).collect()
+}
+
+fn split(days: &[Day]) -> BTreeMap<Day, UInt32Array> {
+    let mut rows: BTreeMap<Day, Vec<u32>> = BTreeMap::new();
+    for (row, day) in days.iter().enumerate() {
+        rows.entry(*day).or_default().push(row as u32);
+    }
+    rows.into_iter().map(|(day, rows)| (day, UInt32Array::from(rows))).collect()
+}
+
+/// The batch's rows with the columns every lake table has.
+fn with_coordinates(
+    feed: &Feed,
+    schema: &SchemaRef,
+    batch: &Batch,
+) -> Result<RecordBatch, ArrowError> {
+    let count = batch.num_rows();
+    let mut columns: Vec<ArrayRef> = batch.rows.columns().to_vec();
+    if schema.index_of("_op").is_ok() {
+        columns.push(ops(batch.deletes.as_ref(), count)?);
+    }
+    columns.push(constant(&batch.source.topic, count)?);
+    columns.push(Arc::new(Int32Array::from_value(batch.source.partition, count)));
+    columns.push(Arc::new(batch.offsets.clone()));
+    columns.push(Arc::new(micros(&batch.timestamps)));
+    let options = feed.lake.as_ref();
+    if options.is_some_and(|options| options.keep_key) {
+        columns.push(match &batch.keys {
+            Some(keys) => Arc::new(keys.clone()),
+            None => Arc::new(arrow::array::BinaryArray::new_null(count)),
+        });
+    }
+    if options.is_some_and(|options| options.keep_headers) {
+        columns.push(match &batch.headers {
+            Some(headers) => Arc::new(headers.clone()),
+            None => Arc::new(StringArray::new_null(count)),
+        });
+    }
+    RecordBatch::try_new(schema.clone(), columns)
+}
+
+fn ops(deletes: Option<&BooleanArray>, count: usize) -> Result<ArrayRef, ArrowError> {
+    let keys: Int8Array = match deletes {
+        Some(deletes) => deletes.values().iter().map(|delete| Some(i8::from(delete))).collect(),
+        None => Int8Array::from_value(0, count),
+    };
+    Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(StringArray::from(vec!["upsert", "delete"])))?))
+}
+
+/// One text for every row.
+pub fn constant(text: &str, count: usize) -> Result<ArrayRef, ArrowError> {
+    let keys = Int8Array::from_value(0, count);
+    Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(StringArray::from(vec![text])))?))
+}
+
+/// Milliseconds to a UTC timestamp column.
+pub fn micros(millis: &Int64Array) -> TimestampMicrosecondArray {
+    let micros: Int64Array = millis.unary(|millis| millis.saturating_mul(1000));
+    TimestampMicrosecondArray::new(micros.values().clone(), micros.nulls().cloned())
+        .with_timezone("UTC")
+}
+
+pub fn encode_file(
+    day: Day,
+    schema: &SchemaRef,
+    rows: &[RecordBatch],
+    zstd_level: i32,
+) -> Result<Encoded, ArrowError> {
+    let level = ZstdLevel::try_new(zstd_level).map_err(ArrowError::from)?;
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_created_by(concat!("tidegate ", env!("CARGO_PKG_VERSION")).to_owned())
+        .build();
+    // Without the Arrow schema in the file a dictionary column is plain text to every reader.
+    let options =
+        ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options)?;
+    for batch in rows {
+        writer.write(batch)?;
+    }
+    let bytes = writer.into_inner()?;
+    let count = rows.iter().map(RecordBatch::num_rows).sum();
+    Ok(Encoded { day, bytes, rows: count, stats: stats(rows, count) })
+}
+
+/// Row count and the bounds of the offset, by which a reader can skip the file.
+fn stats(rows: &[RecordBatch], count: usize) -> String {
+    let offsets = || {
+        rows.iter().filter_map(|rows| {
+            rows.column_by_name("_offset")?.as_any().downcast_ref::<Int64Array>()
+        })
+    };
+    let least = offsets().filter_map(min).min();
+    let most = offsets().filter_map(max).max();
+    match (least, most) {
+        (Some(least), Some(most)) => json!({
+            "numRecords": count,
+            "minValues": {"_offset": least},
+            "maxValues": {"_offset": most},
+            "nullCount": {"_offset": 0},
+        }),
+        _ => json!({"numRecords": count}),
+    }
+    .to_string()
+}

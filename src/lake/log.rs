@@ -1,0 +1,279 @@
+//! A Delta log read as far as progress needs it: `txn`s, our own commit ids, and what would make
+//! them untrue.
+//!
+//! The library gives a `txn` only by application id and by replaying the log for each; a node needs
+//! those of all partitions, at every commit, and against the very version it writes on.
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, Int64Array, RecordBatch, StringArray, StructArray};
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::record::{Progress, SinkError, TopicId, TopicPartition};
+
+/// One line of a log entry, as far as it matters here.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CommitLine {
+    Txn(Txn),
+    CommitInfo(CommitInfo),
+    MetaData(serde::de::IgnoredAny),
+    Protocol(serde::de::IgnoredAny),
+    Add(AddedFile),
+    Remove(RemovedFile),
+    #[serde(untagged)]
+    Other(serde::de::IgnoredAny),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Txn {
+    pub app_id: String,
+    pub version: i64,
+    #[serde(default)]
+    pub last_updated: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitInfo {
+    #[serde(default)]
+    pub operation: Option<String>,
+    /// The id of one of our own commits.
+    #[serde(default)]
+    pub tidegate_commit: Option<Uuid>,
+    #[serde(default)]
+    pub operation_parameters: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct AddedFile {
+    pub path: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct RemovedFile {
+    pub path: String,
+}
+
+/// One entry of the log.
+#[derive(Debug)]
+pub struct LogFile {
+    pub version: u64,
+    pub meta: ObjectMeta,
+    pub lines: Vec<CommitLine>,
+}
+
+pub fn entry_path(version: u64) -> Path {
+    Path::from(format!("_delta_log/{version:020}.json"))
+}
+
+/// Reads one entry; none where there is no such version.
+pub async fn read_log(
+    store: &dyn ObjectStore,
+    version: u64,
+) -> Result<Option<LogFile>, SinkError> {
+    let got = match store.get(&entry_path(version)).await {
+        Ok(got) => got,
+        Err(Error::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(judged(&error).context(format!("reading log entry {version}"))),
+    };
+    let meta = got.meta.clone();
+    let bytes = got.bytes().await.map_err(|error| judged(&error))?;
+    let mut lines = Vec::new();
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        let parsed = serde_json::from_slice(line).map_err(|error| {
+            SinkError::lasting(format!("log entry {version} of the lake table is damaged: {error}"))
+        })?;
+        lines.push(parsed);
+    }
+    Ok(Some(LogFile { version, meta, lines }))
+}
+
+/// A store's error: everything it can say is the world's fault.
+pub fn judged(error: &Error) -> SinkError {
+    match error {
+        Error::PermissionDenied { .. }
+        | Error::Unauthenticated { .. }
+        | Error::NotSupported { .. }
+        | Error::NotImplemented { .. }
+        | Error::InvalidPath { .. }
+        | Error::UnknownConfigurationKey { .. } => SinkError::lasting(error),
+        _ => SinkError::passing(error),
+    }
+}
+
+/// The application id under which a partition's progress stands. The topic's id is part of it, so
+/// that a topic created again never takes up its predecessor's progress.
+pub fn app_id(source: &TopicPartition, topic_id: TopicId) -> String {
+    // A topic name holds no colon.
+    match topic_id.get() {
+        Some(id) => format!("tidegate:{}:{}:{}", source.topic, source.partition, id.simple()),
+        None => format!("tidegate:{}:{}:-", source.topic, source.partition),
+    }
+}
+
+pub fn parse_app_id(app_id: &str) -> Option<(TopicPartition, TopicId)> {
+    let mut parts = app_id.strip_prefix("tidegate:")?.split(':');
+    let (topic, partition, id) = (parts.next()?, parts.next()?, parts.next()?);
+    let topic_id = match id {
+        "-" => TopicId::UNKNOWN,
+        id => TopicId::new(id.parse().ok()?),
+    };
+    Some((TopicPartition::new(topic, partition.parse().ok()?), topic_id))
+}
+
+/// Progress of all partitions as a log has it.
+#[derive(Debug, Clone, Default)]
+pub struct Watermarks(HashMap<TopicPartition, (Progress, i64)>);
+
+impl Watermarks {
+    /// Takes up one `txn`; of two topics of one name the one written later counts.
+    pub fn apply(&mut self, txn: &Txn) {
+        let Some((source, topic_id)) = parse_app_id(&txn.app_id) else { return };
+        let updated = txn.last_updated.unwrap_or(0);
+        let known = self.0.get(&source);
+        if known.is_some_and(|(progress, at)| {
+            progress.topic_id.get() != topic_id.get() && *at > updated
+        }) {
+            return;
+        }
+        if txn.version < 0 {
+            // Rewound to before its first commit.
+            self.0.remove(&source);
+        } else {
+            let progress = Progress { next_offset: txn.version, topic_id };
+            self.0.insert(source, (progress, updated));
+        }
+    }
+
+    pub fn get(&self, source: &TopicPartition) -> Option<Progress> {
+        self.0.get(source).map(|(progress, _)| *progress)
+    }
+
+    pub fn set(&mut self, source: &TopicPartition, progress: Progress, updated: i64) {
+        self.0.insert(source.clone(), (progress, updated));
+    }
+
+    pub fn all(&self) -> HashMap<TopicPartition, Progress> {
+        self.0.iter().map(|(source, (progress, _))| (source.clone(), *progress)).collect()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct LastCheckpoint {
+    version: u64,
+    #[serde(default)]
+    parts: Option<u32>,
+}
+
+/// The `txn`s of the latest checkpoint and its version; none where there is no checkpoint.
+pub async fn read_checkpoint(
+    store: &dyn ObjectStore,
+) -> Result<Option<(u64, Watermarks)>, SinkError> {
+    let pointer = match store.get(&Path::from("_delta_log/_last_checkpoint")).await {
+        Ok(got) => got.bytes().await.map_err(|error| judged(&error))?,
+        Err(Error::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(judged(&error).context("reading the checkpoint pointer")),
+    };
+    let LastCheckpoint { version, parts } = serde_json::from_slice(&pointer)
+        .map_err(|error| SinkError::lasting(format!("the checkpoint pointer is damaged: {error}")))?;
+    let mut marks = Watermarks::default();
+    let names: Vec<String> = match parts {
+        None => vec![format!("{version:020}.checkpoint.parquet")],
+        Some(parts) => (1..=parts)
+            .map(|part| format!("{version:020}.checkpoint.{part:010}.{parts:010}.parquet"))
+            .collect(),
+    };
+    for name in names {
+        let path = Path::from(format!("_delta_log/{name}"));
+        let bytes = match store.get(&path).await {
+            Ok(got) => got.bytes().await.map_err(|error| judged(&error))?,
+            Err(error) => return Err(judged(&error).context(format!("reading {name}"))),
+        };
+        read_txns(bytes, &mut marks)
+            .map_err(|error| SinkError::lasting(format!("checkpoint {name}: {error}")))?;
+    }
+    Ok(Some((version, marks)))
+}
+
+fn read_txns(bytes: Bytes, marks: &mut Watermarks) -> Result<(), Box<dyn std::error::Error>> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let mask = ProjectionMask::columns(
+        builder.parquet_schema(),
+        ["txn.appId", "txn.version", "txn.lastUpdated"],
+    );
+    for batch in builder.with_projection(mask).build()? {
+        apply_txns(&batch?, marks);
+    }
+    Ok(())
+}
+
+fn apply_txns(batch: &RecordBatch, marks: &mut Watermarks) {
+    let Some(txn) = batch
+        .column_by_name("txn")
+        .and_then(|column| column.as_any().downcast_ref::<StructArray>())
+    else {
+        return;
+    };
+    let text = |name| txn.column_by_name(name)?.as_any().downcast_ref::<StringArray>();
+    let long = |name| txn.column_by_name(name)?.as_any().downcast_ref::<Int64Array>();
+    let (Some(ids), Some(versions)) = (text("appId"), long("version")) else { return };
+    let updated = long("lastUpdated");
+    for row in (0..batch.num_rows()).filter(|row| txn.is_valid(*row) && ids.is_valid(*row)) {
+        marks.apply(&Txn {
+            app_id: ids.value(row).to_owned(),
+            version: versions.value(row),
+            last_updated: updated.filter(|at| at.is_valid(row)).map(|at| at.value(row)),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_id_reads_back() {
+        let source = TopicPartition::new("a.b-c_d", 7);
+        for id in [TopicId::UNKNOWN, TopicId::new(Uuid::from_u128(5))] {
+            let (parsed, topic_id) = parse_app_id(&app_id(&source, id)).unwrap();
+            assert_eq!((parsed, topic_id.get()), (source.clone(), id.get()));
+        }
+        assert!(parse_app_id("spark-query-1").is_none());
+    }
+
+    #[test]
+    fn the_later_topic_of_a_name_counts() {
+        let source = TopicPartition::new("t", 0);
+        let txn = |id: u128, version, at| Txn {
+            app_id: app_id(&source, TopicId::new(Uuid::from_u128(id))),
+            version,
+            last_updated: Some(at),
+        };
+        // A checkpoint lists them in any order.
+        for order in [[txn(1, 500, 10), txn(2, 3, 20)], [txn(2, 3, 20), txn(1, 500, 10)]] {
+            let mut marks = Watermarks::default();
+            order.iter().for_each(|txn| marks.apply(txn));
+            assert_eq!(marks.get(&source).unwrap().next_offset, 3);
+        }
+    }
+
+    #[test]
+    fn lines_of_other_writers_are_read_over() {
+        for line in [
+            r#"{"domainMetadata":{"domain":"x","configuration":"","removed":false}}"#,
+            r#"{"add":{"path":"a","size":1,"partitionValues":{},"dataChange":true}}"#,
+            r#"{"commitInfo":{"operation":"RESTORE","anything":[1,2]}}"#,
+            r#"{"txn":{"appId":"x","version":1}}"#,
+        ] {
+            serde_json::from_str::<CommitLine>(line).unwrap();
+        }
+    }
+}

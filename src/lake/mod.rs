@@ -1,0 +1,83 @@
+//! The lake: files are staged whole, then named by one commit together with the progress they cover.
+//!
+//! [`LakeTable`] is the contract, `delta` its adapter. No actor is known here.
+
+mod columns;
+mod delta;
+mod encode;
+mod installation;
+mod log;
+mod probe;
+mod quarantine;
+mod store;
+mod synced;
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+
+use crate::record::{Part, Progress, Reject, SinkError, TopicId, TopicPartition, Verdict};
+
+pub use delta::DeltaTable;
+pub use encode::{encode, lake_schema};
+pub use log::{CommitLine, LogFile, read_log};
+pub use store::{LakeStore, join};
+
+/// A table of the lake that keeps its rows and its progress in one log.
+///
+/// **Durable** means: the commit is in the log, and on local disk the files, the log entry and their
+/// folders are synced. A claim writes nothing here: the fence is the progress alone, so a zombie may
+/// land the exact next range once before the new owner's first commit. Those are the right rows; the
+/// new owner is refused once, reads the progress again and goes on.
+#[async_trait]
+pub trait LakeTable: Send + Sync + 'static {
+    /// Progress of every partition, as the latest version has it.
+    async fn progress(&self) -> Result<HashMap<TopicPartition, Progress>, SinkError>;
+
+    /// Commits where partitions without progress begin. Those that have some by now are left alone.
+    async fn begin(&self, starts: &[(TopicPartition, Progress)]) -> Result<(), SinkError>;
+
+    /// Writes the rows into files that nothing refers to yet.
+    async fn stage(&self, parts: Vec<Part>) -> Result<Staged, SinkError>;
+
+    /// Commits staged sets in order, in one commit. A set in which one part lost its fence is dropped
+    /// whole, since its files may hold rows of all its parts. Answers per set, per part.
+    async fn commit(&self, sets: &[Staged]) -> Result<Vec<Vec<Verdict>>, SinkError>;
+
+    /// Moves progress past offsets the broker no longer holds, from exactly `gap.start`.
+    async fn record_gap(
+        &self,
+        source: &TopicPartition,
+        topic_id: TopicId,
+        gap: crate::record::OffsetRange,
+    ) -> Result<Verdict, SinkError>;
+
+    /// Sets progress by hand, without a fence. For `tidegate resolve`.
+    async fn reset(&self, source: &TopicPartition, progress: Progress) -> Result<(), SinkError>;
+}
+
+/// Files that are written, and the offsets they stand for.
+#[derive(Debug, Clone, Default)]
+pub struct Staged {
+    pub files: Vec<StagedFile>,
+    pub parts: Vec<StagedPart>,
+}
+
+/// One file below the table's folder.
+#[derive(Debug, Clone)]
+pub struct StagedFile {
+    pub path: String,
+    pub size: u64,
+    pub rows: usize,
+    pub partition_values: Vec<(String, String)>,
+    /// Delta's statistics, as JSON.
+    pub stats: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct StagedPart {
+    pub source: TopicPartition,
+    pub topic_id: TopicId,
+    pub range: crate::record::OffsetRange,
+    pub rejects: Vec<Reject>,
+}

@@ -1,0 +1,33 @@
+//! Tidegate: Kafka topics into a data lake and a PostgreSQL warehouse, each record exactly once in
+//! each.
+//!
+//! One record's way, from top to bottom:
+//!
+//! ```text
+//! source      the poll thread copies it into a raw batch, charged to the memory budget
+//! actors      a PartitionConsumer hands the batch to …
+//! decode      … bytes become columns, or a reject that says why not
+//! actors      the decoded batch goes to a LakeWriter and a WarehouseWriter, each at its own pace
+//! lake        Parquet files, then one Delta commit that names them and the offsets they cover
+//! warehouse   COPY, upsert and delete, quarantine and offsets in one transaction
+//! actors      receipts come back; Kafka gets a mirror of what is durable in every sink
+//! ```
+//!
+//! The floor rule: a room imports only from its own floor's `telemetry` and from floors below.
+//! F0 `record`, `config`; F1 `decode`, `flow`, `layout`, `generate`; F2 `source`, `lake`,
+//! `warehouse`, `telemetry`; F3 `actors`; F4 `app`, `cli`. `tests/floors.rs` reads the imports and
+//! fails on an upward one.
+
+pub mod actors;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod decode;
+pub mod flow;
+pub mod generate;
+pub mod lake;
+pub mod layout;
+pub mod record;
+pub mod source;
+pub mod telemetry;
+pub mod warehouse;

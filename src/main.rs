@@ -1,0 +1,3 @@
+fn main() {
+    std::process::exit(tidegate::cli::main() as i32);
+}

@@ -1,0 +1,109 @@
+use std::sync::Arc;
+
+use arrow::array::{Array, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray};
+
+use super::{OffsetRange, Reject, TopicPartition};
+
+/// What a row of a keyed feed does to the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    Upsert,
+    Delete,
+}
+
+/// The decoded records of one partition: columns, offsets and rejects. Both sinks take it as it is.
+///
+/// `offsets`, `timestamps`, and where present `deletes`, `keys` and `headers` have one entry per
+/// row of `rows`. The rows and the rejects together are the records of `range`.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    pub source: TopicPartition,
+    pub range: OffsetRange,
+    /// The feed's columns, in the order of its schema; key columns first.
+    pub rows: RecordBatch,
+    pub offsets: Int64Array,
+    /// Kafka's timestamp, milliseconds since the epoch; null where the record has none.
+    pub timestamps: Int64Array,
+    /// True where the row is a tombstone (keyed feeds only): every column but the key is null.
+    pub deletes: Option<BooleanArray>,
+    /// The record's key bytes, where the feed keeps them.
+    pub keys: Option<BinaryArray>,
+    /// The record's headers as a JSON array of [name, base64 or null], where the feed keeps them.
+    pub headers: Option<StringArray>,
+    pub rejects: Arc<[Reject]>,
+    /// Key and value bytes of the records of `range`, as they came from Kafka.
+    pub payload_bytes: usize,
+    pub hold: Hold,
+}
+
+impl Batch {
+    pub fn num_rows(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    pub fn op(&self, row: usize) -> Op {
+        match &self.deletes {
+            Some(deletes) if deletes.value(row) => Op::Delete,
+            _ => Op::Upsert,
+        }
+    }
+
+    /// The memory the batch holds, in bytes: whole buffers, once.
+    pub fn size(&self) -> usize {
+        let rejects: usize = self
+            .rejects
+            .iter()
+            .map(|reject| {
+                size_of::<Reject>()
+                    + reject.key.as_ref().map_or(0, Vec::len)
+                    + reject.value.as_ref().map_or(0, Vec::len)
+            })
+            .sum();
+        self.rows.get_array_memory_size()
+            + self.offsets.get_array_memory_size()
+            + self.timestamps.get_array_memory_size()
+            + self.deletes.as_ref().map_or(0, |array| array.get_array_memory_size())
+            + self.keys.as_ref().map_or(0, |array| array.get_array_memory_size())
+            + self.headers.as_ref().map_or(0, |array| array.get_array_memory_size())
+            + rejects
+    }
+
+    /// The part of the batch at or after offset `from`; shares the buffers.
+    pub fn cut_before(&self, from: i64) -> Batch {
+        if from <= self.range.start {
+            return self.clone();
+        }
+        let from = from.min(self.range.end);
+        let first = self.offsets.values().partition_point(|offset| *offset < from);
+        let len = self.num_rows() - first;
+        Batch {
+            source: self.source.clone(),
+            range: OffsetRange::new(from, self.range.end),
+            rows: self.rows.slice(first, len),
+            offsets: self.offsets.slice(first, len),
+            timestamps: self.timestamps.slice(first, len),
+            deletes: self.deletes.as_ref().map(|array| array.slice(first, len)),
+            keys: self.keys.as_ref().map(|array| array.slice(first, len)),
+            headers: self.headers.as_ref().map(|array| array.slice(first, len)),
+            rejects: self.rejects.iter().filter(|reject| reject.offset >= from).cloned().collect(),
+            payload_bytes: self.payload_bytes,
+            hold: self.hold.clone(),
+        }
+    }
+}
+
+/// Something kept alive with a batch and let go with its last reference: its charge to the budget.
+#[derive(Clone, Default)]
+pub struct Hold(Option<Arc<dyn std::any::Any + Send + Sync>>);
+
+impl Hold {
+    pub fn new(held: impl std::any::Any + Send + Sync) -> Self {
+        Self(Some(Arc::new(held)))
+    }
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Hold" } else { "-" })
+    }
+}

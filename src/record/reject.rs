@@ -1,0 +1,73 @@
+use serde::{Deserialize, Serialize};
+
+/// A record that cannot become a row: kept whole, with why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reject {
+    pub offset: i64,
+    /// Milliseconds since the epoch; -1 where the record has none.
+    pub timestamp_ms: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    pub class: RejectClass,
+    /// For a person: names the field and what was found there.
+    pub reason: String,
+}
+
+/// Why a record was rejected, in a bounded set fit for counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectClass {
+    /// Not a document of the declared format.
+    Malformed,
+    /// Bytes that are not UTF-8.
+    Encoding,
+    /// A field holds another type than declared.
+    WrongType,
+    /// A value does not fit its type: range, precision, length.
+    OutOfRange,
+    /// A key column or a required field is missing.
+    MissingField,
+    /// One object names a declared field twice.
+    DuplicateField,
+    /// The sink refused the row: a constraint, an index limit.
+    SinkRefused,
+}
+
+impl RejectClass {
+    pub fn name(self) -> &'static str {
+        match self {
+            RejectClass::Malformed => "malformed",
+            RejectClass::Encoding => "encoding",
+            RejectClass::WrongType => "wrong_type",
+            RejectClass::OutOfRange => "out_of_range",
+            RejectClass::MissingField => "missing_field",
+            RejectClass::DuplicateField => "duplicate_field",
+            RejectClass::SinkRefused => "sink_refused",
+        }
+    }
+}
+
+impl Reject {
+    pub fn of(record: super::RawRecord<'_>, class: RejectClass, reason: impl Into<String>) -> Self {
+        Self {
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: record
+                .headers
+                .map(|(name, content)| (name.to_owned(), content.map(<[u8]>::to_vec)))
+                .collect(),
+            class,
+            reason: reason.into(),
+        }
+    }
+
+    /// The headers as JSON: see [`super::headers_json`].
+    pub fn headers_json(&self) -> String {
+        super::headers_json(
+            self.headers.iter().map(|(name, content)| (name.as_str(), content.as_deref())),
+        )
+    }
+}

@@ -1,0 +1,159 @@
+//! Questions about the log: which partitions a topic has, what they hold, where a time begins.
+//!
+//! Every call blocks on the broker; callers run them where blocking is allowed.
+
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Message, Offset, TopicPartitionList};
+
+use super::client::client_config;
+use super::topic_id::topic_id;
+use crate::config::Kafka;
+use crate::flow::start::LogBounds;
+use crate::record::{RawBatch, TopicId, TopicPartition};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client that asks and never joins a group.
+pub struct Log {
+    client: BaseConsumer,
+}
+
+impl Log {
+    pub fn open(kafka: &Kafka) -> Result<Self, String> {
+        let mut config = client_config(kafka)?;
+        config.set("isolation.level", "read_committed");
+        config.set("enable.auto.commit", "false");
+        config.set("enable.partition.eof", "true");
+        config.set("auto.offset.reset", "earliest");
+        // Manual assignment needs a group id; without a subscription no group is joined.
+        config.set("group.id", format!("{}-log", kafka.group));
+        let client = config.create().map_err(|error| error.to_string())?;
+        Ok(Self { client })
+    }
+
+    /// Names of all topics, less the broker's own.
+    pub fn topics(&self) -> Result<Vec<String>, String> {
+        let metadata =
+            self.client.fetch_metadata(None, TIMEOUT).map_err(|error| error.to_string())?;
+        let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+        Ok(names.filter(|name| !name.starts_with("__")).collect())
+    }
+
+    /// How many partitions the topic has; none where it does not exist.
+    pub fn partitions(&self, topic: &str) -> Result<Option<i32>, String> {
+        let metadata =
+            self.client.fetch_metadata(Some(topic), TIMEOUT).map_err(|error| error.to_string())?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        Ok(found.map(|found| found.partitions().len() as i32).filter(|count| *count > 0))
+    }
+
+    pub fn topic_id(&self, topic: &str) -> Result<TopicId, String> {
+        topic_id(self.client.client().native_client(), topic, TIMEOUT)
+    }
+
+    /// The offsets a partition holds: the lowest, and one past the highest that a transaction still
+    /// open does not hide.
+    pub fn bounds(&self, source: &TopicPartition, topic_id: TopicId) -> Result<LogBounds, String> {
+        let (low, high) = self
+            .client
+            .fetch_watermarks(&source.topic, source.partition, TIMEOUT)
+            .map_err(|error| format!("reading the log bounds of {source}: {error}"))?;
+        Ok(LogBounds { low, high, topic_id })
+    }
+
+    /// The first offset at or after a time, if there is one.
+    pub fn offset_at(&self, source: &TopicPartition, time_ms: i64) -> Result<Option<i64>, String> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&source.topic, source.partition, Offset::Offset(time_ms))
+            .map_err(|error| error.to_string())?;
+        let answer = self
+            .client
+            .offsets_for_times(list, TIMEOUT)
+            .map_err(|error| format!("looking up a time in {source}: {error}"))?;
+        let element = answer.find_partition(&source.topic, source.partition);
+        Ok(element.and_then(|element| match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }))
+    }
+
+    /// Reads up to `most` records of a partition within `range`, calling `each` with batches in
+    /// order, until the range or the log ends. Answers the position reached.
+    pub fn read(
+        &self,
+        source: &TopicPartition,
+        start: i64,
+        end: i64,
+        mut each: impl FnMut(RawBatch) -> bool,
+    ) -> Result<i64, String> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&source.topic, source.partition, Offset::Offset(start))
+            .map_err(|error| error.to_string())?;
+        self.client.assign(&list).map_err(|error| error.to_string())?;
+        let reached = self.read_assigned(source, start, end, &mut each);
+        self.client.unassign().map_err(|error| error.to_string())?;
+        reached
+    }
+
+    fn read_assigned(
+        &self,
+        source: &TopicPartition,
+        start: i64,
+        end: i64,
+        each: &mut impl FnMut(RawBatch) -> bool,
+    ) -> Result<i64, String> {
+        let mut batch = RawBatch::new(source.clone(), start);
+        loop {
+            let done = match self.client.poll(TIMEOUT) {
+                Some(Ok(message)) => {
+                    if message.offset() >= end {
+                        true
+                    } else {
+                        push(&mut batch, &message);
+                        batch.range.end >= end
+                    }
+                }
+                Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => true,
+                Some(Err(error)) => return Err(format!("reading {source}: {error}")),
+                None => {
+                    return Err(format!("reading {source}: no answer from the broker in {TIMEOUT:?}"));
+                }
+            };
+            if done || batch.payload_bytes() >= 1 << 20 {
+                let next = batch.range.end;
+                let full = std::mem::replace(&mut batch, RawBatch::new(source.clone(), next));
+                let more = full.is_empty() || each(full);
+                if done || !more {
+                    return Ok(next);
+                }
+            }
+        }
+    }
+}
+
+/// Copies one message into a raw batch.
+pub fn push(batch: &mut RawBatch, message: &rdkafka::message::BorrowedMessage<'_>) {
+    batch.push(
+        message.offset(),
+        message.timestamp().to_millis().unwrap_or(-1),
+        message.key(),
+        message.payload(),
+        headers(message),
+    );
+}
+
+/// The headers of a message whose names are text, which the protocol demands.
+pub fn headers<'a>(
+    message: &'a rdkafka::message::BorrowedMessage<'_>,
+) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> {
+    use rdkafka::message::Headers as _;
+    message.headers().into_iter().flat_map(|headers| {
+        (0..headers.count()).map(move |index| {
+            let header = headers.get(index);
+            (header.key, header.value)
+        })
+    })
+}
+

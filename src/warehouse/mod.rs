@@ -1,0 +1,115 @@
+//! The warehouse: rows, quarantine and progress in one transaction.
+//!
+//! [`Warehouse`] is the contract; `postgres` is the product, `sqlite` the embedded default. Nothing
+//! here knows an actor. All errors leave as a [`SinkError`], already judged by `flow::blame`.
+
+mod intake;
+mod postgres;
+mod reduce;
+mod schema;
+mod spell;
+mod sqlite;
+
+#[cfg(test)]
+mod contract;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::config::Feed;
+pub use crate::record::Part;
+use crate::record::{Claim, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict};
+
+/// A database that keeps rows and progress together.
+///
+/// **Durable** means: committed, and synced as far as the database promises. An answer of
+/// [`Verdict::Durable`] is given only then. Parts of one call are independent: one that lost its fence
+/// is left out while the others are committed. Batches of one part are contiguous and in order.
+/// Calls for one partition are never made at the same time by one owner; other nodes may be owners
+/// that do not know yet that they lost it, hence the fence.
+#[async_trait]
+pub trait Warehouse: Send + Sync + 'static {
+    /// Brings the bookkeeping schema to this binary's version. Idempotent, safe from several nodes
+    /// at once. Returns the names of the migrations it applied.
+    async fn migrate(&self) -> Result<Vec<String>, SinkError>;
+
+    /// Fails, lastingly, when the bookkeeping schema is absent, too old, or marked breaking by a
+    /// newer release.
+    async fn check_schema(&self) -> Result<(), SinkError>;
+
+    /// The id of the installation that owns this database; `adopt` replaces another's.
+    async fn installation(&self, mine: uuid::Uuid, adopt: bool) -> Result<uuid::Uuid, SinkError>;
+
+    /// Creates the feed's table where it is absent, else checks that it can hold the feed's columns.
+    async fn prepare(&self, feed: &Feed) -> Result<(), SinkError>;
+
+    /// Takes partitions: writes each claim, and where there is no progress and `start` is given, the
+    /// progress too. Waits for a lock at most the configured lock timeout, then ends the recorded
+    /// session of the owner before and tries once more.
+    ///
+    /// A partition missing from the answer has no progress and was given no start: nothing was
+    /// written for it.
+    async fn claim(
+        &self,
+        feed: &Feed,
+        requests: &[ClaimRequest],
+    ) -> Result<HashMap<TopicPartition, Progress>, SinkError>;
+
+    /// What is recorded, for reading only.
+    async fn progress(&self, feed: &str) -> Result<HashMap<TopicPartition, Progress>, SinkError>;
+
+    /// Commits the rows, the rejects and the new progress of all parts that still hold their fence,
+    /// in one transaction. Answers in the order of `parts`.
+    ///
+    /// Rows the database refuses as the record's fault are found by bisection and put into
+    /// quarantine in the same transaction, unless there are more than `feed.quarantine` allows.
+    async fn write(&self, feed: &Feed, parts: &[Part]) -> Result<Vec<Verdict>, SinkError>;
+
+    /// Records that `range` was skipped because the broker no longer held it, and moves the progress
+    /// past it, under the same fence as a write.
+    async fn record_gap(
+        &self,
+        feed: &Feed,
+        source: &TopicPartition,
+        claim: Claim,
+        gap: OffsetRange,
+    ) -> Result<Verdict, SinkError>;
+
+    /// Sets progress by hand, without a fence and under a fresh claim, so that every present owner is
+    /// refused. For `tidegate resolve`.
+    async fn reset(
+        &self,
+        feed: &str,
+        source: &TopicPartition,
+        topic_id: TopicId,
+        next_offset: i64,
+    ) -> Result<(), SinkError>;
+
+    /// Keeps the columns inferred for a feed; the first writer wins, and its columns are returned.
+    async fn keep_columns(&self, feed: &str, columns: &str) -> Result<String, SinkError>;
+    async fn kept_columns(&self, feed: &str) -> Result<Option<String>, SinkError>;
+
+    /// Whether the warehouse answers.
+    async fn ping(&self) -> Result<(), SinkError>;
+}
+
+/// One partition a node wants to own.
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    pub source: TopicPartition,
+    pub topic_id: TopicId,
+    pub claim: Claim,
+    /// Where to begin if there is no progress.
+    pub start: Option<i64>,
+}
+
+/// Opens the warehouse that the configuration names. Connects lazily: a database that is away does
+/// not fail here.
+pub fn open(config: &crate::config::Warehouse) -> Result<Arc<dyn Warehouse>, SinkError> {
+    match config.url.strip_prefix("sqlite:") {
+        Some(path) => Ok(Arc::new(sqlite::Sqlite::open(path.as_ref())?)),
+        None => Ok(Arc::new(postgres::Postgres::open(config)?)),
+    }
+}

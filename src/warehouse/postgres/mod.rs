@@ -1,0 +1,126 @@
+//! The PostgreSQL adapter.
+//!
+//! Bookkeeping lives in the schema `tidegate` of the same database as the feeds' tables, so that a
+//! transaction covers both. Every statement about a feed's table is made by `table`, the transaction
+//! itself is `write`.
+
+mod copy;
+mod migrate;
+mod pool;
+mod progress;
+mod reject;
+mod table;
+mod write;
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use self::pool::Sessions;
+use self::table::Target;
+use super::{ClaimRequest, Part, Warehouse};
+use crate::config::Feed;
+use crate::record::{Claim, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict};
+
+pub(super) struct Postgres {
+    sessions: Sessions,
+    lock_timeout: Duration,
+    /// The feeds' tables as they were when last looked at.
+    targets: Mutex<HashMap<Arc<str>, Arc<Target>>>,
+    /// Names a staging table once and never again.
+    next_stage: AtomicU64,
+}
+
+impl Postgres {
+    pub fn open(config: &crate::config::Warehouse) -> Result<Self, SinkError> {
+        Ok(Self {
+            sessions: Sessions::open(config)?,
+            lock_timeout: config.lock_timeout.get(),
+            targets: Mutex::default(),
+            next_stage: AtomicU64::default(),
+        })
+    }
+}
+
+#[async_trait]
+impl Warehouse for Postgres {
+    async fn migrate(&self) -> Result<Vec<String>, SinkError> {
+        self.run_migrations().await.map_err(|error| error.context("migrating the warehouse"))
+    }
+
+    async fn check_schema(&self) -> Result<(), SinkError> {
+        self.judge_schema().await.map_err(|error| error.context("checking the warehouse's schema"))
+    }
+
+    async fn installation(&self, mine: Uuid, adopt: bool) -> Result<Uuid, SinkError> {
+        let doing = "reading the warehouse's installation id";
+        self.settle_installation(mine, adopt).await.map_err(|error| error.context(doing))
+    }
+
+    async fn prepare(&self, feed: &Feed) -> Result<(), SinkError> {
+        let prepared = self.look_at_table(feed).await;
+        prepared.map(drop).map_err(|error| error.context(format!("feed {}", feed.name)))
+    }
+
+    async fn claim(
+        &self,
+        feed: &Feed,
+        requests: &[ClaimRequest],
+    ) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
+        let claimed = self.take_partitions(feed, requests).await;
+        claimed.map_err(|error| error.context(format!("claiming partitions of {}", feed.name)))
+    }
+
+    async fn progress(&self, feed: &str) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
+        let read = self.read_progress(feed).await;
+        read.map_err(|error| error.context(format!("reading the progress of {feed}")))
+    }
+
+    async fn write(&self, feed: &Feed, parts: &[Part]) -> Result<Vec<Verdict>, SinkError> {
+        let written = self.write_parts(feed, parts).await;
+        written.map_err(|error| error.context(format!("writing feed {}", feed.name)))
+    }
+
+    async fn record_gap(
+        &self,
+        feed: &Feed,
+        source: &TopicPartition,
+        claim: Claim,
+        gap: OffsetRange,
+    ) -> Result<Verdict, SinkError> {
+        let recorded = self.skip_gap(feed, source, claim, gap).await;
+        recorded.map_err(|error| error.context(format!("recording a gap of {source}")))
+    }
+
+    async fn reset(
+        &self,
+        feed: &str,
+        source: &TopicPartition,
+        topic_id: TopicId,
+        next_offset: i64,
+    ) -> Result<(), SinkError> {
+        let set = self.set_progress(feed, source, topic_id, next_offset).await;
+        set.map_err(|error| error.context(format!("resetting {source} of {feed}")))
+    }
+
+    async fn keep_columns(&self, feed: &str, columns: &str) -> Result<String, SinkError> {
+        let kept = self.first_columns(feed, columns).await;
+        kept.map_err(|error| error.context(format!("keeping the columns of {feed}")))
+    }
+
+    async fn kept_columns(&self, feed: &str) -> Result<Option<String>, SinkError> {
+        let read = self.read_columns(feed).await;
+        read.map_err(|error| error.context(format!("reading the columns of {feed}")))
+    }
+
+    async fn ping(&self) -> Result<(), SinkError> {
+        let session = self.sessions.get().await?;
+        session.batch_execute("SELECT 1").await.map_err(pool::judged)?;
+        session.done();
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! Records that become no row: finding those that the server refuses, and keeping them.
+
+use std::ops::Range;
+
+use tokio_postgres::error::DbError;
+
+use super::pool::{Session, blamed, worded};
+use super::{copy, write::Apply};
+use crate::record::{Blame, RejectClass};
+use crate::warehouse::intake::{Quarantined, Refusal};
+
+/// `ON CONFLICT`: after a reset the same record may come by again, and it is kept already.
+const KEEP: &str = "
+    INSERT INTO tidegate.quarantine
+        (feed, topic, topic_id, partition, record_offset, record_timestamp, key, value, headers,
+         class, reason, sink)
+    SELECT $1, q.topic, coalesce(q.topic_id::uuid, '00000000-0000-0000-0000-000000000000'),
+           q.partition, q.record_offset,
+           'epoch'::timestamptz + q.record_timestamp * interval '1 millisecond',
+           q.key, q.value, q.headers::jsonb, q.class, q.reason, q.sink
+    FROM unnest($2::text[], $3::text[], $4::int4[], $5::int8[], $6::int8[], $7::bytea[], $8::bytea[],
+                $9::text[], $10::text[], $11::text[], $12::text[])
+        AS q(topic, topic_id, partition, record_offset, record_timestamp, key, value, headers,
+             class, reason, sink)
+    ON CONFLICT (feed, topic, partition, record_offset, topic_id) DO NOTHING";
+
+/// How much goes in one statement.
+const CHUNK_ROWS: usize = 10_000;
+const CHUNK_BYTES: usize = 16 << 20;
+
+pub(super) async fn keep(
+    session: &Session,
+    feed: &str,
+    mut rows: &[Quarantined<'_>],
+) -> Result<(), tokio_postgres::Error> {
+    while !rows.is_empty() {
+        let mut bytes = 0;
+        let fits = rows.iter().take(CHUNK_ROWS).take_while(|row| {
+            let before = bytes;
+            bytes += row.key.as_ref().map_or(0, Vec::len)
+                + row.value.as_ref().map_or(0, Vec::len)
+                + row.headers.len();
+            before < CHUNK_BYTES
+        });
+        let (chunk, rest) = rows.split_at(fits.count());
+        keep_chunk(session, feed, chunk).await?;
+        rows = rest;
+    }
+    Ok(())
+}
+
+async fn keep_chunk(
+    session: &Session,
+    feed: &str,
+    rows: &[Quarantined<'_>],
+) -> Result<(), tokio_postgres::Error> {
+    fn all<'a, T>(rows: &'a [Quarantined<'_>], of: impl Fn(&'a Quarantined<'_>) -> T) -> Vec<T> {
+        rows.iter().map(of).collect()
+    }
+    let statement = session.prepare_cached(KEEP).await?;
+    let held = |ms: &i64| copy::holds_time(*ms);
+    session
+        .execute(
+            &statement,
+            &[
+                &feed,
+                &all(rows, |row| &*row.source.topic),
+                &all(rows, |row| row.topic_id.get().map(|id| id.to_string())),
+                &all(rows, |row| row.source.partition),
+                &all(rows, |row| row.offset),
+                &all(rows, |row| row.timestamp_ms.filter(held)),
+                &all(rows, |row| row.key.as_deref()),
+                &all(rows, |row| row.value.as_deref()),
+                &all(rows, |row| copy::without_nul(&row.headers)),
+                &all(rows, |row| row.class.name()),
+                &all(rows, |row| row.reason.replace('\0', "\u{fffd}")),
+                &all(rows, |row| row.sink),
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Applies the staged rows, and finds by bisection those that the server refuses as the record's
+/// fault: the others are applied, each range under a savepoint of its own. Stops early when
+/// `refuse` wants no more.
+pub(super) async fn apply_or_refuse(
+    session: &Session,
+    apply: &Apply<'_>,
+    rows: usize,
+    mut refuse: impl FnMut(usize, Refusal) -> bool,
+) -> Result<(), tokio_postgres::Error> {
+    let mut ranges = vec![0..rows];
+    while let Some(range) = ranges.pop() {
+        let Err(error) = apply.under_savepoint(session, range.clone()).await else { continue };
+        let Some(db) = error.as_db_error().filter(|_| blamed(&error) == Blame::Record) else {
+            return Err(error);
+        };
+        if range.len() == 1 {
+            if !refuse(range.start, refusal(db)) {
+                return Ok(());
+            }
+            continue;
+        }
+        let Range { start, end } = range;
+        let middle = start + (end - start) / 2;
+        ranges.push(middle..end);
+        ranges.push(start..middle);
+    }
+    Ok(())
+}
+
+/// The server's words about a row. Their DETAIL repeats the row, which is kept anyway.
+pub(super) fn refusal(error: &DbError) -> Refusal {
+    let code = error.code().code();
+    let class = match code {
+        // Too long, out of range, a limit of an index or of jsonb.
+        "22001" | "22003" | "22008" | "54000" | "54001" => RejectClass::OutOfRange,
+        _ => RejectClass::SinkRefused,
+    };
+    let column = error.column().map(|column| format!("{column}: ")).unwrap_or_default();
+    Refusal { class, reason: format!("{column}{}", worded(error)) }
+}
+
+/// The row that COPY was at: "COPY tidegate_stage_1, line 5, column a" is row 4.
+pub(super) fn copy_row(error: &DbError) -> Option<usize> {
+    let (_, after) = error.where_()?.split_once("line ")?;
+    let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+    after[..digits].parse::<usize>().ok()?.checked_sub(1)
+}

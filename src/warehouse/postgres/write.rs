@@ -1,0 +1,386 @@
+//! The transaction: rows, quarantine and progress of many partitions, fenced.
+//!
+//! Four round trips, whatever the number of rows and partitions: BEGIN and the start of COPY; the rows
+//! and, behind them, the fence; delete and upsert under a savepoint; quarantine, progress and COMMIT.
+//! Nothing shared is locked before the rows are over, and nothing of the feed's table is touched before
+//! the fence has answered: a process that freezes on the way holds, at worst, progress rows that a
+//! claim knows how to free.
+
+use std::ops::Range;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::SinkExt;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::{join, try_join};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{CopyInSink, Error, Row, Statement};
+
+use super::pool::{Session, blamed, judged};
+use super::table::{TOPIC, Target};
+use super::{Postgres, copy, reject};
+use crate::config::Feed;
+use crate::record::{Blame, SinkError, Verdict};
+use crate::warehouse::Part;
+use crate::warehouse::intake::Intake;
+use crate::warehouse::reduce::Selection;
+
+/// Deferred constraints would fail at COMMIT, too late to find the row.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET CONSTRAINTS ALL IMMEDIATE";
+
+/// Names the parts that still hold their fence, and holds them until the end of the transaction.
+const FENCE: &str = "
+    SELECT w.part
+    FROM tidegate.progress p
+    JOIN unnest($2::text[], $3::int4[], $4::text[], $5::int8[], $6::int4[])
+        AS w(topic, partition, claim, start, part)
+      ON (p.feed, p.topic, p.partition, p.claim, p.next_offset)
+       = ($1, w.topic, w.partition, w.claim::uuid, w.start)
+    ORDER BY p.feed, p.topic, p.partition
+    FOR UPDATE OF p";
+
+/// What stands there instead, for the parts that lost it.
+const FOUND: &str = "
+    SELECT w.part, p.next_offset
+    FROM tidegate.progress p
+    JOIN unnest($2::text[], $3::int4[], $4::int4[]) AS w(topic, partition, part)
+      ON (p.feed, p.topic, p.partition) = ($1, w.topic, w.partition)";
+
+const ADVANCE: &str = "
+    UPDATE tidegate.progress p
+    SET next_offset = w.next_offset, topic_id = coalesce(p.topic_id, w.topic_id::uuid),
+        owner_pid = pg_backend_pid(), updated_at = now()
+    FROM unnest($2::text[], $3::int4[], $4::int8[], $5::text[])
+        AS w(topic, partition, next_offset, topic_id)
+    WHERE (p.feed, p.topic, p.partition) = ($1, w.topic, w.partition)";
+
+/// Deadlocks are tried again here: the victim has lost nothing but time.
+const DEADLOCK_TRIES: u32 = 5;
+
+/// How one try of the transaction ended.
+enum Step {
+    Committed,
+    /// Rolled back with fewer parts or rows to write.
+    Again,
+}
+
+impl Postgres {
+    pub(super) async fn write_parts(
+        &self,
+        feed: &Feed,
+        parts: &[Part],
+    ) -> Result<Vec<Verdict>, SinkError> {
+        let target = self.target(feed).await?;
+        let (feed_, parts) = (feed.clone(), parts.to_vec());
+        let mut intake = off_runtime(move || Intake::new(&feed_, &parts, copy::check)).await?;
+        let mut deadlocks = 0;
+        while intake.live().next().is_some() {
+            let session = self.sessions.get().await?;
+            let (back, selection) = off_runtime(move || {
+                let selection = Arc::new(intake.select());
+                (intake, selection)
+            })
+            .await;
+            intake = back;
+            let attempt = Attempt { session, feed, target: &target, selection };
+            match attempt.run(&mut intake).await {
+                Ok(Step::Committed) => break,
+                Ok(Step::Again) => {}
+                Err(error) if passes_at_once(&error) && deadlocks < DEADLOCK_TRIES => {
+                    deadlocks += 1;
+                    tokio::time::sleep(pause(deadlocks)).await;
+                }
+                Err(error) => return Err(self.surface(feed, error)),
+            }
+        }
+        Ok(intake.committed())
+    }
+
+    /// What cannot be laid on a single record is for a person to mend; then the table is looked at
+    /// anew.
+    fn surface(&self, feed: &Feed, error: Error) -> SinkError {
+        let mut error = judged(error);
+        if error.blame == Blame::Record {
+            error.blame = Blame::Lasting;
+        }
+        if error.blame == Blame::Lasting {
+            self.forget_target(feed);
+        }
+        error
+    }
+}
+
+fn passes_at_once(error: &Error) -> bool {
+    let codes = [&SqlState::T_R_DEADLOCK_DETECTED, &SqlState::T_R_SERIALIZATION_FAILURE];
+    error.code().is_some_and(|code| codes.contains(&code))
+}
+
+/// 10 to 320 ms, and not the same for two that met.
+fn pause(tries: u32) -> Duration {
+    Duration::from_millis(rand::random_range(5..=10) << tries)
+}
+
+/// Runs what computes on a thread that may block.
+async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    finished(spawn_blocking(work)).await
+}
+
+async fn finished<T>(task: JoinHandle<T>) -> T {
+    match task.await {
+        Ok(value) => value,
+        // Nobody aborts these tasks: it panicked, and so do we.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// One try of the transaction. Dropped before its end, it closes the connection.
+struct Attempt<'a> {
+    session: Session,
+    feed: &'a Feed,
+    target: &'a Arc<Target>,
+    selection: Arc<Selection>,
+}
+
+impl Attempt<'_> {
+    async fn run(self, intake: &mut Intake) -> Result<Step, Error> {
+        let live: Vec<usize> = intake.live().collect();
+        let fence = self.session.prepare_cached(FENCE).await?;
+        let fence = self.fence(&fence, intake, &live);
+        let mut apply = None;
+        let held = if self.selection.rows.is_empty() {
+            let (begun, held) = join!(self.session.batch_execute(BEGIN), fence);
+            begun.and(held)
+        } else {
+            let prepared = self.prepare().await?;
+            let held = self.stage(intake, &prepared.copy, fence).await;
+            apply = Some(prepared);
+            held
+        };
+        let held = match held {
+            Err(error) if self.copy_refused(intake, &error) => return self.roll_back().await,
+            held => held?,
+        };
+        if held.len() < live.len() {
+            let lost: Vec<usize> = live.into_iter().filter(|part| !held.contains(part)).collect();
+            return self.leave_out(intake, &lost).await;
+        }
+        if let Some(apply) = apply
+            && !self.apply(intake, &apply).await?
+        {
+            return self.roll_back().await;
+        }
+        self.commit(intake, &live).await?;
+        self.session.done();
+        Ok(Step::Committed)
+    }
+
+    /// The staging table and the statements, which the connection remembers.
+    async fn prepare(&self) -> Result<Apply<'_>, Error> {
+        let (session, target) = (&self.session, self.target);
+        if !session.has_stage(target.stage) {
+            session.batch_execute(&target.create_stage).await?;
+            session.remember_stage(target.stage);
+        }
+        let delete = async {
+            match &target.delete {
+                Some(sql) => session.prepare_cached(sql).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (copy, delete, insert) = try_join!(
+            session.prepare_cached(&target.copy),
+            delete,
+            session.prepare_cached(&target.insert),
+        )?;
+        let topic = target.has(TOPIC).then_some(&*self.feed.topic);
+        Ok(Apply { copy, delete, insert, deletes: self.selection.deletes, topic })
+    }
+
+    /// Sends the rows to the staging table, and the fence behind them. A COPY that fails is the
+    /// answer: the fence then failed with it.
+    async fn stage(
+        &self,
+        intake: &Intake,
+        copy: &Statement,
+        fence: impl Future<Output = Result<Vec<usize>, Error>>,
+    ) -> Result<Vec<usize>, Error> {
+        let (begun, sink) = join!(self.session.batch_execute(BEGIN), self.session.copy_in(copy));
+        begun?;
+        let mut sink = pin!(sink?);
+        self.send_rows(intake, sink.as_mut()).await?;
+        let (copied, held) = join!(sink.finish(), fence);
+        copied.and(held)
+    }
+
+    /// Encodes on a thread of its own, a little ahead of the connection.
+    async fn send_rows(
+        &self,
+        intake: &Intake,
+        mut sink: Pin<&mut CopyInSink<Bytes>>,
+    ) -> Result<(), Error> {
+        let (sender, mut chunks) = mpsc::channel(2);
+        let (target, batches) = (self.target.clone(), intake.batches.clone());
+        let selection = self.selection.clone();
+        let encoding = spawn_blocking(move || {
+            let send = |chunk| sender.blocking_send(chunk).is_ok();
+            copy::encode(&target, &batches, &selection.rows, send);
+        });
+        while let Some(chunk) = chunks.recv().await {
+            sink.feed(chunk).await?;
+        }
+        // If it panicked the rows are not whole; then the sink is dropped, which fails the COPY.
+        finished(encoding).await;
+        Ok(())
+    }
+
+    async fn fence(
+        &self,
+        statement: &Statement,
+        intake: &Intake,
+        live: &[usize],
+    ) -> Result<Vec<usize>, Error> {
+        let parts = || live.iter().map(|part| &intake.parts[*part]);
+        let topics: Vec<&str> = parts().map(|part| &*part.source.topic).collect();
+        let partitions: Vec<i32> = parts().map(|part| part.source.partition).collect();
+        let claims: Vec<String> = parts().map(|part| part.claim.to_string()).collect();
+        let starts: Vec<i64> = parts().map(|part| part.range().start).collect();
+        let indexes: Vec<i32> = live.iter().map(|part| *part as i32).collect();
+        let params: [&(dyn ToSql + Sync); 6] =
+            [&&*self.feed.name, &topics, &partitions, &claims, &starts, &indexes];
+        let rows = self.session.query(statement, &params).await?;
+        Ok(rows.iter().map(part_of).collect())
+    }
+
+    /// Leaves the row that COPY failed at out of the next try. False if it is not to blame.
+    fn copy_refused(&self, intake: &mut Intake, error: &Error) -> bool {
+        let Some(db) = error.as_db_error().filter(|_| blamed(error) == Blame::Record) else {
+            return false;
+        };
+        let at = reject::copy_row(db).and_then(|row| self.selection.rows.get(row).copied());
+        if let Some(at) = at {
+            intake.refuse(at, reject::refusal(db));
+        }
+        at.is_some()
+    }
+
+    /// False if the transaction has to be done again without what was found out.
+    async fn apply(&self, intake: &mut Intake, apply: &Apply<'_>) -> Result<bool, Error> {
+        let rows = &self.selection.rows;
+        let parts = intake.live().count();
+        let mut refused = 0;
+        let refuse = |row: usize, refusal| {
+            refused += 1;
+            intake.refuse(rows[row], refusal);
+            intake.live().count() == parts
+        };
+        reject::apply_or_refuse(&self.session, apply, rows.len(), refuse).await?;
+        if refused == 0 {
+            return Ok(true);
+        }
+        Ok(intake.live().count() == parts && !intake.uncovered(&self.selection, refused))
+    }
+
+    async fn commit(&self, intake: &Intake, live: &[usize]) -> Result<(), Error> {
+        let rows = intake.quarantine();
+        reject::keep(&self.session, &self.feed.name, &rows).await?;
+        let parts = || live.iter().map(|part| &intake.parts[*part]);
+        let topics: Vec<&str> = parts().map(|part| &*part.source.topic).collect();
+        let partitions: Vec<i32> = parts().map(|part| part.source.partition).collect();
+        let ends: Vec<i64> = parts().map(|part| part.range().end).collect();
+        let topic_ids: Vec<Option<String>> =
+            parts().map(|part| part.topic_id.get().map(|id| id.to_string())).collect();
+        let params: [&(dyn ToSql + Sync); 5] =
+            [&&*self.feed.name, &topics, &partitions, &ends, &topic_ids];
+        let statement = self.session.prepare_cached(ADVANCE).await?;
+        let (advanced, committed) =
+            join!(self.session.execute(&statement, &params), self.session.batch_execute("COMMIT"));
+        let advanced = advanced?;
+        debug_assert_eq!(advanced, live.len() as u64, "the fence holds each of these rows");
+        committed
+    }
+
+    /// Rolls back without the parts that lost their fence.
+    async fn leave_out(self, intake: &mut Intake, lost: &[usize]) -> Result<Step, Error> {
+        self.session.batch_execute("ROLLBACK").await?;
+        let sources = || lost.iter().map(|part| &intake.parts[*part].source);
+        let topics: Vec<&str> = sources().map(|source| &*source.topic).collect();
+        let partitions: Vec<i32> = sources().map(|source| source.partition).collect();
+        let indexes: Vec<i32> = lost.iter().map(|part| *part as i32).collect();
+        let params: [&(dyn ToSql + Sync); 4] = [&&*self.feed.name, &topics, &partitions, &indexes];
+        let rows = self.session.query(FOUND, &params).await?;
+        for part in lost {
+            let row = rows.iter().find(|row| part_of(row) == *part);
+            intake.settle(*part, Verdict::Fenced { found: row.map(|row| row.get(1)) });
+        }
+        self.session.done();
+        Ok(Step::Again)
+    }
+
+    async fn roll_back(self) -> Result<Step, Error> {
+        self.session.batch_execute("ROLLBACK").await?;
+        self.session.done();
+        Ok(Step::Again)
+    }
+}
+
+fn part_of(row: &Row) -> usize {
+    row.get::<_, i32>(0) as usize
+}
+
+/// The statements that bring staged rows into the feed's table.
+pub(super) struct Apply<'a> {
+    copy: Statement,
+    delete: Option<Statement>,
+    insert: Statement,
+    /// So many of the staged rows, the first ones, are deletes.
+    deletes: usize,
+    /// Present if the statement takes it.
+    topic: Option<&'a str>,
+}
+
+impl Apply<'_> {
+    /// Applies a range of the staged rows, or leaves everything as it was.
+    pub async fn under_savepoint(
+        &self,
+        session: &Session,
+        range: Range<usize>,
+    ) -> Result<(), Error> {
+        let deletes = range.start..range.end.min(self.deletes);
+        let upserts = range.start.max(self.deletes)..range.end;
+        let (saved, deleted, inserted, released) = join!(
+            session.batch_execute("SAVEPOINT staged"),
+            self.run(session, self.delete.as_ref(), deletes, None),
+            self.run(session, Some(&self.insert), upserts, self.topic),
+            session.batch_execute("RELEASE SAVEPOINT staged"),
+        );
+        saved?;
+        match deleted.and(inserted) {
+            Ok(()) => released,
+            Err(error) => {
+                let undo = "ROLLBACK TO SAVEPOINT staged; RELEASE SAVEPOINT staged";
+                session.batch_execute(undo).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        session: &Session,
+        statement: Option<&Statement>,
+        rows: Range<usize>,
+        topic: Option<&str>,
+    ) -> Result<(), Error> {
+        let Some(statement) = statement.filter(|_| !rows.is_empty()) else { return Ok(()) };
+        let (from, upto) = (rows.start as i32, rows.end as i32);
+        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&from, &upto];
+        if let Some(topic) = &topic {
+            params.push(topic);
+        }
+        session.execute(statement, &params).await.map(drop)
+    }
+}

@@ -1,0 +1,221 @@
+//! The SQLite adapter: the embedded default, for one node.
+//!
+//! One connection, used on threads that may block. A writing transaction begins as IMMEDIATE, so it
+//! is alone from its first statement to its last: what the fence reads holds until COMMIT.
+
+mod migrate;
+mod progress;
+mod reject;
+mod table;
+mod write;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use uuid::Uuid;
+
+use self::table::Target;
+use super::{ClaimRequest, Part, Warehouse};
+use crate::config::Feed;
+use crate::record::{
+    Blame, Claim, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
+};
+
+pub(super) struct Sqlite {
+    file: Arc<Mutex<File>>,
+}
+
+/// The database file, opened when it is first needed.
+struct File {
+    path: PathBuf,
+    connection: Option<Connection>,
+    /// The feeds' tables as they were when last looked at.
+    targets: HashMap<Arc<str>, Arc<Target>>,
+}
+
+/// How long to wait for another process that holds the file.
+const BUSY: Duration = Duration::from_secs(5);
+
+impl Sqlite {
+    pub fn open(path: &Path) -> Result<Self, SinkError> {
+        if path.as_os_str().is_empty() {
+            return Err(SinkError::lasting("warehouse.url: sqlite: needs the name of a file"));
+        }
+        let file = File { path: path.to_owned(), connection: None, targets: HashMap::new() };
+        Ok(Self { file: Arc::new(Mutex::new(file)) })
+    }
+
+    /// Runs `work` on a thread that may block.
+    async fn run<T: Send + 'static>(
+        &self,
+        doing: String,
+        work: impl FnOnce(&mut File) -> Result<T, SinkError> + Send + 'static,
+    ) -> Result<T, SinkError> {
+        let file = self.file.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&mut file)
+        });
+        match task.await {
+            Ok(done) => done.map_err(|error| error.context(doing)),
+            // Nobody aborts these tasks: it panicked, and so do we.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+impl File {
+    fn connection(&mut self) -> Result<&mut Connection, SinkError> {
+        if self.connection.is_none() {
+            self.connection = Some(connect(&self.path).map_err(judged)?);
+        }
+        match &mut self.connection {
+            Some(connection) => Ok(connection),
+            None => unreachable!("just opened"),
+        }
+    }
+
+    /// Runs `work` in a transaction that is rolled back unless it ends well.
+    fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, SinkError>,
+    ) -> Result<T, SinkError> {
+        let transaction = self.begin()?;
+        let done = work(&transaction)?;
+        transaction.commit().map_err(judged)?;
+        Ok(done)
+    }
+
+    /// Rolled back when it is dropped before its COMMIT.
+    fn begin(&mut self) -> Result<Transaction<'_>, SinkError> {
+        let connection = self.connection()?;
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(judged)
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    // The answer to this pragma is the mode; what matters is that it is asked for.
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// An error of SQLite, judged and put into words.
+fn judged(error: rusqlite::Error) -> SinkError {
+    let blame = match error.sqlite_error_code() {
+        Some(code) => blame(code),
+        None => Blame::Lasting, // our own statement does not fit what it is given
+    };
+    SinkError::new(blame, error)
+}
+
+fn blame(code: ErrorCode) -> Blame {
+    match code {
+        ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch => {
+            Blame::Record
+        }
+        ErrorCode::DatabaseBusy
+        | ErrorCode::DatabaseLocked
+        | ErrorCode::SystemIoFailure
+        | ErrorCode::DiskFull
+        | ErrorCode::OutOfMemory
+        | ErrorCode::OperationInterrupted
+        | ErrorCode::OperationAborted
+        | ErrorCode::FileLockingProtocolFailed
+        | ErrorCode::SchemaChanged
+        | ErrorCode::CannotOpen => Blame::Passing,
+        _ => Blame::Lasting,
+    }
+}
+
+#[async_trait]
+impl Warehouse for Sqlite {
+    async fn migrate(&self) -> Result<Vec<String>, SinkError> {
+        self.run("migrating the warehouse".to_owned(), migrate::migrate).await
+    }
+
+    async fn check_schema(&self) -> Result<(), SinkError> {
+        self.run("checking the warehouse's schema".to_owned(), migrate::judge).await
+    }
+
+    async fn installation(&self, mine: Uuid, adopt: bool) -> Result<Uuid, SinkError> {
+        let doing = "reading the warehouse's installation id".to_owned();
+        self.run(doing, move |file| migrate::installation(file, mine, adopt)).await
+    }
+
+    async fn prepare(&self, feed: &Feed) -> Result<(), SinkError> {
+        let (doing, feed) = (format!("feed {}", feed.name), feed.clone());
+        self.run(doing, move |file| file.look_at_table(&feed).map(drop)).await
+    }
+
+    async fn claim(
+        &self,
+        feed: &Feed,
+        requests: &[ClaimRequest],
+    ) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
+        let doing = format!("claiming partitions of {}", feed.name);
+        let (feed, requests) = (feed.name.clone(), requests.to_vec());
+        self.run(doing, move |file| progress::claim(file, &feed, &requests)).await
+    }
+
+    async fn progress(&self, feed: &str) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
+        let (doing, feed) = (format!("reading the progress of {feed}"), feed.to_owned());
+        self.run(doing, move |file| progress::read(file, &feed)).await
+    }
+
+    async fn write(&self, feed: &Feed, parts: &[Part]) -> Result<Vec<Verdict>, SinkError> {
+        let doing = format!("writing feed {}", feed.name);
+        let (feed, parts) = (feed.clone(), parts.to_vec());
+        self.run(doing, move |file| write::write(file, &feed, &parts)).await
+    }
+
+    async fn record_gap(
+        &self,
+        feed: &Feed,
+        source: &TopicPartition,
+        claim: Claim,
+        gap: OffsetRange,
+    ) -> Result<Verdict, SinkError> {
+        let doing = format!("recording a gap of {source}");
+        let (feed, source) = (feed.name.clone(), source.clone());
+        self.run(doing, move |file| progress::skip_gap(file, &feed, &source, claim, gap)).await
+    }
+
+    async fn reset(
+        &self,
+        feed: &str,
+        source: &TopicPartition,
+        topic_id: TopicId,
+        next_offset: i64,
+    ) -> Result<(), SinkError> {
+        let doing = format!("resetting {source} of {feed}");
+        let (feed, source) = (feed.to_owned(), source.clone());
+        let set = move |file: &mut File| progress::set(file, &feed, &source, topic_id, next_offset);
+        self.run(doing, set).await
+    }
+
+    async fn keep_columns(&self, feed: &str, columns: &str) -> Result<String, SinkError> {
+        let doing = format!("keeping the columns of {feed}");
+        let (feed, columns) = (feed.to_owned(), columns.to_owned());
+        self.run(doing, move |file| progress::keep_columns(file, &feed, &columns)).await
+    }
+
+    async fn kept_columns(&self, feed: &str) -> Result<Option<String>, SinkError> {
+        let (doing, feed) = (format!("reading the columns of {feed}"), feed.to_owned());
+        self.run(doing, move |file| progress::kept_columns(file, &feed)).await
+    }
+
+    async fn ping(&self) -> Result<(), SinkError> {
+        let ask = |file: &mut File| {
+            file.connection()?.query_row("SELECT 1", [], |_| Ok(())).map_err(judged)
+        };
+        self.run("asking the warehouse".to_owned(), ask).await
+    }
+}

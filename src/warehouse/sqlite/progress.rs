@@ -1,0 +1,165 @@
+//! Who owns a partition and how far it has come: claims, gaps, resets; and the columns kept for a
+//! feed.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::{File, judged};
+use crate::record::{Claim, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict};
+use crate::warehouse::ClaimRequest;
+
+/// What is recorded wins over the start and over the topic id that the request brings.
+const CLAIM_OR_START: &str = "
+    INSERT INTO tidegate_progress (feed, topic, partition, topic_id, claim, next_offset)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    ON CONFLICT (feed, topic, partition) DO UPDATE
+    SET claim = excluded.claim, updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'),
+        topic_id = coalesce(topic_id, excluded.topic_id)
+    RETURNING topic, partition, topic_id, next_offset";
+
+/// The same for a partition that is taken only if there is progress.
+const CLAIM_ONLY: &str = "
+    UPDATE tidegate_progress
+    SET claim = ?5, updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'),
+        topic_id = coalesce(topic_id, ?4)
+    WHERE feed = ?1 AND topic = ?2 AND partition = ?3 AND ?6 IS NULL
+    RETURNING topic, partition, topic_id, next_offset";
+
+const FENCED_GAP: &str = "
+    UPDATE tidegate_progress
+    SET next_offset = ?6, updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+    WHERE feed = ?1 AND topic = ?2 AND partition = ?3 AND claim = ?4 AND next_offset = ?5";
+
+const RESET: &str = "
+    INSERT INTO tidegate_progress (feed, topic, partition, topic_id, claim, next_offset)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    ON CONFLICT (feed, topic, partition) DO UPDATE
+    SET claim = excluded.claim, next_offset = excluded.next_offset, topic_id = excluded.topic_id,
+        updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
+
+pub(super) fn claim(
+    file: &mut File,
+    feed: &str,
+    requests: &[ClaimRequest],
+) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
+    let one = |connection: &Connection, request: &ClaimRequest| {
+        let sql = if request.start.is_some() { CLAIM_OR_START } else { CLAIM_ONLY };
+        let source = &request.source;
+        connection
+            .prepare_cached(sql)?
+            .query_row(
+                (
+                    feed,
+                    &*source.topic,
+                    source.partition,
+                    id_text(request.topic_id),
+                    request.claim.to_string(),
+                    request.start,
+                ),
+                progress_of,
+            )
+            .optional()
+    };
+    file.transaction(|transaction| {
+        let claimed = requests.iter().filter_map(|request| one(transaction, request).transpose());
+        claimed.collect::<rusqlite::Result<_>>().map_err(judged)
+    })
+}
+
+pub(super) fn read(
+    file: &mut File,
+    feed: &str,
+) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
+    const READ: &str =
+        "SELECT topic, partition, topic_id, next_offset FROM tidegate_progress WHERE feed = ?1";
+    let connection = file.connection()?;
+    let mut rows = connection.prepare_cached(READ).map_err(judged)?;
+    let rows = rows.query_map([feed], progress_of).map_err(judged)?;
+    rows.collect::<rusqlite::Result<_>>().map_err(judged)
+}
+
+/// What stands in the sink for one partition: its claim and the offset to go on from.
+pub(super) fn standing(
+    connection: &Connection,
+    feed: &str,
+    source: &TopicPartition,
+) -> rusqlite::Result<Option<(String, i64)>> {
+    const READ: &str = "SELECT claim, next_offset FROM tidegate_progress \
+                        WHERE feed = ?1 AND topic = ?2 AND partition = ?3";
+    connection
+        .prepare_cached(READ)?
+        .query_row((feed, &*source.topic, source.partition), |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+}
+
+pub(super) fn skip_gap(
+    file: &mut File,
+    feed: &str,
+    source: &TopicPartition,
+    claim: Claim,
+    gap: OffsetRange,
+) -> Result<Verdict, SinkError> {
+    const KEEP: &str = "
+        INSERT INTO tidegate_gaps (feed, topic, partition, from_offset, to_offset, reason)
+        VALUES (?1, ?2, ?3, ?4, ?5, 'the broker no longer held these records')";
+    let skip = |connection: &Connection| -> rusqlite::Result<Verdict> {
+        let key = (feed, &*source.topic, source.partition);
+        let fenced = (key.0, key.1, key.2, claim.to_string(), gap.start, gap.end);
+        if connection.execute(FENCED_GAP, fenced)? == 0 {
+            let found = standing(connection, feed, source)?;
+            return Ok(Verdict::Fenced { found: found.map(|(_, next_offset)| next_offset) });
+        }
+        connection.execute(KEEP, (key.0, key.1, key.2, gap.start, gap.end))?;
+        Ok(Verdict::Durable { quarantined: 0 })
+    };
+    file.transaction(|transaction| skip(transaction).map_err(judged))
+}
+
+pub(super) fn set(
+    file: &mut File,
+    feed: &str,
+    source: &TopicPartition,
+    topic_id: TopicId,
+    next_offset: i64,
+) -> Result<(), SinkError> {
+    let claim = Claim::random().to_string();
+    let row = (feed, &*source.topic, source.partition, id_text(topic_id), claim, next_offset);
+    file.transaction(|transaction| transaction.execute(RESET, row).map(drop).map_err(judged))
+}
+
+pub(super) fn keep_columns(
+    file: &mut File,
+    feed: &str,
+    columns: &str,
+) -> Result<String, SinkError> {
+    const KEEP: &str = "INSERT INTO tidegate_columns (feed, columns) VALUES (?1, ?2) \
+                        ON CONFLICT (feed) DO NOTHING";
+    file.transaction(|transaction| {
+        transaction.execute(KEEP, (feed, columns)).map_err(judged)?;
+        let kept = columns_of(transaction, feed).map_err(judged)?;
+        kept.ok_or_else(|| SinkError::passing("the columns were not kept"))
+    })
+}
+
+pub(super) fn kept_columns(file: &mut File, feed: &str) -> Result<Option<String>, SinkError> {
+    columns_of(file.connection()?, feed).map_err(judged)
+}
+
+fn columns_of(connection: &Connection, feed: &str) -> rusqlite::Result<Option<String>> {
+    const READ: &str = "SELECT columns FROM tidegate_columns WHERE feed = ?1";
+    connection.query_row(READ, [feed], |row| row.get(0)).optional()
+}
+
+pub(super) fn id_text(id: TopicId) -> Option<String> {
+    id.get().map(|id| id.to_string())
+}
+
+/// Reads `topic, partition, topic_id, next_offset`.
+fn progress_of(row: &Row<'_>) -> rusqlite::Result<(TopicPartition, Progress)> {
+    let topic: String = row.get(0)?;
+    let topic_id: Option<String> = row.get(2)?;
+    let topic_id = topic_id.and_then(|id| id.parse().ok()).map_or(TopicId::UNKNOWN, TopicId::new);
+    let progress = Progress { next_offset: row.get(3)?, topic_id };
+    Ok((TopicPartition::new(topic, row.get(1)?), progress))
+}

@@ -1,0 +1,42 @@
+//! Records that become no row.
+
+use rusqlite::Connection;
+
+use super::progress::id_text;
+use crate::warehouse::intake::Quarantined;
+use crate::warehouse::spell;
+
+/// `ON CONFLICT`: after a reset the same record may come by again, and it is kept already.
+const KEEP: &str = "
+    INSERT INTO tidegate_quarantine
+        (feed, topic, topic_id, partition, record_offset, record_timestamp, key, value, headers,
+         class, reason, sink)
+    VALUES (?1, ?2, coalesce(?3, '00000000-0000-0000-0000-000000000000'), ?4, ?5, ?6, ?7, ?8, ?9,
+            ?10, ?11, ?12)
+    ON CONFLICT (feed, topic, partition, record_offset, topic_id) DO NOTHING";
+
+pub(super) fn keep(
+    connection: &Connection,
+    feed: &str,
+    rows: &[Quarantined<'_>],
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(KEEP)?;
+    for row in rows {
+        let micros = row.timestamp_ms.and_then(|ms| ms.checked_mul(1_000));
+        statement.execute((
+            feed,
+            &*row.source.topic,
+            id_text(row.topic_id),
+            row.source.partition,
+            row.offset,
+            micros.and_then(spell::timestamp),
+            &row.key,
+            &row.value,
+            &row.headers,
+            row.class.name(),
+            &row.reason,
+            row.sink,
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! The transaction: rows, quarantine and progress of many partitions, fenced.
+//!
+//! A row that SQLite refuses fails alone, its statement undone and the transaction going on, so nothing
+//! has to be searched for.
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{
+    Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+};
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::{CachedStatement, Connection, ErrorCode};
+
+use super::table::{OFFSET, PARTITION, TOPIC, Target};
+use super::{File, blame, judged, progress, reject};
+use crate::config::{ColumnType, Feed, Schema};
+use crate::record::{Batch, Blame, RejectClass, SinkError, Verdict};
+use crate::warehouse::Part;
+use crate::warehouse::intake::{Intake, Refusal};
+use crate::warehouse::spell;
+
+const ADVANCE: &str = "
+    UPDATE tidegate_progress
+    SET next_offset = ?4, topic_id = coalesce(topic_id, ?5),
+        updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+    WHERE feed = ?1 AND topic = ?2 AND partition = ?3";
+
+pub(super) fn write(
+    file: &mut File,
+    feed: &Feed,
+    parts: &[Part],
+) -> Result<Vec<Verdict>, SinkError> {
+    let mut intake = Intake::new(feed, parts, check)?;
+    let target = file.target(feed)?;
+    let mut written = false;
+    while !written && intake.live().next().is_some() {
+        written = attempt(file, feed, &target, &mut intake).map_err(|mut error| {
+            if error.blame != Blame::Passing {
+                // Not to be laid on a single record: for a person to mend. Then look anew.
+                error.blame = Blame::Lasting;
+                file.targets.remove(&feed.name);
+            }
+            error
+        })?;
+    }
+    Ok(intake.committed())
+}
+
+/// One try of the transaction. False if it was rolled back, to be done again with fewer parts or rows.
+fn attempt(
+    file: &mut File,
+    feed: &Feed,
+    target: &Target,
+    intake: &mut Intake,
+) -> Result<bool, SinkError> {
+    let transaction = file.begin()?;
+    leave_out_fenced(&transaction, &feed.name, intake).map_err(judged)?;
+    let selection = intake.select();
+    let parts = intake.live().count();
+    let mut refused = 0;
+    let mut writer = Writer::new(&transaction, target, feed).map_err(judged)?;
+    for (number, at) in selection.rows.iter().enumerate() {
+        let batch = &intake.batches[at.batch as usize].batch;
+        let Err(error) = writer.put(batch, at.row as usize, number < selection.deletes) else {
+            continue;
+        };
+        let refusal = refusal(error)?;
+        refused += 1;
+        intake.refuse(*at, refusal);
+        if intake.live().count() < parts {
+            return Ok(false);
+        }
+    }
+    drop(writer);
+    if refused > 0 && intake.uncovered(&selection, refused) {
+        return Ok(false);
+    }
+    reject::keep(&transaction, &feed.name, &intake.quarantine()).map_err(judged)?;
+    advance(&transaction, &feed.name, intake).map_err(judged)?;
+    transaction.commit().map_err(judged)?;
+    Ok(true)
+}
+
+fn leave_out_fenced(
+    connection: &Connection,
+    feed: &str,
+    intake: &mut Intake,
+) -> rusqlite::Result<()> {
+    for index in intake.live().collect::<Vec<_>>() {
+        let part = &intake.parts[index];
+        let found = progress::standing(connection, feed, &part.source)?;
+        let holds = found.as_ref().is_some_and(|(claim, next_offset)| {
+            *claim == part.claim.to_string() && *next_offset == part.range().start
+        });
+        if !holds {
+            let found = found.map(|(_, next_offset)| next_offset);
+            intake.settle(index, Verdict::Fenced { found });
+        }
+    }
+    Ok(())
+}
+
+fn advance(connection: &Connection, feed: &str, intake: &Intake) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(ADVANCE)?;
+    for part in intake.live().map(|index| &intake.parts[index]) {
+        let source = &part.source;
+        let topic_id = progress::id_text(part.topic_id);
+        let row = (feed, &*source.topic, source.partition, part.range().end, topic_id);
+        statement.execute(row)?;
+    }
+    Ok(())
+}
+
+/// Passes an error on unless it is the record's fault.
+fn refusal(error: rusqlite::Error) -> Result<Refusal, SinkError> {
+    let class = match error.sqlite_error_code() {
+        Some(ErrorCode::TooBig) => RejectClass::OutOfRange,
+        Some(code) if blame(code) == Blame::Record => RejectClass::SinkRefused,
+        _ => return Err(judged(error)),
+    };
+    Ok(Refusal { class, reason: error.to_string() })
+}
+
+/// Writes rows through two statements.
+struct Writer<'a> {
+    delete: Option<CachedStatement<'a>>,
+    insert: CachedStatement<'a>,
+    schema: &'a Schema,
+    origin: &'a [&'static str],
+}
+
+impl<'a> Writer<'a> {
+    fn new(
+        connection: &'a Connection,
+        target: &'a Target,
+        feed: &'a Feed,
+    ) -> rusqlite::Result<Self> {
+        let delete =
+            target.delete.as_ref().map(|sql| connection.prepare_cached(sql)).transpose()?;
+        let insert = connection.prepare_cached(&target.insert)?;
+        Ok(Self { delete, insert, schema: &feed.schema, origin: &target.origin })
+    }
+
+    fn put(&mut self, batch: &Batch, row: usize, delete: bool) -> rusqlite::Result<()> {
+        let (statement, columns) = match &mut self.delete {
+            Some(statement) if delete => (statement, self.schema.key()),
+            _ => (&mut self.insert, &self.schema.columns[..]),
+        };
+        for (index, column) in columns.iter().enumerate() {
+            let value = value(column.kind, batch.rows.column(index), row);
+            statement.raw_bind_parameter(index + 1, value)?;
+        }
+        if !delete {
+            for (index, name) in self.origin.iter().enumerate() {
+                let at = columns.len() + index + 1;
+                match *name {
+                    TOPIC => statement.raw_bind_parameter(at, &*batch.source.topic)?,
+                    PARTITION => statement.raw_bind_parameter(at, batch.source.partition)?,
+                    OFFSET => statement.raw_bind_parameter(at, batch.offsets.value(row))?,
+                    _ => statement.raw_bind_parameter(at, record_time(batch, row))?,
+                }
+            }
+        }
+        statement.raw_execute().map(drop)
+    }
+}
+
+/// A record's timestamp; null if there is none or it lies beyond the calendar.
+fn record_time(batch: &Batch, row: usize) -> Option<String> {
+    let ms = batch.timestamps.is_valid(row).then(|| batch.timestamps.value(row));
+    ms.and_then(|ms| ms.checked_mul(1_000)).and_then(spell::timestamp)
+}
+
+/// A value as SQLite keeps it. `Intake::new` has compared the columns' types with the feed's.
+fn value(kind: ColumnType, array: &dyn Array, row: usize) -> ToSqlOutput<'_> {
+    if array.is_null(row) {
+        return ToSqlOutput::Owned(Value::Null);
+    }
+    let spelled = |text: Option<String>| ToSqlOutput::Owned(text.map_or(Value::Null, Value::Text));
+    match kind {
+        ColumnType::String | ColumnType::Json => {
+            ToSqlOutput::Borrowed(ValueRef::Text(array.as_string::<i32>().value(row).as_bytes()))
+        }
+        ColumnType::Int => array.as_primitive::<Int32Type>().value(row).into(),
+        ColumnType::Long => array.as_primitive::<Int64Type>().value(row).into(),
+        ColumnType::Double => array.as_primitive::<Float64Type>().value(row).into(),
+        ColumnType::Boolean => array.as_boolean().value(row).into(),
+        ColumnType::Decimal { precision, scale } => {
+            let value = array.as_primitive::<Decimal128Type>().value(row);
+            spelled(Some(spell::decimal(value, precision, scale)))
+        }
+        ColumnType::Timestamp => {
+            spelled(spell::timestamp(array.as_primitive::<TimestampMicrosecondType>().value(row)))
+        }
+        ColumnType::Date => spelled(spell::date(array.as_primitive::<Date32Type>().value(row))),
+    }
+}
+
+/// Finds the rows with a value that would silently become null.
+fn check(schema: &Schema, batch: &Batch) -> Vec<(usize, Refusal)> {
+    let mut refused = Vec::new();
+    for (column, array) in schema.columns.iter().zip(batch.rows.columns()) {
+        let lost = |row: usize| match column.kind {
+            ColumnType::Double => array.as_primitive::<Float64Type>().value(row).is_nan(),
+            ColumnType::Timestamp => {
+                let micros = array.as_primitive::<TimestampMicrosecondType>().value(row);
+                chrono::DateTime::from_timestamp_micros(micros).is_none()
+            }
+            ColumnType::Date => {
+                spell::date(array.as_primitive::<Date32Type>().value(row)).is_none()
+            }
+            _ => false,
+        };
+        if !matches!(column.kind, ColumnType::Double | ColumnType::Timestamp | ColumnType::Date) {
+            continue;
+        }
+        for row in (0..array.len()).filter(|row| array.is_valid(*row) && lost(*row)) {
+            let reason = format!("{}: a value that SQLite has no form for", column.name);
+            refused.push((row, Refusal { class: RejectClass::OutOfRange, reason }));
+        }
+    }
+    refused
+}
