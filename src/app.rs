@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use crate::actors::message::{Status, Stop, Stream};
 use crate::actors::supervisor::Setup;
 use crate::actors::{Edges, Io, Supervisor};
+use crate::catalog::Catalog;
 use crate::config::{FeedFile, Node, Protocol};
 use crate::flow::budget::Budget;
 use crate::lake::LakeStore;
@@ -60,7 +61,8 @@ impl App {
         let log = Log::open(&node.kafka).map_err(SinkError::lasting)?;
         let embedded = node.warehouse.as_ref().is_some_and(|config| config.url.starts_with("sqlite:"));
         runtime.block_on(check_sinks(lake.as_ref(), warehouse.as_deref(), embedded, allowed))?;
-        let edges = Arc::new(Edges::new(warehouse, lake, Arc::new(log)));
+        let catalog = Catalog::new(node.kafka.clone(), lake.clone(), warehouse.clone());
+        let edges = Arc::new(Edges::new(warehouse, lake, Arc::new(log), catalog));
         Ok(Self { node: Arc::new(node), feeds, edges, runtime })
     }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use crate::config::{Feed, FeedFile, Start};
+use crate::catalog::Catalog;
+use crate::config::{Feed, Start};
 use crate::flow::start::{LogBounds, Verdict as Judgement, begin, judge};
 use crate::lake::{DeltaTable, LakeStore, LakeTable};
 use crate::record::{
@@ -25,6 +26,7 @@ pub struct Edges {
     pub warehouse: Option<Arc<dyn Warehouse>>,
     pub lake: Option<LakeStore>,
     pub log: Arc<Log>,
+    pub catalog: Catalog,
     tables: std::sync::Mutex<HashMap<Arc<str>, Arc<dyn LakeTable>>>,
     opening: Mutex<()>,
     /// The lake's store was seen to honour a conditional create.
@@ -74,11 +76,13 @@ impl Edges {
         warehouse: Option<Arc<dyn Warehouse>>,
         lake: Option<LakeStore>,
         log: Arc<Log>,
+        catalog: Catalog,
     ) -> Self {
         Self {
             warehouse,
             lake,
             log,
+            catalog,
             tables: std::sync::Mutex::default(),
             opening: Mutex::default(),
             proved: AtomicBool::new(false),
@@ -116,11 +120,6 @@ impl Edges {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         tables.insert(feed.name.clone(), table.clone());
         Ok(table)
-    }
-
-    /// The feed a file makes of a topic, its columns known.
-    pub async fn resolve(&self, file: &FeedFile, topic: &str) -> Result<Feed, String> {
-        file.resolve(topic, None).map_err(|fault| fault.to_string())
     }
 
     async fn warehouse_for(&self, feed: &Feed) -> Result<Arc<dyn Warehouse>, SinkError> {

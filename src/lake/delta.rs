@@ -35,6 +35,7 @@ use crate::layout::{self, Day, PARTITION_COLUMNS};
 use crate::record::{
     OffsetRange, Part, Progress, Reject, SinkError, TopicId, TopicPartition, Verdict,
 };
+use crate::telemetry::fault;
 
 /// A checkpoint is written every so many versions.
 const CHECKPOINT_EVERY: u64 = 100;
@@ -261,6 +262,8 @@ struct State {
     restored: Option<u64>,
     /// Another writer changed the table's shape: it must be checked again.
     reshaped: bool,
+    /// Attempts in a row whose outcome the store did not tell.
+    unknown: u32,
 }
 
 impl State {
@@ -466,7 +469,7 @@ impl Log {
     }
 
     /// Writes the version after `state`'s. Answers whether it landed as ours for certain; if not, the
-    /// log must be read again before another attempt.
+    /// log must be read again before another attempt, which settles what an error left open.
     async fn try_commit(
         &self,
         state: &mut State,
@@ -477,8 +480,10 @@ impl Log {
         let version = state.version.map_or(0, |version| version + 1);
         let now = now_ms();
         let bytes = entry(files, marks, id, now)?;
+        fault::point("lake.before_commit");
         match self.log.write_commit_entry(version, CommitOrBytes::LogBytes(bytes), id).await {
             Ok(()) => {
+                state.unknown = 0;
                 // Read back rather than remembered: the entry's identity comes from the store.
                 let read = read_log(self.store.as_ref(), version).await.ok().flatten();
                 if !read.is_some_and(|file| state.apply_checked(file, id)) {
@@ -493,6 +498,12 @@ impl Log {
             Err(TransactionError::VersionAlreadyExists(_)) => Ok(false),
             Err(error) => {
                 warn!(target: "tidegate::lake", table = %self.log.root_url(), version, %error, "a commit's outcome is unknown: reading the log");
+                state.unknown += 1;
+                if state.unknown > 1 {
+                    // The store itself is in trouble: whoever waits longer is to decide that.
+                    state.unknown = 0;
+                    return Err(SinkError::passing(format!("writing log entry {version}: {error}")));
+                }
                 Ok(false)
             }
         }

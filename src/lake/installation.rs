@@ -1,5 +1,6 @@
 //! Whose lake this is: an id beside the tables, written once.
 
+use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -13,9 +14,37 @@ struct Installation {
     installation: Uuid,
 }
 
+fn columns_name(feed: &str) -> Path {
+    Path::from(format!("{feed}.json"))
+}
+
 const NAME: &str = "installation.json";
 
 impl LakeStore {
+    /// Keeps the columns inferred for a feed; the first writer wins, and its columns are answered.
+    pub async fn keep_columns(&self, feed: &str, columns: String) -> Result<String, SinkError> {
+        let store = self.below("_tidegate/columns");
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match store.put_opts(&columns_name(feed), columns.clone().into(), options).await {
+            Ok(_) => Ok(columns),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
+                Ok(self.kept_columns(feed).await?.unwrap_or(columns))
+            }
+            Err(error) => Err(judged(&error)),
+        }
+    }
+
+    pub async fn kept_columns(&self, feed: &str) -> Result<Option<String>, SinkError> {
+        let got = match self.below("_tidegate/columns").get(&columns_name(feed)).await {
+            Ok(got) => got.bytes().await.map_err(|error| judged(&error))?,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(judged(&error)),
+        };
+        String::from_utf8(got.into()).map(Some).map_err(|error| {
+            SinkError::lasting(format!("_tidegate/columns of feed {feed} is damaged: {error}"))
+        })
+    }
+
     /// The id of the installation that owns the lake; an unowned lake becomes `mine`'s, and `adopt`
     /// replaces another's.
     pub async fn installation(&self, mine: Uuid, adopt: bool) -> Result<Uuid, SinkError> {

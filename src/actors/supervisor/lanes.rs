@@ -30,7 +30,7 @@ impl Supervisor {
         lane.reason = loss.to_string();
         let attempt = lane.attempt;
         lane.attempt += 1;
-        let alone = owned.lanes.values().all(|lane| lane.state == LaneState::Detached);
+        let alone = !owned.lanes.values().any(|lane| lane.state.is_fed());
         self.abandon(&key.0, claim.into_iter().collect());
         self.halt_catch_up(key, sink);
         if let Loss::TooManyRejects(reason) = loss {
@@ -51,11 +51,14 @@ impl Supervisor {
     }
 
     fn claim_lane(&mut self, key: Key, sink: SinkKind, ctx: &mut Context<Self>) {
-        let Some(owned) = self.owned.get(&key) else { return };
-        let Phase::Running(consumer) = &owned.phase else { return };
-        let detached = owned.lanes.get(&sink).is_some_and(|lane| lane.state == LaneState::Detached);
-        if !detached || self.stopping {
+        if self.stopping {
             return;
+        }
+        let Some(owned) = self.owned.get_mut(&key) else { return };
+        let Phase::Running(consumer) = &owned.phase else { return };
+        match owned.lanes.get_mut(&sink) {
+            Some(lane) if lane.state == LaneState::Detached => lane.state = LaneState::Claiming,
+            _ => return,
         }
         let (feed, source) = (owned.feed.clone(), key.1.clone());
         let (edges, consumer) = (self.setup.edges.clone(), consumer.clone());
@@ -79,6 +82,7 @@ impl Supervisor {
             match lane {
                 Ok(Lane::Granted { claim, watermark }) => {
                     supervisor.attach(key, sink, claim, watermark, ctx);
+                    supervisor.hurry_lanes(sink, ctx);
                 }
                 Ok(Lane::Park(reason)) => supervisor.park(&key, reason, ctx),
                 Ok(Lane::Detached(reason)) => supervisor.postpone(key, sink, reason, ctx),
@@ -87,9 +91,29 @@ impl Supervisor {
         }));
     }
 
+    /// The sink answers again: every other partition that waits for it need not wait longer.
+    fn hurry_lanes(&mut self, sink: SinkKind, ctx: &mut Context<Self>) {
+        let waiting: Vec<Key> = self
+            .owned
+            .iter_mut()
+            .filter_map(|(key, owned)| {
+                let lane = owned.lanes.get_mut(&sink)?;
+                let waits = lane.state == LaneState::Detached && lane.attempt > 1;
+                waits.then(|| {
+                    lane.attempt = 0;
+                    key.clone()
+                })
+            })
+            .collect();
+        for key in waiting {
+            self.claim_lane(key, sink, ctx);
+        }
+    }
+
     fn postpone(&mut self, key: Key, sink: SinkKind, reason: String, ctx: &mut Context<Self>) {
         let lane = self.owned.get_mut(&key).and_then(|owned| owned.lanes.get_mut(&sink));
         let Some(lane) = lane else { return };
+        lane.state = LaneState::Detached;
         lane.reason = reason;
         let attempt = lane.attempt;
         lane.attempt += 1;

@@ -45,8 +45,17 @@ pub struct LaneStatus {
 pub enum LaneState {
     #[default]
     Detached,
+    /// A claim was asked for and is not answered yet.
+    Claiming,
     CatchingUp,
     Attached,
+}
+
+impl LaneState {
+    /// Some stream brings the lane its records.
+    pub fn is_fed(self) -> bool {
+        matches!(self, LaneState::Attached | LaneState::CatchingUp)
+    }
 }
 
 impl Owned {
@@ -71,6 +80,7 @@ impl Owned {
                     .map(|(sink, lane)| match lane.state {
                         LaneState::Attached => format!("{sink} attached"),
                         LaneState::CatchingUp => format!("{sink} catching up"),
+                        LaneState::Claiming => format!("{sink} claiming"),
                         LaneState::Detached => format!("{sink} detached: {}", lane.reason),
                     })
                     .collect();
@@ -131,7 +141,7 @@ impl Supervisor {
                     let answer = async {
                         let feed = match known {
                             Some(feed) => feed,
-                            None => Arc::new(edges.resolve(&file, &topic).await?),
+                            None => Arc::new(edges.catalog.feed(&file, &topic).await?),
                         };
                         let bounds = edges.bounds(&sources).await?;
                         let wanted: Vec<_> = sources
@@ -169,7 +179,11 @@ impl Supervisor {
                 return Vec::new();
             }
         };
-        self.feeds.insert(feed.name.clone(), feed.clone());
+        let known = self.feeds.entry(feed.name.clone()).or_insert_with(|| feed.clone());
+        if known.topic != feed.topic {
+            error!(target: "tidegate::supervisor", feed = %feed.name, topic = %feed.topic, taken_by = %known.topic, "two topics make one feed name: this one is left out; give it a feed file of its own");
+            return Vec::new();
+        }
         let mut begun = Vec::new();
         for established in established {
             let source = established.source.clone();

@@ -1,0 +1,121 @@
+//! Feeds as they run: a feed file and a topic become a feed whose columns are known.
+//!
+//! Columns that no file declares are inferred once from the topic's first records and kept beside the
+//! lake's tables, or in the warehouse where there is no lake. The first writer wins, so every node of
+//! a cluster and every later start works with the same columns.
+
+use std::sync::Arc;
+
+use tracing::info;
+
+use crate::config::{Column, Feed, FeedFile, Kafka};
+use crate::decode::infer;
+use crate::lake::LakeStore;
+use crate::record::{RawBatch, TopicPartition};
+use crate::source::Log;
+use crate::warehouse::Warehouse;
+
+/// Records looked at for an inference, over all partitions.
+const SAMPLE: usize = 2000;
+
+#[derive(Clone)]
+pub struct Catalog {
+    kafka: Kafka,
+    lake: Option<LakeStore>,
+    warehouse: Option<Arc<dyn Warehouse>>,
+}
+
+impl Catalog {
+    pub fn new(
+        kafka: Kafka,
+        lake: Option<LakeStore>,
+        warehouse: Option<Arc<dyn Warehouse>>,
+    ) -> Self {
+        Self { kafka, lake, warehouse }
+    }
+
+    /// The feed that a file makes of a topic.
+    ///
+    /// Errors: the kept columns cannot be read or written, or the topic holds no record to infer them
+    /// from yet. Both pass by themselves.
+    pub async fn feed(&self, file: &FeedFile, topic: &str) -> Result<Feed, String> {
+        if file.columns.is_some() {
+            return file.resolve(topic, None).map_err(|fault| fault.to_string());
+        }
+        // Only the name matters yet.
+        let named = file.resolve(topic, Some(Vec::new())).map_err(|fault| fault.to_string())?;
+        let kept = match self.kept(&named.name).await? {
+            Some(kept) => kept,
+            None => {
+                let columns = self.infer(file, topic).await?;
+                let text = serde_json::to_string(&columns).map_err(|error| error.to_string())?;
+                info!(target: "tidegate::catalog", feed = %named.name, topic, columns = columns.len(), "columns inferred");
+                self.keep(&named.name, text).await?
+            }
+        };
+        let columns: Vec<Column> = serde_json::from_str(&kept)
+            .map_err(|error| format!("the columns kept for feed {}: {error}", named.name))?;
+        file.resolve(topic, Some(columns)).map_err(|fault| fault.to_string())
+    }
+
+    async fn kept(&self, feed: &str) -> Result<Option<String>, String> {
+        let kept = match (&self.lake, &self.warehouse) {
+            (Some(lake), _) => lake.kept_columns(feed).await,
+            (None, Some(warehouse)) => warehouse.kept_columns(feed).await,
+            (None, None) => Ok(None),
+        };
+        kept.map_err(|error| format!("reading the columns kept for feed {feed}: {error}"))
+    }
+
+    async fn keep(&self, feed: &str, columns: String) -> Result<String, String> {
+        let kept = match (&self.lake, &self.warehouse) {
+            (Some(lake), _) => lake.keep_columns(feed, columns).await,
+            (None, Some(warehouse)) => warehouse.keep_columns(feed, &columns).await,
+            (None, None) => Ok(columns),
+        };
+        kept.map_err(|error| format!("keeping the columns of feed {feed}: {error}"))
+    }
+
+    async fn infer(&self, file: &FeedFile, topic: &str) -> Result<Vec<Column>, String> {
+        let (kafka, topic) = (self.kafka.clone(), topic.to_owned());
+        let declared = file.key.as_ref().map(|key| key.columns.clone()).unwrap_or_default();
+        let asked = tokio::task::spawn_blocking(move || {
+            let batches = sample(&kafka, &topic)?;
+            let records = batches.iter().flat_map(|batch| {
+                (0..batch.len()).map(|at| batch.get(at)).map(|record| (record.key, record.value))
+            });
+            let inferred = infer(records, &declared).ok_or_else(|| {
+                format!(
+                    "topic {topic} holds no JSON object yet to infer columns from; waiting for \
+                     records, or declare `columns` in the feed file"
+                )
+            })?;
+            Ok(inferred.columns)
+        });
+        asked.await.map_err(|error| error.to_string())?
+    }
+}
+
+/// The first records of every partition, as many of each.
+fn sample(kafka: &Kafka, topic: &str) -> Result<Vec<RawBatch>, String> {
+    // A client of its own: reading assigns partitions, and others may ask at the same time.
+    let log = Log::open(kafka)?;
+    let Some(partitions) = log.partitions(topic)? else {
+        return Err(format!("topic {topic} does not exist"));
+    };
+    let id = log.topic_id(topic)?;
+    let each = (SAMPLE / partitions.max(1) as usize).max(20);
+    let mut batches = Vec::new();
+    for partition in 0..partitions {
+        let source = TopicPartition::new(topic, partition);
+        let bounds = log.bounds(&source, id)?;
+        let end = bounds.high.min(bounds.low + each as i64);
+        if end > bounds.low {
+            log.read(&source, bounds.low, end, |batch| {
+                batches.push(batch);
+                true
+            })?;
+        }
+    }
+    Ok(batches)
+}
