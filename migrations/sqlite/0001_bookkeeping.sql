@@ -2,7 +2,7 @@
 -- in UTC, ids are text, and there is no owner_pid: the file has one writer.
 
 CREATE TABLE tidegate_installation (
-    one INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1),
+    one INTEGER PRIMARY KEY CHECK (one = 1),
     id  TEXT NOT NULL
 );
 

@@ -11,6 +11,8 @@ pub mod message;
 mod ownership;
 pub mod partition_consumer;
 pub mod supervisor;
+#[cfg(test)]
+mod tests;
 pub mod warehouse_writer;
 
 use std::future::Future;

@@ -1,7 +1,9 @@
 //! The command line: one file per command. Each answers an [`Exit`].
 
 mod config;
+mod demo;
 mod feeds;
+mod generate;
 mod migrate;
 //q
 //r
@@ -39,7 +41,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Demo),
     Run(run::Run),
+    Generate(generate::Generate),
     Migrate(migrate::Migrate),
     Config(config::Config),
     Feeds(feeds::Feeds),
@@ -96,12 +100,14 @@ pub fn main() -> Exit {
         }
     };
     let level = match cli.command {
-        Command::Run(_) => "info,deltalake_core=error,deltalake=error",
-        _ => "warn,deltalake_core=error,deltalake=error",
+        Command::Run(_) => "warn,tidegate=info,deltalake_core=error",
+        _ => "warn,deltalake_core=error",
     };
     log_to_stderr(cli.log_format, level);
     match cli.command {
         Command::Run(command) => command.run(),
+        Command::Demo(command) => command.run(),
+        Command::Generate(command) => command.run(),
         Command::Migrate(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Feeds(command) => command.run(),

@@ -71,7 +71,7 @@ impl DeltaTable {
     }
 
     /// Puts rejects into the quarantine table, each once, whoever else tries.
-    async fn quarantine(&self, sets: &[Staged]) -> Result<(), SinkError> {
+    pub(super) async fn quarantine(&self, sets: &[Staged]) -> Result<(), SinkError> {
         let parts: Vec<&StagedPart> = sets
             .iter()
             .flat_map(|set| &set.parts)

@@ -11,6 +11,8 @@ mod probe;
 mod quarantine;
 mod store;
 mod synced;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 

@@ -83,8 +83,9 @@ impl Intake {
             }
         }
         for (index, placed) in batches.iter().enumerate() {
-            let first = placed.batch.rejects.first();
-            intake.weigh(index, first.map(|reject| reject.reason.as_str()));
+            if let Some(reject) = placed.batch.rejects.last() {
+                intake.weigh(index, &reject.reason);
+            }
             for (row, refusal) in check(&intake.schema, &placed.batch) {
                 intake.refuse(At { batch: index as u32, row: row as u32 }, refusal);
             }
@@ -133,12 +134,12 @@ impl Intake {
         if self.refused.insert(at, refusal).is_none() {
             self.rejected[at.batch as usize] += 1;
         }
-        self.weigh(at.batch as usize, Some(&reason));
+        self.weigh(at.batch as usize, &reason);
     }
 
     /// Whether the batch, or its part as a whole, has more rejects than the feed allows. The part is
     /// weighed too because a batch may be too small to be judged alone.
-    fn weigh(&mut self, batch: usize, latest: Option<&str>) {
+    fn weigh(&mut self, batch: usize, reason: &str) {
         let part = self.batches[batch].part;
         if self.verdicts[part].is_some() {
             return;
@@ -157,7 +158,7 @@ impl Intake {
                 self.verdicts[part] = Some(Verdict::TooManyRejects {
                     rejected: rejected as u64,
                     rows: rows as u64,
-                    reason: latest.unwrap_or_default().to_owned(),
+                    reason: reason.to_owned(),
                 });
                 return;
             }

@@ -35,6 +35,16 @@ pub fn warehouse_config(url: String) -> config::Warehouse {
     }
 }
 
+/// A variable that says where the tests' servers are. Without it a test fails: one that is skipped in
+/// silence proves nothing.
+pub fn given(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set: this test needs a PostgreSQL; scripts/test starts one and sets it"
+        )
+    })
+}
+
 pub async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("a PostgreSQL");
     tokio::spawn(connection);
@@ -43,10 +53,7 @@ pub async fn connect(url: &str) -> Client {
 
 impl Lab {
     pub async fn postgres() -> Self {
-        let server = std::env::var("TIDEGATE_TEST_POSTGRES").expect(
-            "TIDEGATE_TEST_POSTGRES is not set: these tests need a PostgreSQL; scripts/test starts \
-             one and sets it",
-        );
+        let server = given("TIDEGATE_TEST_POSTGRES");
         let database = format!("tidegate_test_{}", uuid::Uuid::new_v4().simple());
         let create = format!("CREATE DATABASE {database} ENCODING 'UTF8' TEMPLATE template0");
         connect(&server).await.batch_execute(&create).await.expect("the right to create databases");

@@ -1,7 +1,8 @@
 //! What every warehouse has to do, tried on each.
 
-mod lab;
+pub(super) mod lab;
 mod postgres;
+mod speed;
 
 use std::collections::BTreeMap;
 
@@ -491,8 +492,9 @@ async fn agrees_with_a_model(lab: Lab) {
         }
         assert_eq!(lab.write(&feed, &parts).await, expected, "round {round}");
     }
-    let model: Vec<String> =
+    let mut model: Vec<String> =
         model.into_iter().map(|(id, (owner, balance))| format!("{id}|{owner}|{balance}")).collect();
+    model.sort();
     let mut table = lab.ask(TABLE).await;
     table.sort();
     assert_eq!(table, model);

@@ -1,7 +1,4 @@
 //! Rows as COPY's binary format, written straight from Arrow's columns.
-//!
-//! What PostgreSQL is known to refuse is found here first, a whole column at a glance, so that COPY
-//! itself hardly ever fails.
 
 use std::sync::Arc;
 
@@ -14,24 +11,20 @@ use arrow::datatypes::{
 };
 use bytes::Bytes;
 
-use super::table::{OFFSET, PARTITION, TIMESTAMP, Target};
-use crate::config::{ColumnType, Schema};
-use crate::record::{Batch, RejectClass};
-use crate::warehouse::intake::{Placed, Refusal};
+use super::stage::{OFFSET, PARTITION, TIMESTAMP, Target};
+use crate::record::Batch;
+use crate::warehouse::intake::Placed;
 use crate::warehouse::reduce::At;
 
 /// PostgreSQL counts from 2000-01-01.
-const EPOCH_MICROS: i64 = 946_684_800_000_000;
-const EPOCH_DAYS: i32 = 10_957;
+pub(super) const EPOCH_MICROS: i64 = 946_684_800_000_000;
+pub(super) const EPOCH_DAYS: i32 = 10_957;
 
 /// The times and days it holds, from 4714-11-24 BC, counted as it counts.
-const MIN_TIMESTAMP: i64 = -211_813_488_000_000_000;
-const END_TIMESTAMP: i64 = 9_223_371_331_200_000_000;
-const MIN_DATE: i32 = -2_451_545;
-const END_DATE: i32 = 2_145_031_949;
-
-/// The longest string within a jsonb document.
-const MAX_JSONB_STRING: usize = 0x0fff_ffff;
+pub(super) const MIN_TIMESTAMP: i64 = -211_813_488_000_000_000;
+pub(super) const END_TIMESTAMP: i64 = 9_223_371_331_200_000_000;
+pub(super) const MIN_DATE: i32 = -2_451_545;
+pub(super) const END_DATE: i32 = 2_145_031_949;
 
 /// COPY's own signature, flags, and length of the header's extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -106,10 +99,7 @@ enum Values<'a> {
 impl<'a> View<'a> {
     /// `Intake::new` has compared the columns' types with the feed's.
     fn of(batch: &'a Batch) -> Self {
-        Self {
-            columns: batch.rows.columns().iter().map(|array| Values::of(array)).collect(),
-            batch,
-        }
+        Self { columns: batch.rows.columns().iter().map(Values::of).collect(), batch }
     }
 
     fn put(&self, out: &mut Vec<u8>, row: usize, origin: Origin) {
@@ -265,103 +255,78 @@ fn put_numeric(out: &mut Vec<u8>, value: i128, scale: u32) {
     }
 }
 
-/// Finds the rows that PostgreSQL would refuse for a value it cannot hold.
-pub(super) fn check(schema: &Schema, batch: &Batch) -> Vec<(usize, Refusal)> {
-    let mut refused = Vec::new();
-    for (column, array) in schema.columns.iter().zip(batch.rows.columns()) {
-        let mut refuse = |row: usize, reason: &str| {
-            let reason = format!("{}: {reason}", column.name);
-            refused.push((row, Refusal { class: RejectClass::OutOfRange, reason }));
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::DecimalType;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+    use crate::warehouse::contract::lab::Lab;
+
+    /// What the server makes of one column of fields.
+    async fn sent(lab: &Lab, kind: &str, fields: &[Vec<u8>]) -> Result<Vec<String>, String> {
+        let client = lab.client();
+        let table = format!("DROP TABLE IF EXISTS v; CREATE TABLE v (i serial, v {kind})");
+        client.batch_execute(&table).await.unwrap();
+        let mut out = HEADER.to_vec();
+        for field in fields {
+            out.extend_from_slice(&1i16.to_be_bytes());
+            out.extend_from_slice(field);
+        }
+        out.extend_from_slice(&TRAILER);
+        let sink = client.copy_in("COPY v (v) FROM STDIN (FORMAT binary)").await.unwrap();
+        let mut sink = std::pin::pin!(sink);
+        futures::SinkExt::send(&mut sink, Bytes::from(out)).await.unwrap();
+        let answer = sink.finish().await;
+        answer.map_err(|error| error.as_db_error().unwrap().code().code().to_owned())?;
+        Ok(lab.ask("SELECT v FROM v ORDER BY i").await)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn numerics_of_every_shape() {
+        let lab = Lab::postgres().await;
+        let mut random = rand::rngs::StdRng::seed_from_u64(1);
+        let mut fields = Vec::new();
+        let mut expected = Vec::new();
+        for scale in 0..=38 {
+            for digits in 0..=38 {
+                let bound = 10i128.pow(digits);
+                let some = random.random_range(-bound..=bound);
+                for value in [bound - 1, bound / 10, -bound / 10, some, some / 10_000 * 10_000] {
+                    let mut field = Vec::new();
+                    put_numeric(&mut field, value, scale);
+                    fields.push(field);
+                    expected.push(Decimal128Type::format_decimal(value, 38, scale as i8));
+                }
+            }
+        }
+        assert_eq!(sent(&lab, "numeric", &fields).await.unwrap(), expected);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_calendar_ends_where_the_server_says() {
+        let lab = Lab::postgres().await;
+        let time = |micros: i64| {
+            let mut field = Vec::new();
+            put8(&mut field, micros.to_be_bytes());
+            vec![field]
         };
-        match column.kind {
-            ColumnType::String => check_text(array.as_string(), &mut refuse),
-            ColumnType::Json => check_json(array.as_string(), &mut refuse),
-            ColumnType::Timestamp => check_timestamps(array.as_primitive(), &mut refuse),
-            ColumnType::Date => check_dates(array.as_primitive(), &mut refuse),
-            _ => {}
+        let date = |days: i32| {
+            let mut field = Vec::new();
+            put4(&mut field, days.to_be_bytes());
+            vec![field]
+        };
+        for micros in [MIN_TIMESTAMP, END_TIMESTAMP - 1] {
+            sent(&lab, "timestamptz", &time(micros)).await.unwrap();
         }
-    }
-    refused
-}
-
-/// The text of all rows in one piece: looked through once, it nearly always clears the column.
-fn all_text(array: &StringArray) -> &[u8] {
-    let offsets = array.value_offsets();
-    let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else { return &[] };
-    &array.value_data()[*first as usize..*last as usize]
-}
-
-fn check_text(array: &StringArray, refuse: &mut impl FnMut(usize, &str)) {
-    if !all_text(array).contains(&0) {
-        return;
-    }
-    for (row, text) in array.iter().enumerate() {
-        if text.is_some_and(|text| text.as_bytes().contains(&0)) {
-            refuse(row, "PostgreSQL's text holds no NUL character");
+        for micros in [MIN_TIMESTAMP - 1, END_TIMESTAMP] {
+            assert_eq!(sent(&lab, "timestamptz", &time(micros)).await.unwrap_err(), "22008");
         }
-    }
-}
-
-fn check_json(array: &StringArray, refuse: &mut impl FnMut(usize, &str)) {
-    let all = all_text(array);
-    let escaped = |bytes: &[u8]| bytes.windows(5).any(|five| five == b"u0000");
-    let suspect = all.contains(&0) || escaped(all) || all.len() > MAX_JSONB_STRING;
-    if !suspect {
-        return;
-    }
-    for (row, text) in array.iter().enumerate() {
-        let Some(text) = text else { continue };
-        if text.len() > MAX_JSONB_STRING {
-            refuse(row, "the document is too long for jsonb");
-        } else if text.as_bytes().contains(&0) || nul_escapes(text).next().is_some() {
-            refuse(row, "jsonb holds no NUL character (\\u0000)");
+        for days in [MIN_DATE, END_DATE - 1] {
+            sent(&lab, "date", &date(days)).await.unwrap();
         }
-    }
-}
-
-/// Where `u0000` stands as an escape: after a backslash that no other one escapes.
-fn nul_escapes(text: &str) -> impl Iterator<Item = usize> {
-    text.match_indices("u0000").map(|(at, _)| at).filter(|at| {
-        let before = &text.as_bytes()[..*at];
-        before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
-    })
-}
-
-/// JSON that `jsonb` holds, with U+FFFD for each NUL.
-pub(super) fn without_nul(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    let mut done = 0;
-    for at in nul_escapes(json) {
-        out.push_str(&json[done..at]);
-        out.push_str("ufffd");
-        done = at + "u0000".len();
-    }
-    out.push_str(&json[done..]);
-    out
-}
-
-fn check_timestamps(array: &TimestampMicrosecondArray, refuse: &mut impl FnMut(usize, &str)) {
-    let held = (MIN_TIMESTAMP + EPOCH_MICROS)..=i64::MAX;
-    // Beyond the end only what does not fit 64 bits when counted from 1970.
-    debug_assert!(END_TIMESTAMP.checked_add(EPOCH_MICROS).is_none());
-    if array.values().iter().all(|micros| held.contains(micros)) {
-        return;
-    }
-    for (row, micros) in array.iter().enumerate() {
-        if micros.is_some_and(|micros| !held.contains(&micros)) {
-            refuse(row, "before the first timestamp that PostgreSQL holds");
-        }
-    }
-}
-
-fn check_dates(array: &Date32Array, refuse: &mut impl FnMut(usize, &str)) {
-    let held = (MIN_DATE + EPOCH_DAYS)..(END_DATE + EPOCH_DAYS);
-    if array.values().iter().all(|days| held.contains(days)) {
-        return;
-    }
-    for (row, days) in array.iter().enumerate() {
-        if days.is_some_and(|days| !held.contains(&days)) {
-            refuse(row, "beyond the dates that PostgreSQL holds");
+        for days in [MIN_DATE - 1, END_DATE] {
+            assert_eq!(sent(&lab, "date", &date(days)).await.unwrap_err(), "22008");
         }
     }
 }

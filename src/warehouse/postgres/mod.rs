@@ -1,14 +1,17 @@
 //! The PostgreSQL adapter.
 //!
 //! Bookkeeping lives in the schema `tidegate` of the same database as the feeds' tables, so that a
-//! transaction covers both. Every statement about a feed's table is made by `table`, the transaction
-//! itself is `write`.
+//! transaction covers both. Every statement that writes a feed's table is made by `stage`; the
+//! transaction itself is `write`.
 
+mod apply;
+mod check;
 mod copy;
 mod migrate;
 mod pool;
 mod progress;
 mod reject;
+mod stage;
 mod table;
 mod write;
 
@@ -21,7 +24,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use self::pool::Sessions;
-use self::table::Target;
+use self::stage::Target;
 use super::{ClaimRequest, Part, Warehouse};
 use crate::config::Feed;
 use crate::record::{Claim, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict};

@@ -1,12 +1,10 @@
 //! Records that become no row: finding those that the server refuses, and keeping them.
 
-use std::ops::Range;
-
 use tokio_postgres::error::DbError;
 
-use super::pool::{Session, blamed, worded};
-use super::{copy, write::Apply};
-use crate::record::{Blame, RejectClass};
+use super::pool::{Session, worded};
+use super::{check, copy};
+use crate::record::RejectClass;
 use crate::warehouse::intake::{Quarantined, Refusal};
 
 /// `ON CONFLICT`: after a reset the same record may come by again, and it is kept already.
@@ -71,42 +69,13 @@ async fn keep_chunk(
                 &all(rows, |row| row.timestamp_ms.filter(held)),
                 &all(rows, |row| row.key.as_deref()),
                 &all(rows, |row| row.value.as_deref()),
-                &all(rows, |row| copy::without_nul(&row.headers)),
+                &all(rows, |row| check::without_nul(&row.headers)),
                 &all(rows, |row| row.class.name()),
                 &all(rows, |row| row.reason.replace('\0', "\u{fffd}")),
                 &all(rows, |row| row.sink),
             ],
         )
         .await?;
-    Ok(())
-}
-
-/// Applies the staged rows, and finds by bisection those that the server refuses as the record's
-/// fault: the others are applied, each range under a savepoint of its own. Stops early when
-/// `refuse` wants no more.
-pub(super) async fn apply_or_refuse(
-    session: &Session,
-    apply: &Apply<'_>,
-    rows: usize,
-    mut refuse: impl FnMut(usize, Refusal) -> bool,
-) -> Result<(), tokio_postgres::Error> {
-    let mut ranges = vec![0..rows];
-    while let Some(range) = ranges.pop() {
-        let Err(error) = apply.under_savepoint(session, range.clone()).await else { continue };
-        let Some(db) = error.as_db_error().filter(|_| blamed(&error) == Blame::Record) else {
-            return Err(error);
-        };
-        if range.len() == 1 {
-            if !refuse(range.start, refusal(db)) {
-                return Ok(());
-            }
-            continue;
-        }
-        let Range { start, end } = range;
-        let middle = start + (end - start) / 2;
-        ranges.push(middle..end);
-        ranges.push(start..middle);
-    }
     Ok(())
 }
 
@@ -122,9 +91,36 @@ pub(super) fn refusal(error: &DbError) -> Refusal {
     Refusal { class, reason: format!("{column}{}", worded(error)) }
 }
 
-/// The row that COPY was at: "COPY tidegate_stage_1, line 5, column a" is row 4.
+/// The row that COPY was at: "COPY tidegate_stage_1, line 5, column a" is row 4, in any language.
 pub(super) fn copy_row(error: &DbError) -> Option<usize> {
-    let (_, after) = error.where_()?.split_once("line ")?;
-    let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-    after[..digits].parse::<usize>().ok()?.checked_sub(1)
+    let (_, after) = error.where_()?.split_once(", ")?;
+    let number = after.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?;
+    number.parse::<usize>().ok()?.checked_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::SinkExt;
+
+    use super::super::pool::blamed;
+    use super::*;
+    use crate::record::Blame;
+    use crate::warehouse::contract::lab::Lab;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_server_names_the_row_that_copy_was_at() {
+        let lab = Lab::postgres().await;
+        lab.client().batch_execute("CREATE TABLE t (a text)").await.unwrap();
+        let mut rows = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+        for text in [b'a', b'b', 0, b'c'] {
+            rows.extend_from_slice(&[0, 1, 0, 0, 0, 1, text]);
+        }
+        let sink = lab.client().copy_in("COPY t FROM STDIN (FORMAT binary)").await.unwrap();
+        let mut sink = std::pin::pin!(sink);
+        sink.send(Bytes::from(rows)).await.unwrap();
+        let error = sink.finish().await.unwrap_err();
+        assert_eq!(blamed(&error), Blame::Record);
+        assert_eq!(copy_row(error.as_db_error().unwrap()), Some(2));
+    }
 }

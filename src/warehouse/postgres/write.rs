@@ -6,7 +6,6 @@
 //! the fence has answered: a process that freezes on the way holds, at worst, progress rows that a
 //! claim knows how to free.
 
-use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +19,13 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{CopyInSink, Error, Row, Statement};
 
+use super::apply::Apply;
 use super::pool::{Session, blamed, judged};
-use super::table::{TOPIC, Target};
-use super::{Postgres, copy, reject};
+use super::stage::{TOPIC, Target};
+use super::{Postgres, check, copy, reject};
 use crate::config::Feed;
 use crate::record::{Blame, SinkError, Verdict};
+use crate::telemetry::fault;
 use crate::warehouse::Part;
 use crate::warehouse::intake::Intake;
 use crate::warehouse::reduce::Selection;
@@ -76,7 +77,7 @@ impl Postgres {
     ) -> Result<Vec<Verdict>, SinkError> {
         let target = self.target(feed).await?;
         let (feed_, parts) = (feed.clone(), parts.to_vec());
-        let mut intake = off_runtime(move || Intake::new(&feed_, &parts, copy::check)).await?;
+        let mut intake = off_runtime(move || Intake::new(&feed_, &parts, check::check)).await?;
         let mut deadlocks = 0;
         while intake.live().next().is_some() {
             let session = self.sessions.get().await?;
@@ -132,8 +133,11 @@ async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
 async fn finished<T>(task: JoinHandle<T>) -> T {
     match task.await {
         Ok(value) => value,
-        // Nobody aborts these tasks: it panicked, and so do we.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is going down, and we with it.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 
@@ -231,6 +235,7 @@ impl Attempt<'_> {
         });
         while let Some(chunk) = chunks.recv().await {
             sink.feed(chunk).await?;
+            fault::point("warehouse.in_copy");
         }
         // If it panicked the rows are not whole; then the sink is dropped, which fails the COPY.
         finished(encoding).await;
@@ -277,7 +282,7 @@ impl Attempt<'_> {
             intake.refuse(rows[row], refusal);
             intake.live().count() == parts
         };
-        reject::apply_or_refuse(&self.session, apply, rows.len(), refuse).await?;
+        apply.all_but_refused(&self.session, rows.len(), refuse).await?;
         if refused == 0 {
             return Ok(true);
         }
@@ -296,6 +301,7 @@ impl Attempt<'_> {
         let params: [&(dyn ToSql + Sync); 5] =
             [&&*self.feed.name, &topics, &partitions, &ends, &topic_ids];
         let statement = self.session.prepare_cached(ADVANCE).await?;
+        fault::point("warehouse.before_commit");
         let (advanced, committed) =
             join!(self.session.execute(&statement, &params), self.session.batch_execute("COMMIT"));
         let advanced = advanced?;
@@ -329,58 +335,4 @@ impl Attempt<'_> {
 
 fn part_of(row: &Row) -> usize {
     row.get::<_, i32>(0) as usize
-}
-
-/// The statements that bring staged rows into the feed's table.
-pub(super) struct Apply<'a> {
-    copy: Statement,
-    delete: Option<Statement>,
-    insert: Statement,
-    /// So many of the staged rows, the first ones, are deletes.
-    deletes: usize,
-    /// Present if the statement takes it.
-    topic: Option<&'a str>,
-}
-
-impl Apply<'_> {
-    /// Applies a range of the staged rows, or leaves everything as it was.
-    pub async fn under_savepoint(
-        &self,
-        session: &Session,
-        range: Range<usize>,
-    ) -> Result<(), Error> {
-        let deletes = range.start..range.end.min(self.deletes);
-        let upserts = range.start.max(self.deletes)..range.end;
-        let (saved, deleted, inserted, released) = join!(
-            session.batch_execute("SAVEPOINT staged"),
-            self.run(session, self.delete.as_ref(), deletes, None),
-            self.run(session, Some(&self.insert), upserts, self.topic),
-            session.batch_execute("RELEASE SAVEPOINT staged"),
-        );
-        saved?;
-        match deleted.and(inserted) {
-            Ok(()) => released,
-            Err(error) => {
-                let undo = "ROLLBACK TO SAVEPOINT staged; RELEASE SAVEPOINT staged";
-                session.batch_execute(undo).await?;
-                Err(error)
-            }
-        }
-    }
-
-    async fn run(
-        &self,
-        session: &Session,
-        statement: Option<&Statement>,
-        rows: Range<usize>,
-        topic: Option<&str>,
-    ) -> Result<(), Error> {
-        let Some(statement) = statement.filter(|_| !rows.is_empty()) else { return Ok(()) };
-        let (from, upto) = (rows.start as i32, rows.end as i32);
-        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&from, &upto];
-        if let Some(topic) = &topic {
-            params.push(topic);
-        }
-        session.execute(statement, &params).await.map(drop)
-    }
 }

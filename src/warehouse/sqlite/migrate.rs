@@ -61,9 +61,9 @@ pub(super) fn judge(file: &mut File) -> Result<(), SinkError> {
 }
 
 pub(super) fn installation(file: &mut File, mine: Uuid, adopt: bool) -> Result<Uuid, SinkError> {
-    const KEEP: &str = "INSERT INTO tidegate_installation (id) VALUES (?1) \
+    const KEEP: &str = "INSERT INTO tidegate_installation (one, id) VALUES (1, ?1) \
                         ON CONFLICT (one) DO NOTHING";
-    const ADOPT: &str = "INSERT INTO tidegate_installation (id) VALUES (?1) \
+    const ADOPT: &str = "INSERT INTO tidegate_installation (one, id) VALUES (1, ?1) \
                          ON CONFLICT (one) DO UPDATE SET id = excluded.id";
     let read = |connection: &Connection| -> rusqlite::Result<String> {
         connection.execute(if adopt { ADOPT } else { KEEP }, [mine.to_string()])?;

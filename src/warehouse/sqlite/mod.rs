@@ -62,8 +62,10 @@ impl Sqlite {
         });
         match task.await {
             Ok(done) => done.map_err(|error| error.context(doing)),
-            // Nobody aborts these tasks: it panicked, and so do we.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(SinkError::passing("the node is going down")),
+            },
         }
     }
 }

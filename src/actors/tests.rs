@@ -1,0 +1,380 @@
+//! The actors on doubles: what they deliver, gather, give up and take up again. What the sinks promise
+//! is proved on the sinks themselves.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix::{Actor, Addr, Context, Handler, Message, Recipient};
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+
+use super::Io;
+use super::message::{
+    Attach, Beat, Deliver, Drain, LaneChange, LaneChanged, Loss, Outcome, Receipt, Records, Stream,
+};
+use super::partition_consumer::{Blueprint, LaneStart, PartitionConsumer};
+use super::warehouse_writer::WarehouseWriter;
+use crate::config::{
+    Column, ColumnType, Feed, FeedKind, LakeOptions, OnGap, Quarantine, Schema, Start,
+    WarehouseOptions,
+};
+use crate::flow::budget::Budget;
+use crate::record::{
+    Claim, OffsetRange, Part, Progress, RawBatch, SinkError, SinkKind, TopicId, TopicPartition,
+    Verdict,
+};
+use crate::source::Read;
+use crate::warehouse::{ClaimRequest, Warehouse};
+
+fn feed() -> Arc<Feed> {
+    let column =
+        Column { name: "id".to_owned(), kind: ColumnType::Long, path: None, required: false };
+    Arc::new(Feed {
+        name: "f".into(),
+        kind: FeedKind::Stream,
+        topic: "t".into(),
+        start: Start::Earliest,
+        on_gap: OnGap::Park,
+        schema: Schema { key_format: None, columns: vec![column], key_columns: 0, time: None },
+        lake: Some(LakeOptions::default()),
+        warehouse: Some(WarehouseOptions::default()),
+        quarantine: Quarantine { park_above: 0.5, park_min_records: 4 },
+    })
+}
+
+fn source() -> TopicPartition {
+    TopicPartition::new("t", 0)
+}
+
+fn records(start: i64, end: i64, value: &[u8], stream: Stream, budget: &Budget) -> Records {
+    let mut raw = RawBatch::new(source(), start);
+    (start..end).for_each(|offset| raw.push(offset, 0, None, Some(value), []));
+    let charge = budget.charge(raw.size());
+    Records { read: Arc::new(Read { raw, charge }), stream }
+}
+
+/// Notes what it is told, in order.
+struct Noting<M>(Arc<Mutex<Vec<M>>>);
+
+impl<M: Unpin + 'static> Actor for Noting<M> {
+    type Context = Context<Self>;
+}
+
+impl<M: Message<Result = ()> + Unpin + 'static> Handler<M> for Noting<M> {
+    type Result = ();
+
+    fn handle(&mut self, message: M, _: &mut Self::Context) {
+        self.0.lock().unwrap().push(message);
+    }
+}
+
+fn noting<M: Message<Result = ()> + Send + Unpin + 'static>() -> (Recipient<M>, Arc<Mutex<Vec<M>>>)
+{
+    let notes = Arc::new(Mutex::new(Vec::new()));
+    (Noting(notes.clone()).start().recipient(), notes)
+}
+
+/// A partition consumer between two noting writers.
+struct Bench {
+    consumer: Addr<PartitionConsumer>,
+    claims: HashMap<SinkKind, Claim>,
+    delivered: HashMap<SinkKind, Arc<Mutex<Vec<Deliver>>>>,
+    changes: Arc<Mutex<Vec<LaneChanged>>>,
+    mirrored: Arc<Mutex<Vec<i64>>>,
+    budget: Budget,
+}
+
+impl Bench {
+    fn new(watermarks: [(SinkKind, i64); 2]) -> Self {
+        let budget = Budget::new(1 << 30);
+        let (mut claims, mut delivered) = (HashMap::new(), HashMap::new());
+        let lanes = watermarks.map(|(sink, watermark)| {
+            let (writer, notes) = noting();
+            let claim = Claim::random();
+            claims.insert(sink, claim);
+            delivered.insert(sink, notes);
+            LaneStart { sink, attached: Some((claim, watermark, writer)) }
+        });
+        let (supervisor, changes) = noting();
+        let mirrored = Arc::new(Mutex::new(Vec::new()));
+        let mirror = mirrored.clone();
+        let consumer = PartitionConsumer::build(Blueprint {
+            feed: feed(),
+            source: source(),
+            topic_id: TopicId::UNKNOWN,
+            lanes: lanes.into(),
+            budget: budget.clone(),
+            mirror: Box::new(move |offset| mirror.lock().unwrap().push(offset)),
+            supervisor,
+        });
+        Self { consumer: consumer.start(), claims, delivered, changes, mirrored, budget }
+    }
+
+    async fn read(&self, start: i64, end: i64, stream: Stream) {
+        let read = records(start, end, br#"{"id":1}"#, stream, &self.budget);
+        self.consumer.send(read).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+
+    async fn answer(&self, sink: SinkKind, claim: Claim, outcome: Outcome) {
+        self.consumer.send(Receipt { sink, claim, outcome }).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+
+    fn ranges(&self, sink: SinkKind) -> Vec<OffsetRange> {
+        self.delivered[&sink].lock().unwrap().iter().map(|deliver| deliver.batch.range).collect()
+    }
+}
+
+fn range(start: i64, end: i64) -> OffsetRange {
+    OffsetRange::new(start, end)
+}
+
+use SinkKind::{Lake, Warehouse as Ware};
+
+#[actix::test]
+async fn each_sink_gets_what_it_lacks_and_kafka_the_lowest_of_both() {
+    let bench = Bench::new([(Lake, 0), (Ware, 15)]);
+    bench.read(0, 10, Stream::Main).await;
+    bench.read(10, 20, Stream::Main).await;
+    assert_eq!(bench.ranges(Lake), [range(0, 10), range(10, 20)]);
+    assert_eq!(bench.ranges(Ware), [range(15, 20)]);
+    bench.answer(Ware, bench.claims[&Ware], Outcome::Durable { end: 20 }).await;
+    bench.answer(Lake, bench.claims[&Lake], Outcome::Durable { end: 10 }).await;
+    bench.answer(Lake, bench.claims[&Lake], Outcome::Durable { end: 20 }).await;
+    assert_eq!(*bench.mirrored.lock().unwrap(), [0, 10, 20]);
+}
+
+#[actix::test]
+async fn a_lost_sink_is_caught_up_and_joins_while_the_other_goes_on() {
+    let bench = Bench::new([(Lake, 0), (Ware, 0)]);
+    bench.read(0, 10, Stream::Main).await;
+    bench.answer(Ware, bench.claims[&Ware], Outcome::Lost(Loss::WriterDied)).await;
+    bench.read(10, 20, Stream::Main).await;
+    assert_eq!(bench.ranges(Lake), [range(0, 10), range(10, 20)]);
+    assert_eq!(bench.ranges(Ware), [range(0, 10)], "nothing while it is detached");
+
+    let (writer, caught_up) = noting();
+    let claim = Claim::random();
+    let attach = Attach { sink: Ware, claim, watermark: 4, writer };
+    assert_eq!(bench.consumer.send(attach).await.unwrap(), Some(4));
+    bench.read(4, 14, Stream::CatchUp(Ware)).await;
+    bench.read(20, 30, Stream::Main).await;
+    bench.read(14, 24, Stream::CatchUp(Ware)).await;
+    bench.read(30, 40, Stream::Main).await;
+    let ranges: Vec<_> =
+        caught_up.lock().unwrap().iter().map(|deliver: &Deliver| deliver.batch.range).collect();
+    assert_eq!(ranges, [range(4, 14), range(14, 24), range(24, 30), range(30, 40)]);
+    let changes = bench.changes.lock().unwrap();
+    assert!(matches!(changes[0].change, LaneChange::Lost(Loss::WriterDied)));
+    assert!(matches!(changes[1].change, LaneChange::Joined));
+    assert_eq!(bench.ranges(Lake).last(), Some(&range(30, 40)));
+}
+
+#[actix::test]
+async fn too_many_rejects_stop_the_partition_instead_of_filling_quarantine() {
+    let bench = Bench::new([(Lake, 0), (Ware, 0)]);
+    let bad = records(0, 10, b"no JSON", Stream::Main, &bench.budget);
+    bench.consumer.send(bad).await.unwrap();
+    tokio::task::yield_now().await;
+    assert!(bench.ranges(Lake).is_empty());
+    let changes = bench.changes.lock().unwrap();
+    let LaneChange::Lost(Loss::TooManyRejects(reason)) = &changes[0].change else {
+        panic!("{changes:?}")
+    };
+    assert!(reason.contains("10 of 10") && reason.contains("t-0"), "{reason}");
+}
+
+#[actix::test]
+async fn a_hole_in_the_stream_is_never_delivered() {
+    let bench = Bench::new([(Lake, 0), (Ware, 5)]);
+    bench.read(3, 10, Stream::Main).await;
+    assert!(bench.ranges(Lake).is_empty());
+    assert_eq!(bench.ranges(Ware), [range(5, 10)]);
+    let changes = bench.changes.lock().unwrap();
+    assert!(matches!(changes[0].change, LaneChange::Lost(Loss::Missing { next: 0, start: 3 })));
+}
+
+#[actix::test]
+async fn a_drain_ends_when_nothing_is_in_flight_and_the_budget_is_free() {
+    let bench = Bench::new([(Lake, 0), (Ware, 0)]);
+    bench.read(0, 10, Stream::Main).await;
+    assert!(bench.budget.used() > 0);
+    let drain = bench.consumer.send(Drain);
+    let mut drain = std::pin::pin!(drain);
+    assert!(futures::poll!(&mut drain).is_pending());
+    bench.answer(Ware, bench.claims[&Ware], Outcome::Durable { end: 10 }).await;
+    assert!(futures::poll!(&mut drain).is_pending(), "the lake still has it");
+    bench.answer(Lake, bench.claims[&Lake], Outcome::Durable { end: 10 }).await;
+    drain.await.unwrap();
+    bench.delivered.values().for_each(|delivered| delivered.lock().unwrap().clear());
+    assert_eq!(bench.budget.used(), 0);
+}
+
+/// A warehouse whose writes wait for a permit, and fail while it is told to.
+struct Slow {
+    permits: Semaphore,
+    failing: Mutex<Option<SinkError>>,
+    written: Mutex<Vec<Vec<OffsetRange>>>,
+}
+
+#[async_trait]
+impl Warehouse for Slow {
+    async fn write(&self, _: &Feed, parts: &[Part]) -> Result<Vec<Verdict>, SinkError> {
+        self.permits.acquire().await.unwrap().forget();
+        if let Some(error) = self.failing.lock().unwrap().clone() {
+            return Err(error);
+        }
+        self.written.lock().unwrap().push(parts.iter().map(Part::range).collect());
+        Ok(parts.iter().map(|_| Verdict::Durable { quarantined: 0 }).collect())
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, SinkError> {
+        unreachable!()
+    }
+    async fn check_schema(&self) -> Result<(), SinkError> {
+        unreachable!()
+    }
+    async fn installation(&self, _: uuid::Uuid, _: bool) -> Result<uuid::Uuid, SinkError> {
+        unreachable!()
+    }
+    async fn prepare(&self, _: &Feed) -> Result<(), SinkError> {
+        unreachable!()
+    }
+    async fn claim(
+        &self,
+        _: &Feed,
+        _: &[ClaimRequest],
+    ) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
+        unreachable!()
+    }
+    async fn progress(&self, _: &str) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
+        unreachable!()
+    }
+    async fn record_gap(
+        &self,
+        _: &Feed,
+        _: &TopicPartition,
+        _: Claim,
+        _: OffsetRange,
+    ) -> Result<Verdict, SinkError> {
+        unreachable!()
+    }
+    async fn reset(
+        &self,
+        _: &str,
+        _: &TopicPartition,
+        _: TopicId,
+        _: i64,
+    ) -> Result<(), SinkError> {
+        unreachable!()
+    }
+    async fn keep_columns(&self, _: &str, _: &str) -> Result<String, SinkError> {
+        unreachable!()
+    }
+    async fn kept_columns(&self, _: &str) -> Result<Option<String>, SinkError> {
+        unreachable!()
+    }
+    async fn ping(&self) -> Result<(), SinkError> {
+        unreachable!()
+    }
+}
+
+struct Writing {
+    writer: Addr<WarehouseWriter>,
+    warehouse: Arc<Slow>,
+    receipts: Arc<Mutex<Vec<Receipt>>>,
+    to: Recipient<Receipt>,
+    claim: Claim,
+}
+
+impl Writing {
+    fn new() -> Self {
+        let warehouse = Arc::new(Slow {
+            permits: Semaphore::new(0),
+            failing: Mutex::new(None),
+            written: Mutex::default(),
+        });
+        let options = WarehouseOptions {
+            linger: crate::config::Duration::from_millis(1),
+            ..WarehouseOptions::default()
+        };
+        let io = Io::new(tokio::runtime::Handle::current());
+        let patience = Duration::from_millis(100);
+        let writer =
+            WarehouseWriter::build(feed(), &options, warehouse.clone(), io, patience).start();
+        let (to, receipts) = noting();
+        Self { writer, warehouse, receipts, to, claim: Claim::random() }
+    }
+
+    async fn deliver(&self, start: i64, end: i64) {
+        let raw = records(start, end, br#"{"id":1}"#, Stream::Main, &Budget::new(1 << 20));
+        let mut decoder = crate::decode::Decoder::new(&feed().schema, false, false, false);
+        let deliver = Deliver {
+            batch: Arc::new(decoder.decode(&raw.read.raw, start)),
+            claim: self.claim,
+            topic_id: TopicId::UNKNOWN,
+            receipts: self.to.clone(),
+        };
+        self.writer.send(deliver).await.unwrap();
+    }
+
+    /// Waits for the n-th receipt.
+    async fn receipt(&self, count: usize) -> Vec<Receipt> {
+        let waiting = async {
+            while self.receipts.lock().unwrap().len() < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("no receipt came");
+        self.receipts.lock().unwrap().clone()
+    }
+}
+
+#[actix::test]
+async fn while_one_transaction_is_in_flight_the_next_gathers() {
+    let writing = Writing::new();
+    writing.deliver(0, 10).await;
+    // The first is in flight once its permit is waited for; the rest gathers behind it.
+    tokio::time::timeout(Duration::from_secs(20), async {
+        writing.warehouse.permits.add_permits(1);
+        writing.receipt(1).await;
+        writing.deliver(10, 20).await;
+        while writing.writer.send(Beat).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if writing.warehouse.permits.available_permits() == 0 {
+                break;
+            }
+        }
+        for at in 2..12 {
+            writing.deliver(at * 10, at * 10 + 10).await;
+        }
+        writing.warehouse.permits.add_permits(2);
+        writing.receipt(3).await;
+    })
+    .await
+    .unwrap();
+    let written = writing.warehouse.written.lock().unwrap().clone();
+    let joined: Vec<OffsetRange> = written.into_iter().flatten().collect();
+    assert!(joined.len() <= 4, "batches gather: {joined:?}");
+    assert_eq!((joined[0].start, joined.last().unwrap().end), (0, 120));
+    assert!(joined.windows(2).all(|pair| pair[0].end == pair[1].start), "{joined:?}");
+}
+
+#[actix::test]
+async fn a_sink_that_stays_away_gives_its_lanes_up_and_one_that_returns_does_not() {
+    let writing = Writing::new();
+    *writing.warehouse.failing.lock().unwrap() = Some(SinkError::passing("away"));
+    writing.warehouse.permits.add_permits(1000);
+    writing.deliver(0, 10).await;
+    let receipts = writing.receipt(1).await;
+    let Outcome::Lost(Loss::Failed(error)) = &receipts[0].outcome else { panic!("{receipts:?}") };
+    assert_eq!(error.message, "away");
+    assert!(writing.warehouse.permits.available_permits() < 999, "it was tried more than once");
+
+    *writing.warehouse.failing.lock().unwrap() = None;
+    writing.deliver(0, 10).await;
+    let receipts = writing.receipt(2).await;
+    assert!(matches!(receipts[1].outcome, Outcome::Durable { end: 10 }));
+}

@@ -1,0 +1,388 @@
+//! The table's contract, on a local folder and on stores that break in the ways real ones do.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::array::{Int64Array, RecordBatch};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use uuid::Uuid;
+
+use super::*;
+use crate::config::{Column, ColumnType, Feed, FeedKind, LakeOptions, OnGap, Quarantine, Schema, Start};
+use crate::record::{Batch, Blame, Claim, Hold, OffsetRange, RejectClass};
+
+fn feed() -> Arc<Feed> {
+    let column =
+        Column { name: "id".to_owned(), kind: ColumnType::Long, path: None, required: false };
+    Arc::new(Feed {
+        name: "f".into(),
+        kind: FeedKind::Stream,
+        topic: "t".into(),
+        start: Start::Earliest,
+        on_gap: OnGap::Park,
+        schema: Schema { key_format: None, columns: vec![column], key_columns: 0, time: None },
+        lake: Some(LakeOptions::default()),
+        warehouse: None,
+        quarantine: Quarantine::default(),
+    })
+}
+
+fn topic_id() -> TopicId {
+    TopicId::new(Uuid::from_u128(7))
+}
+
+fn source(partition: i32) -> TopicPartition {
+    TopicPartition::new("t", partition)
+}
+
+fn part(partition: i32, range: Range<i64>, rejected: &[i64]) -> Part {
+    let offsets: Vec<i64> = range.clone().filter(|offset| !rejected.contains(offset)).collect();
+    let rejects: Vec<Reject> = rejected
+        .iter()
+        .map(|offset| Reject {
+            offset: *offset,
+            timestamp_ms: 0,
+            key: None,
+            value: Some(b"{".to_vec()),
+            headers: Vec::new(),
+            class: RejectClass::Malformed,
+            reason: "cut short".to_owned(),
+        })
+        .collect();
+    let ids = Int64Array::from(offsets.clone());
+    let batch = Batch {
+        source: source(partition),
+        range: OffsetRange::new(range.start, range.end),
+        rows: RecordBatch::try_new(feed().schema.arrow(), vec![Arc::new(ids)]).unwrap(),
+        timestamps: Int64Array::from(vec![0; offsets.len()]),
+        offsets: Int64Array::from(offsets),
+        deletes: None,
+        keys: None,
+        headers: None,
+        rejects: rejects.into(),
+        payload_bytes: 0,
+        hold: Hold::default(),
+    };
+    Part {
+        source: source(partition),
+        topic_id: topic_id(),
+        claim: Claim::random(),
+        batches: vec![Arc::new(batch)],
+    }
+}
+
+struct Lab {
+    folder: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn store(&self) -> LakeStore {
+        LakeStore::open_local(self.folder.path()).unwrap()
+    }
+
+    async fn table(&self) -> DeltaTable {
+        let table = DeltaTable::open(&self.store(), feed()).await.unwrap();
+        let start = Progress { next_offset: 0, topic_id: topic_id() };
+        table.begin(&[(source(0), start), (source(1), start)]).await.unwrap();
+        table
+    }
+
+    /// Rows that the log's live files hold, by the counts in the log itself.
+    async fn rows(&self, folder: &str) -> usize {
+        let store = self.store().below(folder);
+        let mut rows = 0;
+        for version in 0.. {
+            let path = Path::from(format!("_delta_log/{version:020}.json"));
+            let Ok(got) = object_store::ObjectStoreExt::get(store.as_ref(), &path).await else {
+                break;
+            };
+            for line in got.bytes().await.unwrap().split(|byte| *byte == b'\n') {
+                let line: serde_json::Value = serde_json::from_slice(line).unwrap();
+                if let Some(stats) = line["add"]["stats"].as_str() {
+                    let stats: serde_json::Value = serde_json::from_str(stats).unwrap();
+                    rows += stats["numRecords"].as_u64().unwrap() as usize;
+                }
+            }
+        }
+        rows
+    }
+}
+
+async fn commit(table: &DeltaTable, parts: Vec<Part>) -> Vec<Verdict> {
+    let staged = table.stage(parts).await.unwrap();
+    table.commit(&[staged]).await.unwrap().remove(0)
+}
+
+const DURABLE: Verdict = Verdict::Durable { quarantined: 0 };
+
+fn fenced(at: i64) -> Verdict {
+    Verdict::Fenced { found: Some(at) }
+}
+
+async fn next(table: &DeltaTable, partition: i32) -> Option<i64> {
+    table.progress().await.unwrap().get(&source(partition)).map(|progress| progress.next_offset)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_exact_next_range_lands() {
+    let lab = Lab::new();
+    let table = lab.table().await;
+    assert_eq!(commit(&table, vec![part(0, 0..10, &[])]).await, [DURABLE]);
+    assert_eq!(commit(&table, vec![part(0, 0..10, &[])]).await, [fenced(10)], "sent again");
+    assert_eq!(commit(&table, vec![part(0, 5..15, &[])]).await, [fenced(10)], "overlaps");
+    assert_eq!(commit(&table, vec![part(0, 11..15, &[])]).await, [fenced(10)], "leaves a hole");
+    assert_eq!(commit(&table, vec![part(0, 10..12, &[])]).await, [DURABLE]);
+    assert_eq!((next(&table, 0).await, lab.rows("streams/f").await), (Some(12), 12));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_handles_never_land_one_range_twice() {
+    let lab = Lab::new();
+    let (one, other) = (lab.table().await, lab.table().await);
+    let mut next = 0;
+    for _ in 0..10 {
+        let range = next..next + 10;
+        let (first, second) = tokio::join!(
+            commit(&one, vec![part(0, range.clone(), &[])]),
+            commit(&other, vec![part(0, range, &[])])
+        );
+        next += 10;
+        let mut verdicts = [first[0].clone(), second[0].clone()];
+        verdicts.sort_by_key(|verdict| matches!(verdict, Verdict::Fenced { .. }));
+        assert_eq!(verdicts, [DURABLE, fenced(next)]);
+    }
+    assert_eq!(lab.rows("streams/f").await, 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_with_one_lost_part_is_dropped_whole_and_what_follows_it_too() {
+    let lab = Lab::new();
+    let table = lab.table().await;
+    let lost = table.stage(vec![part(0, 5..10, &[]), part(1, 0..10, &[])]).await.unwrap();
+    let follows = table.stage(vec![part(1, 10..20, &[])]).await.unwrap();
+    let alone = table.stage(vec![part(0, 0..5, &[])]).await.unwrap();
+    let verdicts = table.commit(&[lost, follows, alone]).await.unwrap();
+    assert_eq!(verdicts, [vec![fenced(0), fenced(0)], vec![fenced(0)], vec![DURABLE]]);
+    assert_eq!(lab.rows("streams/f").await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejects_are_quarantined_once_however_often_their_range_comes() {
+    let lab = Lab::new();
+    let table = lab.table().await;
+    let staged = table.stage(vec![part(0, 0..10, &[3, 4])]).await.unwrap();
+    // The quarantine's commit landed, the data's did not: as after a crash between the two.
+    table.quarantine(std::slice::from_ref(&staged)).await.unwrap();
+    assert_eq!(lab.rows("quarantine/f").await, 2);
+    // Read again with other bounds.
+    assert_eq!(commit(&table, vec![part(0, 0..6, &[3, 4])]).await, [DURABLE]);
+    assert_eq!(commit(&table, vec![part(0, 6..12, &[11])]).await, [DURABLE]);
+    assert_eq!(lab.rows("quarantine/f").await, 3);
+    assert_eq!(lab.rows("streams/f").await, 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_created_again_does_not_take_up_the_old_progress() {
+    let lab = Lab::new();
+    let table = lab.table().await;
+    commit(&table, vec![part(0, 0..10, &[])]).await;
+    let mut again = part(0, 10..20, &[]);
+    again.topic_id = TopicId::new(Uuid::from_u128(8));
+    assert_eq!(commit(&table, vec![again]).await, [fenced(10)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_folder_copied_back_under_a_running_table_is_noticed() {
+    let lab = Lab::new();
+    let table = lab.table().await;
+    commit(&table, vec![part(0, 0..10, &[])]).await;
+    let backup = tempfile::tempdir().unwrap();
+    copy(&lab.folder.path().join("streams"), &backup.path().join("streams"));
+    commit(&table, vec![part(0, 10..20, &[])]).await;
+    std::fs::remove_dir_all(lab.folder.path().join("streams")).unwrap();
+    copy(&backup.path().join("streams"), &lab.folder.path().join("streams"));
+    assert_eq!(commit(&table, vec![part(0, 20..30, &[])]).await, [fenced(10)]);
+    assert_eq!(commit(&table, vec![part(0, 10..20, &[])]).await, [DURABLE]);
+    assert_eq!(lab.rows("streams/f").await, 20);
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_stops_the_table_until_progress_is_set_back() {
+    let lab = Lab::new();
+    let table = lab.table().await;
+    commit(&table, vec![part(0, 0..10, &[])]).await;
+    let restore = r#"{"commitInfo":{"operation":"RESTORE","operationParameters":{"version":"1"}}}"#;
+    let log = lab.folder.path().join("streams/f/_delta_log/00000000000000000003.json");
+    std::fs::write(log, restore).unwrap();
+    let staged = table.stage(vec![part(0, 10..20, &[])]).await.unwrap();
+    let error = table.commit(&[staged]).await.unwrap_err();
+    assert_eq!(error.blame, Blame::Lasting);
+    assert!(error.message.contains("--rewind-lake"), "{error}");
+    let again = DeltaTable::open(&lab.store(), feed()).await.unwrap();
+    assert!(again.progress().await.is_err(), "and a newly opened table sees it too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_found_in_a_checkpoint() {
+    let lab = Lab::new();
+    let table = lab.table().await;
+    commit(&table, vec![part(0, 0..10, &[])]).await;
+    let log = lab.store().log_store("streams/f").unwrap();
+    let mut library = deltalake_core::DeltaTable::new(log);
+    library.load().await.unwrap();
+    deltalake_core::checkpoints::create_checkpoint(&library, None).await.unwrap();
+    for version in 0..2 {
+        let entry = format!("streams/f/_delta_log/{version:020}.json");
+        std::fs::remove_file(lab.folder.path().join(entry)).unwrap();
+    }
+    let again = DeltaTable::open(&lab.store(), feed()).await.unwrap();
+    assert_eq!((next(&again, 0).await, next(&again, 1).await), (Some(10), Some(0)));
+}
+
+/// A store that breaks on purpose.
+#[derive(Debug)]
+struct Breaking {
+    inner: Arc<dyn ObjectStore>,
+    mode: Break,
+    left: AtomicUsize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Break {
+    /// The next log entries land, but their writer is told of a time-out.
+    LoseAnswers,
+    /// A conditional create overwrites, as behind a proxy that strips the condition.
+    IgnoreConditions,
+}
+
+impl fmt::Display for Breaking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Breaking({})", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Breaking {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        mut opts: PutOptions,
+    ) -> Result<PutResult> {
+        match self.mode {
+            Break::IgnoreConditions => {
+                opts.mode = PutMode::Overwrite;
+                self.inner.put_opts(location, payload, opts).await
+            }
+            Break::LoseAnswers => {
+                let answer = self.inner.put_opts(location, payload, opts).await;
+                let entry = location.as_ref().contains("streams/f/_delta_log");
+                let one_less = |left: usize| left.checked_sub(1);
+                if entry
+                    && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+                {
+                    let source = "the answer was lost".into();
+                    return Err(object_store::Error::Generic { store: "test", source });
+                }
+                answer
+            }
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+fn breaking(lab: &Lab, mode: Break, times: usize) -> LakeStore {
+    lab.store().over(|inner| Arc::new(Breaking { inner, mode, left: AtomicUsize::new(times) }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_was_lost_counts_once() {
+    let lab = Lab::new();
+    drop(lab.table().await);
+    let store = breaking(&lab, Break::LoseAnswers, 1);
+    let table = DeltaTable::open(&store, feed()).await.unwrap();
+    assert_eq!(commit(&table, vec![part(0, 0..10, &[])]).await, [DURABLE]);
+    assert_eq!(commit(&table, vec![part(0, 10..20, &[])]).await, [DURABLE]);
+    assert_eq!(lab.rows("streams/f").await, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_ignores_conditions_is_refused() {
+    let lab = Lab::new();
+    lab.store().prove_conditional_create().await.unwrap();
+    let store = breaking(&lab, Break::IgnoreConditions, 0);
+    let error = store.prove_conditional_create().await.unwrap_err();
+    assert_eq!(error.blame, Blame::Lasting);
+    assert!(error.message.contains("If-None-Match"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_installation_owns_the_lake() {
+    let lab = Lab::new();
+    let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    assert_eq!(lab.store().installation(one, false).await.unwrap(), one);
+    assert_eq!(lab.store().installation(other, false).await.unwrap(), one);
+    assert_eq!(lab.store().installation(other, true).await.unwrap(), other);
+    assert_eq!(lab.store().keep_columns("f", "[1]".to_owned()).await.unwrap(), "[1]");
+    assert_eq!(lab.store().keep_columns("f", "[2]".to_owned()).await.unwrap(), "[1]");
+}

@@ -1,0 +1,401 @@
+//! One feed: both sinks read, the log read once, and each partition weighed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use indicatif::ProgressBar;
+
+use super::account::{Account, Held, Tally, weigh, weigh_rejects};
+use super::keys;
+use super::lake::{self, Lake};
+use super::report::{FeedReport, GapReport, PartitionReport, SinkReport};
+use super::spool::{Entry, Spool};
+use super::topic::{Broker, Topic};
+use super::warehouse::{self, Database};
+use super::{canon, start};
+use crate::config::{Feed, FeedKind, Start};
+use crate::decode::Decoder;
+use crate::lake::LakeStore;
+use crate::record::{Batch, Op, OffsetRange, RawBatch, TopicId, TopicPartition};
+
+/// Where everything is read from.
+pub struct Sources {
+    pub broker: Broker,
+    pub lake: Option<LakeStore>,
+    pub warehouse: Option<Database>,
+    pub bar: ProgressBar,
+}
+
+/// What a sink says it has of one partition.
+#[derive(Debug, Clone)]
+struct Claim {
+    range: OffsetRange,
+    gaps: Vec<OffsetRange>,
+    /// It is for the topic the broker has now; else there is nothing to compare with.
+    present: bool,
+}
+
+type Claims = HashMap<i32, Claim>;
+type Gaps = [(TopicPartition, OffsetRange, String)];
+
+pub async fn check(sources: &Sources, feed: &Feed) -> Result<FeedReport, String> {
+    let mut checking = Checking::read_sinks(sources, feed).await?;
+    checking.read_log(sources)?;
+    let lake = checking.lake.take().map(|(lake, scan)| checking.report_lake(&lake, &scan));
+    let warehouse = checking.warehouse.take();
+    let warehouse = warehouse.map(|scan| checking.report_warehouse(scan)).transpose()?;
+    Ok(FeedReport {
+        feed: feed.name.to_string(),
+        kind: feed.kind,
+        topic: feed.topic.to_string(),
+        lake,
+        warehouse,
+        notes: checking.notes,
+    })
+}
+
+struct Checking<'a> {
+    feed: &'a Feed,
+    topic: Topic,
+    lake: Option<(Lake, lake::Scan)>,
+    warehouse: Option<warehouse::Scan>,
+    lake_claims: Claims,
+    warehouse_claims: Claims,
+    /// A table's records by key, as far as the warehouse claims them.
+    records: Spool,
+    notes: Vec<String>,
+}
+
+impl<'a> Checking<'a> {
+    /// The sinks before the log, so that the log holds all that they claim.
+    async fn read_sinks(sources: &Sources, feed: &'a Feed) -> Result<Self, String> {
+        let bar = &sources.bar;
+        bar.set_message(format!("{}: reading the warehouse", feed.name));
+        let warehouse = match (&sources.warehouse, &feed.warehouse) {
+            (Some(database), Some(_)) => Some(database.scan(feed).await?),
+            _ => None,
+        };
+        let lake = match (&sources.lake, &feed.lake) {
+            (Some(store), Some(_)) => Some(Lake::open(store, &feed.name).await?),
+            _ => None,
+        };
+        let mut notes = Vec::new();
+        let topic = sources.broker.describe(&feed.topic).await?.unwrap_or_else(|| {
+            notes.push(format!("the broker has no topic {}: nothing was compared", feed.topic));
+            Topic {
+                name: feed.topic.clone(),
+                id: TopicId::UNKNOWN,
+                partitions: Default::default(),
+                strict: false,
+            }
+        });
+        bar.set_message(format!("{}: reading the lake", feed.name));
+        let lake = match lake {
+            Some(lake) => {
+                let scan = lake.scan(feed, topic.id, bar).await?;
+                Some((lake, scan))
+            }
+            None => None,
+        };
+        let (lake_claims, warehouse_claims) = Default::default();
+        let records = Spool::new();
+        let mut checking = Self {
+            feed, topic, lake, warehouse, lake_claims, warehouse_claims, records, notes,
+        };
+        let begins = checking.begins(sources)?;
+        checking.lake_claims = checking.claims_of_lake(&begins);
+        checking.warehouse_claims = checking.claims_of_warehouse(&begins);
+        Ok(checking)
+    }
+
+    /// Where the feed's rule says that reading begins, by partition, as far as that can be known.
+    fn begins(&self, sources: &Sources) -> Result<HashMap<i32, i64>, String> {
+        let mut begins = HashMap::new();
+        for (partition, held) in &self.topic.partitions {
+            let begin = match self.feed.start {
+                Start::Earliest => Some(held.low),
+                Start::Latest => None,
+                Start::Timestamp(time) => {
+                    let source = TopicPartition::new(self.feed.topic.clone(), *partition);
+                    sources.broker.log.offset_at(&source, time)?
+                }
+            };
+            begins.extend(begin.map(|begin| (*partition, begin)));
+        }
+        Ok(begins)
+    }
+
+    fn claims_of_lake(&self, begins: &HashMap<i32, i64>) -> Claims {
+        let Some((lake, scan)) = &self.lake else { return Claims::new() };
+        let mut claims = Claims::new();
+        for source in lake.rows.sources().filter(|source| source.topic == self.feed.topic) {
+            let Some(mark) = lake.rows.mark_of(source, self.topic.id) else { continue };
+            let gaps = gaps_of(&lake.rows.gaps, source);
+            let seen = scan.tallies.get(&source.partition).and_then(Tally::first);
+            let begin = begins.get(&source.partition).copied();
+            let start = mark
+                .start
+                .unwrap_or_else(|| start::first_claimed(begin, seen, &gaps, mark.next_offset));
+            claims.insert(source.partition, Claim {
+                range: OffsetRange { start: start.min(mark.next_offset), end: mark.next_offset },
+                gaps,
+                present: self.is_present(source.partition, mark.topic_id),
+            });
+        }
+        claims
+    }
+
+    fn claims_of_warehouse(&self, begins: &HashMap<i32, i64>) -> Claims {
+        let Some(scan) = &self.warehouse else { return Claims::new() };
+        let mut claims = Claims::new();
+        for (source, progress) in &scan.progress {
+            if source.topic != self.feed.topic {
+                continue;
+            }
+            let gaps = gaps_of(&scan.gaps, source);
+            let seen = scan.tallies.get(&source.partition).and_then(Tally::first);
+            let begin = begins.get(&source.partition).copied();
+            let end = progress.next_offset;
+            let start = start::first_claimed(begin, seen, &gaps, end);
+            claims.insert(source.partition, Claim {
+                range: OffsetRange { start, end },
+                gaps,
+                present: self.is_present(source.partition, progress.topic_id),
+            });
+        }
+        claims
+    }
+
+    fn is_present(&self, partition: i32, topic_id: TopicId) -> bool {
+        topic_id.agrees(self.topic.id) && self.topic.partitions.contains_key(&partition)
+    }
+
+    /// Reads, once for both sinks, what either claims.
+    fn read_log(&mut self, sources: &Sources) -> Result<(), String> {
+        let mut decoder = (self.feed.kind == FeedKind::Table && self.warehouse.is_some())
+            .then(|| Decoder::new(&self.feed.schema, true, false, false));
+        let partitions: Vec<i32> = self.topic.partitions.keys().copied().collect();
+        for partition in partitions {
+            let claims = [&self.lake_claims, &self.warehouse_claims].map(|it| it.get(&partition));
+            let ranges = claims.into_iter().flatten().filter(|claim| claim.present);
+            let ranges: Vec<OffsetRange> = ranges.map(|claim| claim.range).collect();
+            let (Some(start), Some(end)) = (
+                ranges.iter().map(|range| range.start).min(),
+                ranges.iter().map(|range| range.end).max(),
+            ) else {
+                continue;
+            };
+            let mut held = self.topic.partitions.remove(&partition).unwrap_or_default();
+            let bar = &sources.bar;
+            bar.set_message(format!("{}: reading partition {partition}", self.feed.name));
+            bar.set_length((end.min(held.high) - start.max(held.low)).max(0) as u64);
+            bar.set_position(0);
+            let keyed = self.warehouse_claims.get(&partition).filter(|claim| claim.present);
+            let tally = self.warehouse.as_ref().and_then(|scan| scan.tallies.get(&partition));
+            let range = OffsetRange { start, end };
+            let (feed, records) = (self.feed, &mut self.records);
+            sources.broker.read(&self.topic, partition, &mut held, range, |raw, held| {
+                bar.inc((raw.range.end - raw.range.start) as u64);
+                match (&mut decoder, keyed) {
+                    (Some(decoder), Some(claim)) => {
+                        keep_records(feed, decoder, raw, claim, tally, held, records)
+                    }
+                    _ => Ok(()),
+                }
+            })?;
+            self.topic.partitions.insert(partition, held);
+        }
+        Ok(())
+    }
+
+    fn report_lake(&mut self, lake: &Lake, scan: &lake::Scan) -> SinkReport {
+        let mut report = SinkReport {
+            files: Some(scan.files),
+            bytes: Some(scan.bytes),
+            unreadable: scan.unreadable.clone(),
+            out_of_place: scan.astray,
+            gaps: gap_reports(self.feed, &lake.rows.gaps),
+            ..SinkReport::default()
+        };
+        if scan.astray > 0 {
+            self.notes.push(format!(
+                "lake: {} rows of another topic, or of a partition without progress",
+                scan.astray
+            ));
+        }
+        if let Some(version) = lake.rows.restored {
+            self.notes.push(format!(
+                "lake: rolled back by a Delta RESTORE (version {version}) and not settled since: \
+                 `tidegate resolve --feed {} --rewind-lake`",
+                self.feed.name
+            ));
+        }
+        let claims = std::mem::take(&mut self.lake_claims);
+        self.add_partitions("lake", &mut report, &claims, &scan.tallies, false);
+        report
+    }
+
+    fn report_warehouse(&mut self, mut scan: warehouse::Scan) -> Result<SinkReport, String> {
+        let mut report = SinkReport {
+            out_of_place: scan.astray,
+            gaps: gap_reports(self.feed, &scan.gaps),
+            ..SinkReport::default()
+        };
+        if scan.astray > 0 {
+            self.notes.push(format!(
+                "warehouse: {} rows of another topic, or of a partition without progress",
+                scan.astray
+            ));
+        }
+        let is_table = self.feed.kind == FeedKind::Table;
+        if scan.without_offsets && !is_table {
+            self.notes.push(
+                "warehouse: the table has no columns _topic, _partition and _offset: its rows were \
+                 not compared"
+                    .to_owned(),
+            );
+            return Ok(report);
+        }
+        let claims = std::mem::take(&mut self.warehouse_claims);
+        self.add_partitions("warehouse", &mut report, &claims, &scan.tallies, is_table);
+        if let Some(table) = &mut scan.table {
+            self.add_keys(&mut report, table, &claims)?;
+            report.rows = scan.rows;
+        }
+        Ok(report)
+    }
+
+    fn add_keys(
+        &mut self,
+        report: &mut SinkReport,
+        table: &mut Spool,
+        claims: &Claims,
+    ) -> Result<(), String> {
+        let columns = self.feed.schema.columns.iter();
+        let names: Vec<String> = columns.map(|column| column.name.clone()).collect();
+        let topic = &self.topic;
+        let begins_late = |partition: &i32| match (claims.get(partition), topic.partitions.get(partition)) {
+            (Some(claim), Some(held)) => claim.present && held.low > claim.range.start,
+            _ => false,
+        };
+        let nothing_to_compare = claims.values().any(|claim| !claim.present);
+        let late: BTreeSet<i32> = topic.partitions.keys().copied().filter(begins_late).collect();
+        let expired = |row: &Entry| {
+            let gone = match (row.partition, row.offset) {
+                (Some(partition), Some(offset)) => {
+                    topic.partitions.get(&partition).is_some_and(|held| offset < held.low)
+                }
+                _ => !late.is_empty(),
+            };
+            gone || !topic.strict || nothing_to_compare
+        };
+        report.add_keys(keys::compare(&mut self.records, table, &names, expired)?);
+        Ok(())
+    }
+
+    fn add_partitions(
+        &mut self,
+        sink: &str,
+        report: &mut SinkReport,
+        claims: &Claims,
+        tallies: &HashMap<i32, Tally>,
+        keyed: bool,
+    ) {
+        let partitions: BTreeSet<i32> =
+            self.topic.partitions.keys().chain(claims.keys()).copied().collect();
+        let none = Tally::default();
+        let nothing = Held::default();
+        for partition in partitions {
+            let held = self.topic.partitions.get(&partition).unwrap_or(&nothing);
+            let tally = tallies.get(&partition).unwrap_or(&none);
+            let claim = claims.get(&partition);
+            let entry = PartitionReport {
+                partition,
+                start: claim.map(|claim| claim.range.start),
+                watermark: claim.map(|claim| claim.range.end),
+                log_low: held.low,
+                log_high: held.high,
+                rows: tally.rows,
+                quarantined: tally.quarantined.len(),
+                ..PartitionReport::default()
+            };
+            if tally.former > 0 {
+                self.notes.push(format!(
+                    "{sink}: partition {partition}: {} rows of a former topic of this name",
+                    tally.former
+                ));
+            }
+            let account = match claim {
+                Some(claim) if claim.present && keyed => {
+                    weigh_rejects(claim.range, held, tally, &claim.gaps)
+                }
+                Some(claim) if claim.present => {
+                    weigh(claim.range, held, tally, &claim.gaps, self.topic.strict)
+                }
+                Some(claim) => {
+                    self.notes.push(format!(
+                        "{sink}: partition {partition}: its progress is for a topic the broker no \
+                         longer has: not compared"
+                    ));
+                    let unchecked = (claim.range.end - claim.range.start).max(0) as u64;
+                    Account { unchecked, ..Account::default() }
+                }
+                None => Account::default(),
+            };
+            report.add(entry, &account);
+        }
+    }
+}
+
+/// Decodes a batch and keeps its rows by key, as far as the warehouse must have taken them.
+fn keep_records(
+    feed: &Feed,
+    decoder: &mut Decoder,
+    raw: &RawBatch,
+    claim: &Claim,
+    tally: Option<&Tally>,
+    held: &mut Held,
+    records: &mut Spool,
+) -> Result<(), String> {
+    let batch = decoder.decode(raw, raw.range.start);
+    for reject in batch.rejects.iter() {
+        held.rejects.insert(reject.offset);
+    }
+    for row in 0..batch.num_rows() {
+        let offset = batch.offsets.value(row);
+        // What the warehouse alone refused is in its quarantine and changes no row.
+        let refused = tally.is_some_and(|tally| tally.quarantined.contains(offset));
+        let skipped = claim.gaps.iter().any(|gap| gap.contains(offset));
+        if claim.range.contains(offset) && !refused && !skipped {
+            records.push(&entry(feed, &batch, row))?;
+        }
+    }
+    Ok(())
+}
+
+fn entry(feed: &Feed, batch: &Batch, row: usize) -> Entry {
+    let columns = feed.schema.columns.iter().zip(batch.rows.columns());
+    let mut values = columns.map(|(column, array)| canon::decoded(column.kind, array, row));
+    let key = values.by_ref().take(feed.schema.key_columns).collect();
+    Entry {
+        key,
+        partition: Some(batch.source.partition),
+        offset: Some(batch.offsets.value(row)),
+        columns: (batch.op(row) == Op::Upsert).then(|| values.collect()),
+    }
+}
+
+fn gaps_of(gaps: &Gaps, source: &TopicPartition) -> Vec<OffsetRange> {
+    gaps.iter().filter(|(of, _, _)| of == source).map(|(_, range, _)| *range).collect()
+}
+
+fn gap_reports(feed: &Feed, gaps: &Gaps) -> Vec<GapReport> {
+    let of_topic = gaps.iter().filter(|(source, _, _)| source.topic == feed.topic);
+    of_topic
+        .map(|(source, range, reason)| GapReport {
+            partition: source.partition,
+            from: range.start,
+            to: range.end,
+            reason: reason.clone(),
+        })
+        .collect()
+}

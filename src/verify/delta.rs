@@ -1,0 +1,403 @@
+//! A Delta log read for itself: the files that make the table up, and how far each partition has come.
+//!
+//! An own reading on purpose: what checks the node must not share its mistakes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{Error, ObjectStore, ObjectStoreExt};
+use serde::Deserialize;
+
+use super::checkpoint;
+use crate::record::{OffsetRange, TopicId, TopicPartition};
+
+/// Log entries fetched at once.
+const FETCHES: usize = 16;
+
+/// A table's log, replayed to its end.
+pub struct DeltaLog {
+    store: Arc<dyn ObjectStore>,
+    /// The version after the last one read.
+    next: u64,
+    files: HashMap<String, TableFile>,
+    marks: HashMap<TopicPartition, Vec<Mark>>,
+    pub gaps: Vec<(TopicPartition, OffsetRange, String)>,
+    /// A RESTORE that no commit of a node followed.
+    pub restored: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+pub struct TableFile {
+    pub path: String,
+    /// The version that first named it.
+    pub version: u64,
+    pub size: u64,
+    /// When it was added, milliseconds since the epoch.
+    pub modified: i64,
+    /// Year, month and day, where the log entry that added it is still there.
+    pub day: Option<[String; 3]>,
+    live: bool,
+}
+
+/// How far a partition of one topic has come.
+#[derive(Debug, Clone)]
+pub struct Mark {
+    pub topic_id: TopicId,
+    pub next_offset: i64,
+    /// Where it began; not known where the log's first entries are gone.
+    pub start: Option<i64>,
+    /// The version it is first mentioned in.
+    pub since: u64,
+    updated: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Line {
+    pub add: Option<Add>,
+    pub remove: Option<Remove>,
+    pub txn: Option<Txn>,
+    pub commit_info: Option<CommitInfo>,
+    pub protocol: Option<Protocol>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Add {
+    pub path: String,
+    pub size: u64,
+    pub modification_time: i64,
+    pub partition_values: BTreeMap<String, Option<String>>,
+    pub deletion_vector: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Remove {
+    pub path: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Txn {
+    pub app_id: String,
+    pub version: i64,
+    #[serde(default)]
+    pub last_updated: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct CommitInfo {
+    operation: Option<String>,
+    tidegate_commit: Option<String>,
+    tidegate_gap: Option<SkippedGap>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SkippedGap {
+    topic: String,
+    partition: i32,
+    from: i64,
+    to: i64,
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Protocol {
+    pub min_reader_version: i64,
+}
+
+impl DeltaLog {
+    /// Reads the whole log; without one the table is empty.
+    pub async fn open(store: Arc<dyn ObjectStore>) -> Result<Self, String> {
+        let mut log = Self {
+            store,
+            next: 0,
+            files: HashMap::new(),
+            marks: HashMap::new(),
+            gaps: Vec::new(),
+            restored: None,
+        };
+        let (entries, checkpoint) = log.list().await?;
+        let first = entries.first().copied();
+        if first.is_some_and(|first| first > 0) || (first.is_none() && checkpoint.is_some()) {
+            let version = checkpoint.ok_or("the Delta log's first entries and its checkpoint are gone")?;
+            for line in checkpoint::read(log.store.as_ref(), version).await? {
+                log.apply(version, line, None)?;
+            }
+            log.next = version + 1;
+        }
+        log.read_entries(entries).await?;
+        log.advance().await?;
+        Ok(log)
+    }
+
+    /// The versions of all entries in order, and that of the latest checkpoint in one piece.
+    async fn list(&self) -> Result<(Vec<u64>, Option<u64>), String> {
+        let folder = Path::from("_delta_log");
+        let listed: Vec<_> =
+            self.store.list(Some(&folder)).try_collect().await.map_err(said)?;
+        let mut entries = Vec::new();
+        let mut checkpoint = None;
+        for name in listed.iter().filter_map(|meta| meta.location.filename()) {
+            let Some((version, kind)) = name.split_once('.') else { continue };
+            let Ok(version) = version.parse::<u64>() else { continue };
+            match kind {
+                "json" => entries.push(version),
+                "checkpoint.parquet" => checkpoint = checkpoint.max(Some(version)),
+                _ => {}
+            }
+        }
+        entries.sort_unstable();
+        Ok((entries, checkpoint))
+    }
+
+    async fn read_entries(&mut self, entries: Vec<u64>) -> Result<(), String> {
+        let wanted: Vec<u64> = entries.into_iter().filter(|version| *version >= self.next).collect();
+        let store = self.store.clone();
+        let fetches = wanted.into_iter().map(|version| {
+            let store = store.clone();
+            async move { fetch(store.as_ref(), version).await.map(|lines| (version, lines)) }
+        });
+        let mut fetched = futures::stream::iter(fetches).buffered(FETCHES);
+        while let Some((version, lines)) = fetched.try_next().await? {
+            if version != self.next {
+                return Err(format!("entry {} of the Delta log is missing", self.next));
+            }
+            self.apply_entry(version, lines)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what was committed since.
+    pub async fn advance(&mut self) -> Result<(), String> {
+        while let lines @ Some(_) = fetch(self.store.as_ref(), self.next).await? {
+            self.apply_entry(self.next, lines)?;
+        }
+        Ok(())
+    }
+
+    fn apply_entry(&mut self, version: u64, lines: Option<Vec<Line>>) -> Result<(), String> {
+        let lines = lines.ok_or_else(|| format!("entry {version} of the Delta log is missing"))?;
+        // What the commit says of itself may stand last.
+        let ours = lines.iter().any(|line| {
+            line.commit_info.as_ref().is_some_and(|info| info.tidegate_commit.is_some())
+        });
+        if ours {
+            self.restored = None;
+        }
+        for line in lines {
+            self.apply(version, line, Some(version))?;
+        }
+        self.next = version + 1;
+        Ok(())
+    }
+
+    /// Takes up one action. `entry` is the version of the log entry it comes from; none for a
+    /// checkpoint, which does not say when things began.
+    fn apply(&mut self, version: u64, line: Line, entry: Option<u64>) -> Result<(), String> {
+        if let Some(add) = line.add {
+            self.add(entry.unwrap_or(0), add)?;
+        }
+        if let Some(remove) = line.remove
+            && let Some(file) = self.files.get_mut(&remove.path)
+        {
+            file.live = false;
+        }
+        if let Some(txn) = line.txn {
+            self.mark(&txn, entry);
+        }
+        if let Some(info) = line.commit_info {
+            if info.operation.as_deref() == Some("RESTORE") {
+                self.restored = Some(version);
+            }
+            if let Some(gap) = info.tidegate_gap {
+                let source = TopicPartition::new(gap.topic, gap.partition);
+                let range = OffsetRange { start: gap.from, end: gap.to };
+                self.gaps.push((source, range, gap.reason));
+            }
+        }
+        if let Some(protocol) = line.protocol
+            && protocol.min_reader_version > 1
+        {
+            return Err(format!(
+                "the lake table needs Delta reader version {}; `verify` reads version 1",
+                protocol.min_reader_version
+            ));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, version: u64, add: Add) -> Result<(), String> {
+        if add.deletion_vector.is_some() {
+            return Err(format!("{} has a deletion vector, which `verify` does not read", add.path));
+        }
+        let value = |name| add.partition_values.get(name).cloned().flatten();
+        let day = match ["year", "month", "day"].map(value) {
+            [Some(year), Some(month), Some(day)] => Some([year, month, day]),
+            _ => None,
+        };
+        let (size, modified) = (add.size, add.modification_time);
+        let file = TableFile { path: add.path.clone(), version, size, modified, day, live: true };
+        // A file that a RESTORE brings back keeps the version that first named it.
+        self.files.entry(add.path).and_modify(|known| known.live = true).or_insert(file);
+        Ok(())
+    }
+
+    fn mark(&mut self, txn: &Txn, entry: Option<u64>) {
+        let Some((source, topic_id)) = app_id(&txn.app_id) else { return };
+        let marks = self.marks.entry(source).or_default();
+        let known = marks.iter().position(|mark| mark.topic_id.get() == topic_id.get());
+        match known {
+            // Set back to before its first commit.
+            Some(known) if txn.version < 0 => drop(marks.remove(known)),
+            None if txn.version < 0 => {}
+            Some(known) => {
+                let mark = &mut marks[known];
+                mark.next_offset = txn.version;
+                mark.start = mark.start.map(|start| start.min(txn.version));
+                mark.updated = txn.last_updated.unwrap_or(0);
+            }
+            None => marks.push(Mark {
+                topic_id,
+                next_offset: txn.version,
+                start: entry.map(|_| txn.version),
+                since: entry.unwrap_or(0),
+                updated: txn.last_updated.unwrap_or(0),
+            }),
+        }
+    }
+
+    /// The files that make the table up, in the order they were added.
+    pub fn files(&self) -> Vec<&TableFile> {
+        let mut files: Vec<&TableFile> = self.files.values().filter(|file| file.live).collect();
+        files.sort_by(|a, b| (a.version, &a.path).cmp(&(b.version, &b.path)));
+        files
+    }
+
+    /// How far the partition has come in the topic the broker has now, else in the topic written last.
+    pub fn mark_of(&self, source: &TopicPartition, present: TopicId) -> Option<&Mark> {
+        let marks = self.marks.get(source)?;
+        let agreeing = marks.iter().filter(|mark| mark.topic_id.agrees(present));
+        agreeing.max_by_key(|mark| mark.updated).or(marks.iter().max_by_key(|mark| mark.updated))
+    }
+
+    /// Whether the log knows the partition under another topic id too.
+    pub fn had_another(&self, source: &TopicPartition) -> bool {
+        self.marks.get(source).is_some_and(|marks| marks.len() > 1)
+    }
+
+    pub fn sources(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.marks.iter().filter(|(_, marks)| !marks.is_empty()).map(|(source, _)| source)
+    }
+
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        self.store.clone()
+    }
+}
+
+async fn fetch(store: &dyn ObjectStore, version: u64) -> Result<Option<Vec<Line>>, String> {
+    let path = Path::from(format!("_delta_log/{version:020}.json"));
+    let got = match store.get(&path).await {
+        Ok(got) => got,
+        Err(Error::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(said(error)),
+    };
+    let bytes = got.bytes().await.map_err(said)?;
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let parsed = lines.map(serde_json::from_slice).collect::<Result<Vec<Line>, _>>();
+    parsed.map(Some).map_err(|error| format!("entry {version} of the Delta log: {error}"))
+}
+
+pub(super) fn said(error: Error) -> String {
+    format!("reading the lake: {error}")
+}
+
+/// `tidegate:<topic>:<partition>:<topic id, or ->`.
+fn app_id(text: &str) -> Option<(TopicPartition, TopicId)> {
+    let mut parts = text.strip_prefix("tidegate:")?.split(':');
+    let (topic, partition, id) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+    let id = if id == "-" { TopicId::UNKNOWN } else { TopicId::new(id.parse().ok()?) };
+    Some((TopicPartition::new(topic, partition), id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+
+    const OLD: &str = "00000000000000000000000000000001";
+    const NEW: &str = "00000000000000000000000000000002";
+
+    async fn log(entries: &[&[String]]) -> DeltaLog {
+        let store = Arc::new(InMemory::new());
+        for (version, lines) in entries.iter().enumerate() {
+            let path = Path::from(format!("_delta_log/{version:020}.json"));
+            store.put(&path, lines.join("\n").into()).await.unwrap();
+        }
+        DeltaLog::open(store).await.unwrap()
+    }
+
+    fn txn(id: &str, version: i64, at: i64) -> String {
+        format!(r#"{{"txn":{{"appId":"tidegate:t:0:{id}","version":{version},"lastUpdated":{at}}}}}"#)
+    }
+
+    fn add(path: &str) -> String {
+        format!(r#"{{"add":{{"path":"{path}","size":7,"modificationTime":1,"partitionValues":{{}}}}}}"#)
+    }
+
+    fn id(text: &str) -> TopicId {
+        TopicId::new(text.parse().unwrap())
+    }
+
+    fn info(operation: &str, ours: bool) -> String {
+        let commit = if ours { r#","tidegateCommit":"x""# } else { "" };
+        format!(r#"{{"commitInfo":{{"operation":"{operation}"{commit}}}}}"#)
+    }
+
+    #[tokio::test]
+    async fn knows_start_and_watermark_of_the_present_topic() {
+        let log = log(&[
+            &[txn(OLD, 5, 1)],
+            &[add("old"), txn(OLD, 90, 2)],
+            &[txn(NEW, 0, 3)],
+            &[add("new"), txn(NEW, 8, 4)],
+        ])
+        .await;
+        let source = TopicPartition::new("t", 0);
+        let mark = log.mark_of(&source, id(NEW)).unwrap();
+        assert_eq!((mark.start, mark.next_offset, mark.since), (Some(0), 8, 2));
+        assert_eq!(log.mark_of(&source, id(OLD)).unwrap().next_offset, 90);
+        assert!(log.had_another(&source));
+        let versions: Vec<u64> = log.files().iter().map(|file| file.version).collect();
+        assert_eq!(versions, [1, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_restore_stands_until_a_commit_of_ours() {
+        let remove = r#"{"remove":{"path":"b","dataChange":true}}"#.to_owned();
+        let entries: [&[String]; 4] = [
+            &[txn(OLD, 0, 1), info("STREAMING UPDATE", true)],
+            &[add("a"), txn(OLD, 4, 2), info("STREAMING UPDATE", true)],
+            &[add("b"), txn(OLD, 9, 3), info("STREAMING UPDATE", true)],
+            &[remove, info("RESTORE", false)],
+        ];
+        let restored = log(&entries).await;
+        assert_eq!((restored.restored, restored.files().len()), (Some(3), 1));
+        let back = [txn(OLD, 4, 4), info("REWIND", true)];
+        let settled = log(&[entries[0], entries[1], entries[2], entries[3], &back]).await;
+        assert_eq!(settled.restored, None);
+        let source = TopicPartition::new("t", 0);
+        assert_eq!(settled.mark_of(&source, id(OLD)).unwrap().next_offset, 4);
+    }
+
+    #[tokio::test]
+    async fn what_was_never_written_is_empty() {
+        let log = log(&[]).await;
+        assert!(log.files().is_empty() && log.sources().next().is_none());
+    }
+}

@@ -1,0 +1,81 @@
+//! Which feeds there are: one for each topic that a feed file matches, its columns known.
+
+use super::warehouse::Database;
+use crate::config::{Column, ColumnType, Feed, FeedFile};
+use crate::lake::LakeStore;
+use crate::source::Log;
+
+/// The feeds of all files, or the one named `only`.
+pub async fn find(
+    files: &[FeedFile],
+    only: Option<&str>,
+    log: &Log,
+    lake: Option<&LakeStore>,
+    warehouse: Option<&Database>,
+) -> Result<Vec<Feed>, String> {
+    let mut feeds = Vec::new();
+    for file in files {
+        for topic in topics(file, log)? {
+            // Its name does not depend on its columns.
+            let named = file
+                .resolve(&topic, file.columns.is_none().then(|| stand_in(file)))
+                .map_err(|fault| fault.to_string())?;
+            if only.is_some_and(|only| *named.name != *only) {
+                continue;
+            }
+            let columns = match &file.columns {
+                Some(_) => None,
+                None => kept(&named.name, lake, warehouse).await?,
+            };
+            let feed = match columns {
+                Some(columns) => file.resolve(&topic, Some(columns)),
+                None => Ok(named),
+            };
+            feeds.push(feed.map_err(|fault| fault.to_string())?);
+        }
+    }
+    match only {
+        Some(only) if feeds.is_empty() => Err(format!("there is no feed {only}")),
+        _ => Ok(feeds),
+    }
+}
+
+fn topics(file: &FeedFile, log: &Log) -> Result<Vec<String>, String> {
+    let Some(pattern) = file.topic_pattern() else {
+        return Ok(file.topic.iter().cloned().collect());
+    };
+    let mut topics = log.topics()?;
+    topics.retain(|topic| pattern.is_match(topic));
+    topics.sort();
+    Ok(topics)
+}
+
+/// A column for a feed whose own are not known: offsets are compared without any.
+fn stand_in(file: &FeedFile) -> Vec<Column> {
+    let keys = file.key.as_ref().map_or(&[][..], |key| &key.columns);
+    let of_key = |name: &String| keys.iter().any(|column| column.name == *name);
+    let (name, kind) = match file.time.clone().filter(|name| !of_key(name)) {
+        Some(time) => (time, ColumnType::Timestamp),
+        None => ("columns_not_known".to_owned(), ColumnType::Json),
+    };
+    vec![Column { name, kind, path: None, required: false }]
+}
+
+/// The columns inferred for a feed, as the node keeps them: beside the lake, else in the warehouse.
+async fn kept(
+    feed: &str,
+    lake: Option<&LakeStore>,
+    warehouse: Option<&Database>,
+) -> Result<Option<Vec<Column>>, String> {
+    let mut kept = None;
+    if let Some(lake) = lake {
+        kept = lake.kept_columns(feed).await.map_err(|error| error.to_string())?;
+    }
+    if let (None, Some(warehouse)) = (&kept, warehouse) {
+        kept = warehouse.kept_columns(feed).await?;
+    }
+    let Some(text) = kept else { return Ok(None) };
+    let columns = serde_json::from_str(&text)
+        .map_err(|error| format!("the columns kept for feed {feed}: {error}"))?;
+    Ok(Some(columns))
+}

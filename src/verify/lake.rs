@@ -1,0 +1,306 @@
+//! The lake's side of a feed: its table and its quarantine, file by file.
+
+use std::collections::HashMap;
+
+use arrow::array::{
+    Array, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use indicatif::ProgressBar;
+use object_store::path::Path;
+use object_store::{Error, ObjectStore, ObjectStoreExt};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::account::Tally;
+use super::delta::{DeltaLog, Mark, TableFile, said};
+use crate::config::{Feed, FeedKind};
+use crate::lake::LakeStore;
+use crate::layout::{self, Days};
+use crate::record::{TopicId, TopicPartition};
+
+/// Files fetched and read at once.
+const FILES: usize = 3;
+
+/// A feed's two tables as they stood at one moment.
+pub struct Lake {
+    pub rows: DeltaLog,
+    quarantine: DeltaLog,
+}
+
+/// What the lake holds of a feed's topic.
+#[derive(Default)]
+pub struct Scan {
+    pub tallies: HashMap<i32, Tally>,
+    pub files: u64,
+    pub bytes: u64,
+    /// Rows of another topic, or of a partition that has no progress.
+    pub astray: u64,
+    /// Files that the log names and that cannot be read, with the reason.
+    pub unreadable: Vec<String>,
+}
+
+impl Lake {
+    pub async fn open(store: &LakeStore, feed: &str) -> Result<Self, String> {
+        // In this order: rejects are committed before the progress that covers them, so they are in
+        // a quarantine that is read after it.
+        let rows = DeltaLog::open(store.below(&layout::table_path(feed))).await?;
+        let quarantine = DeltaLog::open(store.below(&layout::quarantine_path(feed))).await?;
+        Ok(Self { rows, quarantine })
+    }
+
+    pub async fn scan(
+        &self,
+        feed: &Feed,
+        present: TopicId,
+        bar: &ProgressBar,
+    ) -> Result<Scan, String> {
+        let mut scan = Scan::default();
+        let wanted = Wanted::of(feed);
+        scan.read(&self.rows, &wanted, present, bar, |tally, _, offset| tally.row(offset)).await?;
+        (scan.files, scan.bytes) = self.rows.files().iter().fold((0, 0), |sum, file| {
+            (sum.0 + 1, sum.1 + file.size)
+        });
+        let beyond = |partition| {
+            let source = TopicPartition::new(feed.topic.clone(), partition);
+            self.rows.mark_of(&source, present).map_or(i64::MIN, |mark| mark.next_offset)
+        };
+        let ends: HashMap<i32, i64> =
+            self.rows.sources().map(|it| (it.partition, beyond(it.partition))).collect();
+        let wanted = Wanted { columns: OFFSETS.map(str::to_owned).into(), ..wanted };
+        let wanted = Wanted { time: None, by_day: false, is_table: false, ..wanted };
+        let put = |tally: &mut Tally, partition: i32, offset| {
+            // Rejects are committed before the rows beside them; those further on are not due yet.
+            if ends.get(&partition).is_some_and(|end| offset < *end) {
+                tally.quarantine(offset);
+            }
+        };
+        scan.read(&self.quarantine, &wanted, present, bar, put).await?;
+        Ok(scan)
+    }
+}
+
+const OFFSETS: [&str; 3] = ["_topic", "_partition", "_offset"];
+
+/// What is read of each file.
+#[derive(Clone)]
+struct Wanted {
+    topic: String,
+    columns: Vec<String>,
+    /// The column whose day is the file's.
+    time: Option<String>,
+    by_day: bool,
+    is_table: bool,
+}
+
+impl Wanted {
+    fn of(feed: &Feed) -> Self {
+        let time = feed.schema.time.and_then(|index| feed.schema.columns.get(index));
+        let time = time.map(|column| column.name.clone());
+        let is_table = feed.kind == FeedKind::Table;
+        let mut columns: Vec<String> = OFFSETS.map(str::to_owned).into();
+        columns.push("_timestamp".to_owned());
+        columns.extend(time.clone());
+        if is_table {
+            columns.push("_op".to_owned());
+        }
+        Self { topic: feed.topic.to_string(), columns, time, by_day: true, is_table }
+    }
+}
+
+/// One file's coordinates.
+struct Rows {
+    topics: StringArray,
+    partitions: Int32Array,
+    offsets: Int64Array,
+    /// Rows that belong to another day than the file, or whose `_op` is none.
+    misplaced: Vec<usize>,
+}
+
+impl Scan {
+    async fn read(
+        &mut self,
+        log: &DeltaLog,
+        wanted: &Wanted,
+        present: TopicId,
+        bar: &ProgressBar,
+        mut put: impl FnMut(&mut Tally, i32, i64),
+    ) -> Result<(), String> {
+        let files = log.files();
+        bar.set_length(files.len() as u64);
+        bar.set_position(0);
+        let store = log.store();
+        let reads = files.into_iter().map(|file| {
+            let (store, wanted) = (store.clone(), wanted.clone());
+            async move { Ok::<_, String>((file, read_file(&*store, file, wanted).await?)) }
+        });
+        let mut reads = futures::stream::iter(reads).buffered(FILES);
+        while let Some((file, rows)) = reads.try_next().await? {
+            bar.inc(1);
+            match rows {
+                Ok(rows) => self.take(log, file, &rows, wanted, present, &mut put),
+                Err(reason) => self.unreadable.push(format!("{}: {reason}", file.path)),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        log: &DeltaLog,
+        file: &TableFile,
+        rows: &Rows,
+        wanted: &Wanted,
+        present: TopicId,
+        put: &mut impl FnMut(&mut Tally, i32, i64),
+    ) {
+        let mut known: HashMap<i32, Standing> = HashMap::new();
+        let mut misplaced = rows.misplaced.iter().peekable();
+        for row in 0..rows.offsets.len() {
+            let misplaced = misplaced.next_if(|next| **next == row).is_some();
+            let (partition, offset) = (rows.partitions.value(row), rows.offsets.value(row));
+            let whole = rows.partitions.is_valid(row) && rows.offsets.is_valid(row);
+            if !whole || rows.topics.is_null(row) || rows.topics.value(row) != wanted.topic {
+                self.astray += 1;
+                continue;
+            }
+            let standing = *known.entry(partition).or_insert_with(|| {
+                let source = TopicPartition::new(wanted.topic.as_str(), partition);
+                Standing::of(log.mark_of(&source, present), file, log.had_another(&source))
+            });
+            let tally = match standing {
+                Standing::Unknown => {
+                    self.astray += 1;
+                    continue;
+                }
+                _ => self.tallies.entry(partition).or_default(),
+            };
+            if standing == Standing::Former {
+                tally.former += 1;
+                continue;
+            }
+            put(tally, partition, offset);
+            if misplaced {
+                tally.misplace(offset);
+            }
+        }
+    }
+}
+
+/// What a file's rows of one partition are to the present topic.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Present,
+    /// Of a topic of the same name, before it was made again.
+    Former,
+    /// The log has no progress for them.
+    Unknown,
+}
+
+impl Standing {
+    fn of(mark: Option<&Mark>, file: &TableFile, had_another: bool) -> Self {
+        match mark {
+            None => Standing::Unknown,
+            Some(mark) if had_another && file.version < mark.since => Standing::Former,
+            Some(_) => Standing::Present,
+        }
+    }
+}
+
+/// The rows of a file; the inner error is the file's own fault, the outer the store's.
+async fn read_file(
+    store: &dyn ObjectStore,
+    file: &TableFile,
+    wanted: Wanted,
+) -> Result<Result<Rows, String>, String> {
+    // A log spells paths as URLs do.
+    let path = match Path::from_url_path(&file.path) {
+        Ok(path) => path,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let bytes = match store.get(&path).await {
+        Ok(got) => got.bytes().await.map_err(said)?,
+        Err(Error::NotFound { .. }) => return Ok(Err("there is no such file".to_owned())),
+        Err(error) => return Err(said(error)),
+    };
+    let day = file.day.clone();
+    let read = tokio::task::spawn_blocking(move || read_rows(bytes, &wanted, day.as_ref()));
+    read.await.map_err(|error| error.to_string())
+}
+
+/// Decodes the wanted columns of a whole file.
+pub(super) fn read_columns(bytes: Bytes, columns: &[String]) -> Result<RecordBatch, String> {
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| error.to_string())?;
+    let mask =
+        ProjectionMask::columns(builder.parquet_schema(), columns.iter().map(String::as_str));
+    let reader = builder.with_projection(mask).build().map_err(|error| error.to_string())?;
+    let schema = reader_schema(&reader);
+    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    concat_batches(&schema, &batches).map_err(|error| error.to_string())
+}
+
+fn reader_schema(reader: &impl arrow::array::RecordBatchReader) -> arrow::datatypes::SchemaRef {
+    reader.schema()
+}
+
+fn read_rows(bytes: Bytes, wanted: &Wanted, day: Option<&[String; 3]>) -> Result<Rows, String> {
+    let batch = read_columns(bytes, &wanted.columns)?;
+    let missing = |name: &str| format!("no column {name} of the right type");
+    let column = |name: &str| batch.column_by_name(name).ok_or_else(|| missing(name));
+    let topics =
+        column("_topic")?.as_string_opt::<i32>().ok_or_else(|| missing("_topic"))?.clone();
+    let partitions = column("_partition")?
+        .as_primitive_opt::<Int32Type>()
+        .ok_or_else(|| missing("_partition"))?
+        .clone();
+    let offsets = column("_offset")?
+        .as_primitive_opt::<Int64Type>()
+        .ok_or_else(|| missing("_offset"))?
+        .clone();
+    let mut misplaced = Vec::new();
+    if let (true, Some(day)) = (wanted.by_day, day) {
+        misplaced = on_another_day(&batch, wanted, day)?;
+    }
+    if wanted.is_table {
+        let ops = column("_op")?.as_string_opt::<i32>().ok_or_else(|| missing("_op"))?;
+        let known = |row: usize| ops.is_valid(row) && ["upsert", "delete"].contains(&ops.value(row));
+        misplaced.extend((0..ops.len()).filter(|row| !known(*row)));
+        misplaced.sort_unstable();
+        misplaced.dedup();
+    }
+    Ok(Rows { topics, partitions, offsets, misplaced })
+}
+
+/// Rows that a reader who looks for their day would not find in this file.
+fn on_another_day(
+    batch: &RecordBatch,
+    wanted: &Wanted,
+    day: &[String; 3],
+) -> Result<Vec<usize>, String> {
+    let times = batch
+        .column_by_name("_timestamp")
+        .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
+        .ok_or("no column _timestamp of the right type")?;
+    let time = wanted.time.as_ref().and_then(|name| batch.schema().index_of(name).ok());
+    let known_type = |index: &usize| {
+        matches!(batch.column(*index).data_type(), DataType::Timestamp(..) | DataType::Date32)
+    };
+    if time.is_some() != wanted.time.is_some() || !time.iter().all(known_type) {
+        return Err("no time column of the right type".to_owned());
+    }
+    let here = |number: layout::Day| layout::partition_values(number) == *day;
+    Ok(match layout::days(batch, time, &millis(times)) {
+        Days::One(number) if here(number) => Vec::new(),
+        Days::One(_) => (0..batch.num_rows()).collect(),
+        Days::Many(days) => (0..days.len()).filter(|row| !here(days[*row])).collect(),
+    })
+}
+
+fn millis(times: &TimestampMicrosecondArray) -> Int64Array {
+    let millis: Int64Array = times.unary(|micros| micros.div_euclid(1000));
+    Int64Array::new(millis.values().clone(), times.nulls().cloned())
+}

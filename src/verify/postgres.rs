@@ -1,0 +1,258 @@
+//! PostgreSQL, through a connection of its own that can only read.
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Config, NoTls, Row as Found};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::warehouse::{Quarantined, Row};
+use crate::config::{Column, Feed, TlsMode, Warehouse};
+use crate::record::{OffsetRange, Progress, TopicId, TopicPartition};
+
+/// Times and numbers as `canon` reads them; a long scan is not cut off.
+const SETTINGS: &str = "SET default_transaction_read_only = on; SET timezone = 'UTC'; \
+                        SET datestyle = 'ISO'; SET extra_float_digits = 1; \
+                        SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
+
+pub struct Postgres {
+    client: Client,
+}
+
+impl Postgres {
+    pub async fn open(config: &Warehouse) -> Result<Self, String> {
+        let mut address: Config = config
+            .url
+            .parse()
+            .map_err(|error| format!("the warehouse's url is not understood: {}", said(error)))?;
+        if let Some(secret) = &config.password {
+            address.password(secret.read()?.reveal());
+        }
+        address.application_name("tidegate-verify");
+        let client = match config.tls.mode {
+            TlsMode::Disable => {
+                address.ssl_mode(SslMode::Disable);
+                let (client, connection) = address.connect(NoTls).await.map_err(said)?;
+                tokio::spawn(connection);
+                client
+            }
+            TlsMode::VerifyFull => {
+                address.ssl_mode(SslMode::Require);
+                let (client, connection) = address.connect(tls(config)?).await.map_err(said)?;
+                tokio::spawn(connection);
+                client
+            }
+        };
+        client.batch_execute(SETTINGS).await.map_err(said)?;
+        Ok(Self { client })
+    }
+
+    pub async fn begin(&self) -> Result<(), String> {
+        self.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+    }
+
+    pub async fn end(&self) -> Result<(), String> {
+        self.run("ROLLBACK").await
+    }
+
+    async fn run(&self, sql: &str) -> Result<(), String> {
+        self.client.batch_execute(sql).await.map_err(said)
+    }
+
+    /// Calls `each` with the rows of a statement about one feed, if the table it reads exists.
+    async fn each(
+        &self,
+        table: &str,
+        sql: &str,
+        parameters: &[&str],
+        mut each: impl FnMut(Found) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let exists = self.client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]).await;
+        if !exists.map_err(said)?.get::<_, bool>(0) {
+            return Ok(());
+        }
+        let rows = self.client.query_raw(sql, parameters).await.map_err(said)?;
+        let mut rows = pin!(rows);
+        while let Some(row) = rows.try_next().await.map_err(said)? {
+            each(row)?;
+        }
+        Ok(())
+    }
+
+    pub async fn progress(&self, feed: &str) -> Result<HashMap<TopicPartition, Progress>, String> {
+        const READ: &str = "SELECT topic, partition, topic_id::text, next_offset \
+                            FROM tidegate.progress WHERE feed = $1";
+        let mut progress = HashMap::new();
+        self.each("tidegate.progress", READ, &[feed], |row| {
+            let topic_id = uuid_of(&row, 2).map_or(TopicId::UNKNOWN, TopicId::new);
+            let source = TopicPartition::new(row.get::<_, &str>(0), row.get(1));
+            progress.insert(source, Progress { next_offset: row.get(3), topic_id });
+            Ok(())
+        })
+        .await?;
+        Ok(progress)
+    }
+
+    pub async fn gaps(
+        &self,
+        feed: &str,
+    ) -> Result<Vec<(TopicPartition, OffsetRange, String)>, String> {
+        const READ: &str = "SELECT topic, partition, from_offset, to_offset, reason \
+                            FROM tidegate.gaps WHERE feed = $1 ORDER BY recorded_at";
+        let mut gaps = Vec::new();
+        self.each("tidegate.gaps", READ, &[feed], |row| {
+            let source = TopicPartition::new(row.get::<_, &str>(0), row.get(1));
+            let range = OffsetRange { start: row.get(2), end: row.get(3) };
+            gaps.push((source, range, row.get(4)));
+            Ok(())
+        })
+        .await?;
+        Ok(gaps)
+    }
+
+    pub async fn quarantine(
+        &self,
+        feed: &str,
+        each: &mut impl FnMut(Quarantined),
+    ) -> Result<(), String> {
+        const READ: &str = "SELECT topic, partition, record_offset, topic_id::text \
+                            FROM tidegate.quarantine WHERE feed = $1";
+        self.each("tidegate.quarantine", READ, &[feed], |row| {
+            each(Quarantined {
+                topic: row.get(0),
+                partition: row.get(1),
+                offset: row.get(2),
+                topic_id: uuid_of(&row, 3).filter(|id| !id.is_nil()),
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    pub async fn kept_columns(&self, feed: &str) -> Result<Option<String>, String> {
+        const READ: &str = "SELECT columns::text FROM tidegate.columns WHERE feed = $1";
+        let mut kept = None;
+        self.each("tidegate.columns", READ, &[feed], |row| {
+            kept = Some(row.get(0));
+            Ok(())
+        })
+        .await?;
+        Ok(kept)
+    }
+
+    /// The names of the table's columns; none where there is no table.
+    pub async fn table_columns(&self, feed: &Feed) -> Result<Vec<String>, String> {
+        const READ: &str = "SELECT attname::text FROM pg_attribute \
+                            WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped";
+        let rows = self.client.query(READ, &[&table(feed)]).await.map_err(said)?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    pub async fn rows(
+        &self,
+        feed: &Feed,
+        columns: &[Column],
+        origin: &[&str],
+        take: &mut impl FnMut(Row) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let one = |name: &str, kind: &str| match origin.contains(&name) {
+            true => format!("{}::{kind}", ident(name)),
+            false => format!("NULL::{kind}"),
+        };
+        let mut wanted = vec![one("_topic", "text"), one("_partition", "int4"), one("_offset", "int8")];
+        wanted.extend(columns.iter().map(|column| format!("{}::text", ident(&column.name))));
+        let table = table(feed);
+        let sql = format!("SELECT {} FROM {table}", wanted.join(", "));
+        self.each(&table, &sql, &[], |row| {
+            take(Row {
+                topic: row.get(0),
+                partition: row.get(1),
+                offset: row.get(2),
+                columns: (0..columns.len()).map(|index| row.get(3 + index)).collect(),
+            })
+        })
+        .await
+    }
+
+    /// The newest rows of the quarantine.
+    pub async fn newest_quarantined(
+        &self,
+        feed: Option<&str>,
+        most: i64,
+    ) -> Result<Vec<super::quarantine::Kept>, String> {
+        const READ: &str = "
+            SELECT feed, topic, partition, record_offset,
+                   floor(extract(epoch FROM record_timestamp) * 1000)::int8, key, value, class, reason,
+                   floor(extract(epoch FROM created_at) * 1000)::int8
+            FROM tidegate.quarantine WHERE $1::text IS NULL OR feed = $1
+            ORDER BY id DESC LIMIT $2";
+        let exists = "SELECT to_regclass('tidegate.quarantine') IS NOT NULL";
+        if !self.client.query_one(exists, &[]).await.map_err(said)?.get::<_, bool>(0) {
+            return Ok(Vec::new());
+        }
+        let rows = self.client.query(READ, &[&feed, &most]).await.map_err(said)?;
+        let kept = |row: &Found| super::quarantine::Kept {
+            feed: row.get(0),
+            sinks: vec![crate::record::SinkKind::Warehouse],
+            topic: row.get(1),
+            partition: row.get(2),
+            offset: row.get(3),
+            timestamp_ms: row.get(4),
+            key: row.get(5),
+            value: row.get(6),
+            class: row.get(7),
+            reason: row.get(8),
+            kept_at_ms: row.get(9),
+        };
+        Ok(rows.iter().map(kept).collect())
+    }
+}
+
+fn uuid_of(row: &Found, column: usize) -> Option<uuid::Uuid> {
+    row.get::<_, Option<&str>>(column).and_then(|text| text.parse().ok())
+}
+
+/// An SQL identifier in quotes, whatever is in it.
+fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn table(feed: &Feed) -> String {
+    match feed.table() {
+        (Some(schema), name) => format!("{}.{}", ident(&schema), ident(&name)),
+        (None, name) => ident(&name),
+    }
+}
+
+/// Encryption with a certificate that one authority signed for the host we asked for.
+fn tls(config: &Warehouse) -> Result<MakeRustlsConnect, String> {
+    let path = config.tls.ca.as_ref().ok_or("warehouse.tls: mode verify-full needs a ca")?;
+    let unusable = |error: &dyn std::fmt::Display| {
+        format!("warehouse.tls.ca {}: {error}", path.display())
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))? {
+        let certificate = certificate.map_err(|error| unusable(&error))?;
+        roots.add(certificate).map_err(|error| unusable(&error))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(&error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+/// The client says only what kind of error it is; the server's words are its cause.
+fn said(error: tokio_postgres::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("reading the warehouse: {error}: {cause}"),
+        None => format!("reading the warehouse: {error}"),
+    }
+}

@@ -1,0 +1,211 @@
+//! SQLite, through a connection of its own that can only read.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::types::{FromSql, ValueRef};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row as Found};
+
+use super::warehouse::{Quarantined, Row};
+use crate::config::{Column, Feed};
+use crate::record::{OffsetRange, Progress, TopicId, TopicPartition};
+
+pub struct Sqlite {
+    connection: Connection,
+}
+
+impl Sqlite {
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)
+            .map_err(|error| format!("opening {}: {error}", path.display()))?;
+        connection.busy_timeout(Duration::from_secs(5)).map_err(said)?;
+        Ok(Self { connection })
+    }
+
+    pub fn begin(&self) -> Result<(), String> {
+        self.connection.execute_batch("BEGIN").map_err(said)
+    }
+
+    pub fn end(&self) -> Result<(), String> {
+        self.connection.execute_batch("ROLLBACK").map_err(said)
+    }
+
+    /// Calls `each` with the rows of a statement, if the table it reads exists.
+    fn each(
+        &self,
+        table: &str,
+        sql: &str,
+        parameters: impl Params,
+        mut each: impl FnMut(&Found<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        const FIND: &str = "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1";
+        let exists = self.connection.query_row(FIND, [table], |_| Ok(())).optional();
+        if exists.map_err(said)?.is_none() {
+            return Ok(());
+        }
+        let mut statement = self.connection.prepare(sql).map_err(said)?;
+        let mut rows = statement.query(parameters).map_err(said)?;
+        while let Some(row) = rows.next().map_err(said)? {
+            each(row)?;
+        }
+        Ok(())
+    }
+
+    pub fn progress(&self, feed: &str) -> Result<HashMap<TopicPartition, Progress>, String> {
+        const READ: &str =
+            "SELECT topic, partition, topic_id, next_offset FROM tidegate_progress WHERE feed = ?1";
+        let mut progress = HashMap::new();
+        self.each("tidegate_progress", READ, [feed], |row| {
+            let topic_id = uuid_of(row, 2)?.map_or(TopicId::UNKNOWN, TopicId::new);
+            let source = TopicPartition::new(get::<String>(row, 0)?, get(row, 1)?);
+            progress.insert(source, Progress { next_offset: get(row, 3)?, topic_id });
+            Ok(())
+        })?;
+        Ok(progress)
+    }
+
+    pub fn gaps(&self, feed: &str) -> Result<Vec<(TopicPartition, OffsetRange, String)>, String> {
+        const READ: &str = "SELECT topic, partition, from_offset, to_offset, reason \
+                            FROM tidegate_gaps WHERE feed = ?1 ORDER BY recorded_at";
+        let mut gaps = Vec::new();
+        self.each("tidegate_gaps", READ, [feed], |row| {
+            let source = TopicPartition::new(get::<String>(row, 0)?, get(row, 1)?);
+            let range = OffsetRange { start: get(row, 2)?, end: get(row, 3)? };
+            gaps.push((source, range, get(row, 4)?));
+            Ok(())
+        })?;
+        Ok(gaps)
+    }
+
+    pub fn quarantine(&self, feed: &str, each: &mut impl FnMut(Quarantined)) -> Result<(), String> {
+        const READ: &str = "SELECT topic, partition, record_offset, topic_id \
+                            FROM tidegate_quarantine WHERE feed = ?1";
+        self.each("tidegate_quarantine", READ, [feed], |row| {
+            each(Quarantined {
+                topic: get(row, 0)?,
+                partition: get(row, 1)?,
+                offset: get(row, 2)?,
+                topic_id: uuid_of(row, 3)?.filter(|id| !id.is_nil()),
+            });
+            Ok(())
+        })
+    }
+
+    pub fn kept_columns(&self, feed: &str) -> Result<Option<String>, String> {
+        const READ: &str = "SELECT columns FROM tidegate_columns WHERE feed = ?1";
+        let mut kept = None;
+        self.each("tidegate_columns", READ, [feed], |row| {
+            kept = Some(get(row, 0)?);
+            Ok(())
+        })?;
+        Ok(kept)
+    }
+
+    /// The names of the table's columns; none where there is no table.
+    pub fn table_columns(&self, feed: &Feed) -> Result<Vec<String>, String> {
+        let mut names = Vec::new();
+        let table = table(feed);
+        let sql = format!("PRAGMA table_info({})", ident(&table));
+        self.each(&table, &sql, [], |row| {
+            names.push(get(row, 1)?);
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
+    pub fn rows(
+        &self,
+        feed: &Feed,
+        columns: &[Column],
+        origin: &[&str],
+        take: &mut impl FnMut(Row) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let one = |name: &str| match origin.contains(&name) {
+            true => ident(name),
+            false => "NULL".to_owned(),
+        };
+        let mut wanted: Vec<String> = super::warehouse::ORIGIN.map(one).into();
+        wanted.extend(columns.iter().map(|column| ident(&column.name)));
+        let table = table(feed);
+        let sql = format!("SELECT {} FROM {}", wanted.join(", "), ident(&table));
+        self.each(&table, &sql, [], |row| {
+            let texts = (0..columns.len()).map(|index| text(row, 3 + index));
+            let columns = texts.collect::<Result<_, _>>()?;
+            take(Row { topic: get(row, 0)?, partition: get(row, 1)?, offset: get(row, 2)?, columns })
+        })
+    }
+
+    /// The newest rows of the quarantine.
+    pub fn newest_quarantined(
+        &self,
+        feed: Option<&str>,
+        most: i64,
+    ) -> Result<Vec<super::quarantine::Kept>, String> {
+        const READ: &str = "
+            SELECT feed, topic, partition, record_offset, record_timestamp, key, value, class, reason,
+                   created_at
+            FROM tidegate_quarantine WHERE ?1 IS NULL OR feed = ?1
+            ORDER BY id DESC LIMIT ?2";
+        let mut kept = Vec::new();
+        self.each("tidegate_quarantine", READ, (feed, most), |row| {
+            kept.push(super::quarantine::Kept {
+                feed: get(row, 0)?,
+                sinks: vec![crate::record::SinkKind::Warehouse],
+                topic: get(row, 1)?,
+                partition: get(row, 2)?,
+                offset: get(row, 3)?,
+                timestamp_ms: millis(get(row, 4)?),
+                key: get(row, 5)?,
+                value: get(row, 6)?,
+                class: get(row, 7)?,
+                reason: get(row, 8)?,
+                kept_at_ms: millis(get(row, 9)?).unwrap_or(0),
+            });
+            Ok(())
+        })?;
+        Ok(kept)
+    }
+}
+
+fn millis(text: Option<String>) -> Option<i64> {
+    chrono::DateTime::parse_from_rfc3339(&text?).ok().map(|time| time.timestamp_millis())
+}
+
+fn get<T: FromSql>(row: &Found<'_>, column: usize) -> Result<T, String> {
+    row.get(column).map_err(said)
+}
+
+fn uuid_of(row: &Found<'_>, column: usize) -> Result<Option<uuid::Uuid>, String> {
+    Ok(get::<Option<String>>(row, column)?.and_then(|text| text.parse().ok()))
+}
+
+/// Any value as text.
+fn text(row: &Found<'_>, column: usize) -> Result<Option<String>, String> {
+    Ok(match row.get_ref(column).map_err(said)? {
+        ValueRef::Null => None,
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(number.to_string()),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            Some(String::from_utf8_lossy(bytes).into_owned())
+        }
+    })
+}
+
+/// An SQL identifier in quotes, whatever is in it.
+fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A file has no schemas: `schema.name` is the table's name as it stands.
+fn table(feed: &Feed) -> String {
+    match feed.table() {
+        (Some(schema), name) => format!("{schema}.{name}"),
+        (None, name) => name,
+    }
+}
+
+fn said(error: rusqlite::Error) -> String {
+    format!("reading the warehouse: {error}")
+}

@@ -1,0 +1,91 @@
+//! From the staging table into the feed's: delete and upsert, and the search for rows that the server
+//! refuses.
+
+use std::ops::Range;
+
+use tokio::join;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, Statement};
+
+use super::pool::{Session, blamed};
+use super::reject;
+use crate::record::Blame;
+use crate::warehouse::intake::Refusal;
+
+/// The statements that bring staged rows into the feed's table.
+pub(super) struct Apply<'a> {
+    pub copy: Statement,
+    pub delete: Option<Statement>,
+    pub insert: Statement,
+    /// So many of the staged rows, the first ones, are deletes.
+    pub deletes: usize,
+    /// Present if the statement takes it.
+    pub topic: Option<&'a str>,
+}
+
+impl Apply<'_> {
+    /// Applies the staged rows, and finds by bisection those that the server refuses as the record's
+    /// fault: the others are applied, each range under a savepoint of its own. Stops early when
+    /// `refuse` wants no more.
+    pub async fn all_but_refused(
+        &self,
+        session: &Session,
+        rows: usize,
+        mut refuse: impl FnMut(usize, Refusal) -> bool,
+    ) -> Result<(), Error> {
+        let mut ranges = Vec::from([(0, rows)]);
+        while let Some((start, end)) = ranges.pop() {
+            let Err(error) = self.under_savepoint(session, start..end).await else { continue };
+            let Some(db) = error.as_db_error().filter(|_| blamed(&error) == Blame::Record) else {
+                return Err(error);
+            };
+            if end - start == 1 {
+                if !refuse(start, reject::refusal(db)) {
+                    return Ok(());
+                }
+                continue;
+            }
+            let middle = start + (end - start) / 2;
+            ranges.push((middle, end));
+            ranges.push((start, middle));
+        }
+        Ok(())
+    }
+
+    /// Applies a range of the staged rows, or leaves everything as it was.
+    async fn under_savepoint(&self, session: &Session, range: Range<usize>) -> Result<(), Error> {
+        let deletes = range.start..range.end.min(self.deletes);
+        let upserts = range.start.max(self.deletes)..range.end;
+        let (saved, deleted, inserted, released) = join!(
+            session.batch_execute("SAVEPOINT staged"),
+            self.run(session, self.delete.as_ref(), deletes, None),
+            self.run(session, Some(&self.insert), upserts, self.topic),
+            session.batch_execute("RELEASE SAVEPOINT staged"),
+        );
+        saved?;
+        match deleted.and(inserted) {
+            Ok(()) => released,
+            Err(error) => {
+                let undo = "ROLLBACK TO SAVEPOINT staged; RELEASE SAVEPOINT staged";
+                session.batch_execute(undo).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        session: &Session,
+        statement: Option<&Statement>,
+        rows: Range<usize>,
+        topic: Option<&str>,
+    ) -> Result<(), Error> {
+        let Some(statement) = statement.filter(|_| !rows.is_empty()) else { return Ok(()) };
+        let (from, upto) = (rows.start as i32, rows.end as i32);
+        let mut params: Vec<&(dyn ToSql + Sync)> = vec![&from, &upto];
+        if let Some(topic) = &topic {
+            params.push(topic);
+        }
+        session.execute(statement, &params).await.map(drop)
+    }
+}

@@ -1,0 +1,31 @@
+//! Proof 1: a node that dies loses nothing and doubles nothing.
+
+use std::time::Duration;
+
+use rand::Rng;
+
+use crate::world::{Setup, World};
+
+#[test]
+fn sigkill_five_times_under_load() {
+    let world = World::new(Setup { name: "killed", ..Setup::default() });
+    // Each transaction also changes a row of the table, now and then by a tombstone: 300,000 in all.
+    let load = world.load(1, 150_000, 5000);
+    let steady = world.node("steady");
+    let mut random = rand::rng();
+    for life in 1..=5 {
+        let mut victim = world.node("victim");
+        victim.wait_for_log("assigned: claiming", Duration::from_secs(30));
+        // Not for anything to happen: the moment must be a random one.
+        let lived = Duration::from_millis(random.random_range(0..3000));
+        std::thread::sleep(lived);
+        assert!(load.is_running(), "the load ended before life {life}: nothing was proved");
+        victim.kill();
+        println!("life {life} ended {lived:?} after its assignment, {} sent", load.sent());
+    }
+    let _victim = world.node("victim");
+    let expected = load.finish();
+    world.wait_caught_up(Duration::from_secs(60));
+    world.check(&expected);
+    assert!(!steady.log().contains("parked"), "no partition was given up");
+}

@@ -1,0 +1,94 @@
+//! Load: the generator's records, published by a thread at a steady rate while things go wrong.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tidegate::generate::{Expected, Generator, Topic};
+
+use crate::kafka::Publisher;
+
+/// What is to be published. `transaction_log` is always among the topics: it counts.
+#[derive(Clone)]
+pub struct Plan {
+    pub seed: u64,
+    /// Transactions, at most.
+    pub messages: u64,
+    /// Share of bad ones.
+    pub bad: f64,
+    /// Transactions a second.
+    pub rate: u64,
+    pub topics: Vec<Topic>,
+}
+
+impl Plan {
+    fn generator(&self, messages: u64) -> Generator {
+        Generator::new(self.seed, messages, self.bad).topics(&self.topics)
+    }
+}
+
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: JoinHandle<Expected>,
+}
+
+impl Load {
+    /// `names` gives each topic its name on the broker.
+    pub fn start(plan: Plan, names: HashMap<Topic, String>) -> Self {
+        assert!(plan.topics.contains(&Topic::TransactionLog), "a load counts by transaction_log");
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, counter) = (stop.clone(), sent.clone());
+        let thread = std::thread::spawn(move || {
+            let publisher = Publisher::new();
+            let began = Instant::now();
+            let mut transactions = 0;
+            for record in plan.generator(plan.messages) {
+                // A transaction begins with its own record; a load ends between two of them.
+                if record.topic == Topic::TransactionLog {
+                    if stopped.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    transactions += 1;
+                    counter.store(transactions, Ordering::Relaxed);
+                    keep_pace(began, transactions, plan.rate);
+                }
+                let topic = &names[&record.topic];
+                publisher.send(topic, record.key.as_deref(), record.value.as_deref());
+            }
+            publisher.finish();
+            Expected::of(plan.generator(transactions))
+        });
+        Self { stop, sent, thread }
+    }
+
+    /// Transactions published so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Ends it now. Answers what the sinks must come to hold.
+    pub fn stop(self) -> Expected {
+        self.stop.store(true, Ordering::Relaxed);
+        self.finish()
+    }
+
+    /// Waits for its own end.
+    pub fn finish(self) -> Expected {
+        self.thread.join().expect("the load was published")
+    }
+}
+
+fn keep_pace(began: Instant, sent: u64, rate: u64) {
+    // Looking at the clock for each would cost more than publishing.
+    if sent.is_multiple_of(64) {
+        let due = began + Duration::from_secs_f64(sent as f64 / rate as f64);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+}

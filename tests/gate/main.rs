@@ -1,0 +1,27 @@
+//! The proofs: nodes as separate processes against a real Kafka, PostgreSQL and S3, broken on purpose.
+//!
+//! Each ends caught up, with `tidegate verify` and with an independent check in Python over what
+//! landed. The servers are those of `scripts/servers`; `scripts/test` starts them.
+//!
+//! To see that a proof can fail, give it a node without the law it proves:
+//! `TIDEGATE_TEST_BINARY=/path/to/a/broken/tidegate cargo test --release --test gate -- NAME`.
+
+mod check;
+mod database;
+mod kafka;
+mod lake;
+mod load;
+mod node;
+mod progress;
+mod proxy;
+mod servers;
+mod world;
+
+mod bad_records;
+mod broker;
+mod floors;
+mod killed;
+mod lost_answers;
+mod panics;
+mod scale;
+mod zombie;
