@@ -142,8 +142,8 @@ impl Edges {
     ) -> Result<HashMap<TopicPartition, LogBounds>, String> {
         let (log, sources) = (self.log.clone(), sources.to_vec());
         let asked = tokio::task::spawn_blocking(move || {
-            let mut bounds = HashMap::new();
             let mut ids = HashMap::new();
+            let mut asked = Vec::with_capacity(sources.len());
             for source in sources {
                 let id = match ids.get(&source.topic) {
                     Some(id) => *id,
@@ -153,9 +153,10 @@ impl Edges {
                         id
                     }
                 };
-                let found = log.bounds(&source, id)?;
-                bounds.insert(source, found);
+                asked.push((source, id));
             }
+            let found = log.bounds_of(&asked)?;
+            let bounds = asked.into_iter().map(|(source, _)| source).zip(found).collect();
             Ok(bounds)
         });
         asked.await.map_err(|error| error.to_string())?

@@ -5,9 +5,10 @@ mod demo;
 mod feeds;
 mod generate;
 mod migrate;
-//q
-//r
+mod quarantine;
+mod resolve;
 mod run;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -47,8 +48,9 @@ enum Command {
     Migrate(migrate::Migrate),
     Config(config::Config),
     Feeds(feeds::Feeds),
-    //Q
-    //R
+    Verify(verify::Verify),
+    Quarantine(quarantine::Quarantine),
+    Resolve(resolve::Resolve),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -111,8 +113,9 @@ pub fn main() -> Exit {
         Command::Migrate(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Feeds(command) => command.run(),
-        //CQ
-        //CR
+        Command::Verify(command) => command.run(),
+        Command::Quarantine(command) => command.run(),
+        Command::Resolve(command) => command.run(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The in-process broker: librdkafka's mock cluster.
 //!
-//! Called directly and not through `rdkafka::mocking`, which keeps to itself the handle that two
-//! settings need: how long a group waits for members before its first rebalance, and how often a
-//! member of the new protocol is heard. Both are 3 s there, which is all that a small demo takes.
+//! Called directly and not through `rdkafka::mocking`, which keeps the handle to itself that three
+//! settings need: a controller, how long a group waits before its first rebalance, and how often a
+//! member of the new protocol is heard. The last two are 3 s there, longer than a small demo takes.
 
 use std::ffi::{CStr, CString};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::bindings as ffi;
@@ -42,6 +43,9 @@ impl MockBroker {
             ffi::rd_kafka_mock_set_group_consumer_heartbeat_interval_ms(cluster, 100);
         }
         for topic in Topic::ALL {
+            // A command that comes while the answer to the one before is still under way waits for
+            // the cluster's next round, a second later.
+            std::thread::sleep(Duration::from_millis(3));
             let name = CString::new(topic.name()).map_err(|error| error.to_string())?;
             // SAFETY: the cluster is alive, and the name is copied.
             let error =

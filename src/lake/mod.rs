@@ -9,6 +9,7 @@ mod installation;
 mod log;
 mod probe;
 mod quarantine;
+mod rewind;
 mod store;
 mod synced;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::record::{Part, Progress, Reject, SinkError, TopicId, TopicPartition, 
 pub use delta::DeltaTable;
 pub use encode::{encode, lake_schema};
 pub use log::{CommitLine, LogFile, read_log};
+pub use rewind::{Rewound, record_skip, rewind};
 pub use store::{LakeStore, join};
 
 /// A table of the lake that keeps its rows and its progress in one log.

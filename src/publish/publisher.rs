@@ -35,6 +35,7 @@ impl Publisher {
     pub fn open(mut config: ClientConfig) -> Result<Self, PublishError> {
         // Less would warn of every setting that is for consumers alone.
         config.set_log_level(RDKafkaLogLevel::Error);
+        config.set("log_level", (RDKafkaLogLevel::Error as i32).to_string());
         for (setting, value) in DEFAULTS {
             if config.get(setting).is_none() {
                 config.set(setting, value);

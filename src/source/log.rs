@@ -63,6 +63,40 @@ impl Log {
         Ok(LogBounds { low, high, topic_id })
     }
 
+    /// The same for many partitions at once: two requests to each broker.
+    pub fn bounds_of(
+        &self,
+        sources: &[(TopicPartition, TopicId)],
+    ) -> Result<Vec<LogBounds>, String> {
+        let ends = |which: Offset| -> Result<TopicPartitionList, String> {
+            let mut list = TopicPartitionList::new();
+            for (source, _) in sources {
+                list.add_partition_offset(&source.topic, source.partition, which)
+                    .map_err(|error| error.to_string())?;
+            }
+            // The logical offsets are the protocol's special timestamps for the log's two ends.
+            self.client
+                .offsets_for_times(list, TIMEOUT)
+                .map_err(|error| format!("reading log bounds: {error}"))
+        };
+        let (lows, highs) = (ends(Offset::Beginning)?, ends(Offset::End)?);
+        let at = |list: &TopicPartitionList, source: &TopicPartition| {
+            let element = list.find_partition(&source.topic, source.partition);
+            match element.as_ref().map(|element| (element.error(), element.offset())) {
+                Some((Ok(()), Offset::Offset(offset))) => Ok(offset),
+                Some((Err(error), _)) => Err(format!("reading the log bounds of {source}: {error}")),
+                _ => Err(format!("the broker gave no log bounds for {source}")),
+            }
+        };
+        sources
+            .iter()
+            .map(|(source, topic_id)| {
+                let (low, high) = (at(&lows, source)?, at(&highs, source)?);
+                Ok(LogBounds { low, high, topic_id: *topic_id })
+            })
+            .collect()
+    }
+
     /// The first offset at or after a time, if there is one.
     pub fn offset_at(&self, source: &TopicPartition, time_ms: i64) -> Result<Option<i64>, String> {
         let mut list = TopicPartitionList::new();

@@ -140,8 +140,7 @@ pub fn weigh_rejects(
     tally: &Tally,
     gaps: &[OffsetRange],
 ) -> Account {
-    let mut account =
-        Account { out_of_place: tally.misplaced.clone(), ..Account::default() };
+    let mut account = Account { out_of_place: tally.misplaced.clone(), ..Account::default() };
     let from = claimed.start.max(log.low);
     let missing = log.rejects.without(&tally.quarantined, from, claimed.end);
     account.lost.extend(missing.filter(|offset| !gaps.iter().any(|gap| gap.contains(*offset))));

@@ -15,7 +15,7 @@ use super::{canon, start};
 use crate::config::{Feed, FeedKind, Start};
 use crate::decode::Decoder;
 use crate::lake::LakeStore;
-use crate::record::{Batch, Op, OffsetRange, RawBatch, TopicId, TopicPartition};
+use crate::record::{Batch, OffsetRange, Op, RawBatch, TopicId, TopicPartition};
 
 /// Where everything is read from.
 pub struct Sources {
@@ -98,9 +98,8 @@ impl<'a> Checking<'a> {
         };
         let (lake_claims, warehouse_claims) = Default::default();
         let records = Spool::new();
-        let mut checking = Self {
-            feed, topic, lake, warehouse, lake_claims, warehouse_claims, records, notes,
-        };
+        let mut checking =
+            Self { feed, topic, lake, warehouse, lake_claims, warehouse_claims, records, notes };
         let begins = checking.begins(sources)?;
         checking.lake_claims = checking.claims_of_lake(&begins);
         checking.warehouse_claims = checking.claims_of_warehouse(&begins);
@@ -135,11 +134,17 @@ impl<'a> Checking<'a> {
             let start = mark
                 .start
                 .unwrap_or_else(|| start::first_claimed(begin, seen, &gaps, mark.next_offset));
-            claims.insert(source.partition, Claim {
-                range: OffsetRange { start: start.min(mark.next_offset), end: mark.next_offset },
-                gaps,
-                present: self.is_present(source.partition, mark.topic_id),
-            });
+            claims.insert(
+                source.partition,
+                Claim {
+                    range: OffsetRange {
+                        start: start.min(mark.next_offset),
+                        end: mark.next_offset,
+                    },
+                    gaps,
+                    present: self.is_present(source.partition, mark.topic_id),
+                },
+            );
         }
         claims
     }
@@ -156,11 +161,14 @@ impl<'a> Checking<'a> {
             let begin = begins.get(&source.partition).copied();
             let end = progress.next_offset;
             let start = start::first_claimed(begin, seen, &gaps, end);
-            claims.insert(source.partition, Claim {
-                range: OffsetRange { start, end },
-                gaps,
-                present: self.is_present(source.partition, progress.topic_id),
-            });
+            claims.insert(
+                source.partition,
+                Claim {
+                    range: OffsetRange { start, end },
+                    gaps,
+                    present: self.is_present(source.partition, progress.topic_id),
+                },
+            );
         }
         claims
     }
@@ -273,10 +281,11 @@ impl<'a> Checking<'a> {
         let columns = self.feed.schema.columns.iter();
         let names: Vec<String> = columns.map(|column| column.name.clone()).collect();
         let topic = &self.topic;
-        let begins_late = |partition: &i32| match (claims.get(partition), topic.partitions.get(partition)) {
-            (Some(claim), Some(held)) => claim.present && held.low > claim.range.start,
-            _ => false,
-        };
+        let begins_late =
+            |partition: &i32| match (claims.get(partition), topic.partitions.get(partition)) {
+                (Some(claim), Some(held)) => claim.present && held.low > claim.range.start,
+                _ => false,
+            };
         let nothing_to_compare = claims.values().any(|claim| !claim.present);
         let late: BTreeSet<i32> = topic.partitions.keys().copied().filter(begins_late).collect();
         let expired = |row: &Entry| {

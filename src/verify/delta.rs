@@ -125,7 +125,8 @@ impl DeltaLog {
         let (entries, checkpoint) = log.list().await?;
         let first = entries.first().copied();
         if first.is_some_and(|first| first > 0) || (first.is_none() && checkpoint.is_some()) {
-            let version = checkpoint.ok_or("the Delta log's first entries and its checkpoint are gone")?;
+            let version =
+                checkpoint.ok_or("the Delta log's first entries and its checkpoint are gone")?;
             for line in checkpoint::read(log.store.as_ref(), version).await? {
                 log.apply(version, line, None)?;
             }
@@ -139,8 +140,7 @@ impl DeltaLog {
     /// The versions of all entries in order, and that of the latest checkpoint in one piece.
     async fn list(&self) -> Result<(Vec<u64>, Option<u64>), String> {
         let folder = Path::from("_delta_log");
-        let listed: Vec<_> =
-            self.store.list(Some(&folder)).try_collect().await.map_err(said)?;
+        let listed: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(said)?;
         let mut entries = Vec::new();
         let mut checkpoint = None;
         for name in listed.iter().filter_map(|meta| meta.location.filename()) {
@@ -157,7 +157,8 @@ impl DeltaLog {
     }
 
     async fn read_entries(&mut self, entries: Vec<u64>) -> Result<(), String> {
-        let wanted: Vec<u64> = entries.into_iter().filter(|version| *version >= self.next).collect();
+        let wanted: Vec<u64> =
+            entries.into_iter().filter(|version| *version >= self.next).collect();
         let store = self.store.clone();
         let fetches = wanted.into_iter().map(|version| {
             let store = store.clone();
@@ -234,7 +235,10 @@ impl DeltaLog {
 
     fn add(&mut self, version: u64, add: Add) -> Result<(), String> {
         if add.deletion_vector.is_some() {
-            return Err(format!("{} has a deletion vector, which `verify` does not read", add.path));
+            return Err(format!(
+                "{} has a deletion vector, which `verify` does not read",
+                add.path
+            ));
         }
         let value = |name| add.partition_values.get(name).cloned().flatten();
         let day = match ["year", "month", "day"].map(value) {
@@ -343,11 +347,15 @@ mod tests {
     }
 
     fn txn(id: &str, version: i64, at: i64) -> String {
-        format!(r#"{{"txn":{{"appId":"tidegate:t:0:{id}","version":{version},"lastUpdated":{at}}}}}"#)
+        format!(
+            r#"{{"txn":{{"appId":"tidegate:t:0:{id}","version":{version},"lastUpdated":{at}}}}}"#
+        )
     }
 
     fn add(path: &str) -> String {
-        format!(r#"{{"add":{{"path":"{path}","size":7,"modificationTime":1,"partitionValues":{{}}}}}}"#)
+        format!(
+            r#"{{"add":{{"path":"{path}","size":7,"modificationTime":1,"partitionValues":{{}}}}}}"#
+        )
     }
 
     fn id(text: &str) -> TopicId {

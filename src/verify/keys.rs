@@ -57,7 +57,9 @@ pub fn compare(
                 None if expired(&row) => keys.unchecked += 1,
                 None => {
                     keys.extra += 1;
-                    keys.example(Fault::Extra, || format!("{}: no such record", key(&row.key, names)));
+                    keys.example(Fault::Extra, || {
+                        format!("{}: no such record", key(&row.key, names))
+                    });
                 }
             }
         }
@@ -107,7 +109,12 @@ impl Keys {
             Some(last) => {
                 self.wrong += 1;
                 self.example(Fault::Wrong, || {
-                    format!("{}{}: {}", key(&row.key, names), at(finals), difference(row, last, names))
+                    format!(
+                        "{}{}: {}",
+                        key(&row.key, names),
+                        at(finals),
+                        difference(row, last, names)
+                    )
                 });
             }
             None => {
@@ -142,7 +149,8 @@ fn at(finals: &[Final]) -> String {
 fn difference(row: &Entry, last: &Final, names: &[String]) -> String {
     let (Some(found), Some(wanted)) = (&row.columns, &last.columns) else { return String::new() };
     let names = names.iter().skip(row.key.len());
-    let differing = found.iter().zip(wanted).zip(names).find(|((found, wanted), _)| found != wanted);
+    let differing =
+        found.iter().zip(wanted).zip(names).find(|((found, wanted), _)| found != wanted);
     match differing {
         Some(((found, wanted), name)) => {
             format!("{name} is {}, the record has {}", word(found), word(wanted))
@@ -196,7 +204,8 @@ mod tests {
             entry("c", 0, 5, None),
             entry("c", 0, 6, Some("again")),
         ];
-        let keys = compared(&log, &[entry("a", 0, 3, Some("new")), entry("c", 0, 6, Some("again"))], 0);
+        let keys =
+            compared(&log, &[entry("a", 0, 3, Some("new")), entry("c", 0, 6, Some("again"))], 0);
         assert_eq!(keys, Keys { rows: 2, ..Keys::default() });
     }
 
@@ -237,7 +246,8 @@ mod tests {
 
     #[test]
     fn a_key_in_two_partitions_may_end_as_either() {
-        let log = [entry("a", 0, 9, Some("x")), entry("a", 1, 2, None), entry("b", 1, 1, Some("y"))];
+        let log =
+            [entry("a", 0, 9, Some("x")), entry("a", 1, 2, None), entry("b", 1, 1, Some("y"))];
         let b = entry("b", 1, 1, Some("y"));
         assert!(!compared(&log, &[entry("a", 0, 9, Some("x")), b.clone()], 0).differ());
         assert!(!compared(&log, std::slice::from_ref(&b), 0).differ());

@@ -61,9 +61,8 @@ impl Lake {
         let mut scan = Scan::default();
         let wanted = Wanted::of(feed);
         scan.read(&self.rows, &wanted, present, bar, |tally, _, offset| tally.row(offset)).await?;
-        (scan.files, scan.bytes) = self.rows.files().iter().fold((0, 0), |sum, file| {
-            (sum.0 + 1, sum.1 + file.size)
-        });
+        (scan.files, scan.bytes) =
+            self.rows.files().iter().fold((0, 0), |sum, file| (sum.0 + 1, sum.1 + file.size));
         let beyond = |partition| {
             let source = TopicPartition::new(feed.topic.clone(), partition);
             self.rows.mark_of(&source, present).map_or(i64::MIN, |mark| mark.next_offset)
@@ -251,8 +250,7 @@ fn read_rows(bytes: Bytes, wanted: &Wanted, day: Option<&[String; 3]>) -> Result
     let batch = read_columns(bytes, &wanted.columns)?;
     let missing = |name: &str| format!("no column {name} of the right type");
     let column = |name: &str| batch.column_by_name(name).ok_or_else(|| missing(name));
-    let topics =
-        column("_topic")?.as_string_opt::<i32>().ok_or_else(|| missing("_topic"))?.clone();
+    let topics = column("_topic")?.as_string_opt::<i32>().ok_or_else(|| missing("_topic"))?.clone();
     let partitions = column("_partition")?
         .as_primitive_opt::<Int32Type>()
         .ok_or_else(|| missing("_partition"))?
@@ -267,7 +265,8 @@ fn read_rows(bytes: Bytes, wanted: &Wanted, day: Option<&[String; 3]>) -> Result
     }
     if wanted.is_table {
         let ops = column("_op")?.as_string_opt::<i32>().ok_or_else(|| missing("_op"))?;
-        let known = |row: usize| ops.is_valid(row) && ["upsert", "delete"].contains(&ops.value(row));
+        let known =
+            |row: usize| ops.is_valid(row) && ["upsert", "delete"].contains(&ops.value(row));
         misplaced.extend((0..ops.len()).filter(|row| !known(*row)));
         misplaced.sort_unstable();
         misplaced.dedup();

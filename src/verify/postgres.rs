@@ -164,7 +164,8 @@ impl Postgres {
             true => format!("{}::{kind}", ident(name)),
             false => format!("NULL::{kind}"),
         };
-        let mut wanted = vec![one("_topic", "text"), one("_partition", "int4"), one("_offset", "int8")];
+        let mut wanted =
+            vec![one("_topic", "text"), one("_partition", "int4"), one("_offset", "int8")];
         wanted.extend(columns.iter().map(|column| format!("{}::text", ident(&column.name))));
         let table = table(feed);
         let sql = format!("SELECT {} FROM {table}", wanted.join(", "));
@@ -232,9 +233,8 @@ fn table(feed: &Feed) -> String {
 /// Encryption with a certificate that one authority signed for the host we asked for.
 fn tls(config: &Warehouse) -> Result<MakeRustlsConnect, String> {
     let path = config.tls.ca.as_ref().ok_or("warehouse.tls: mode verify-full needs a ca")?;
-    let unusable = |error: &dyn std::fmt::Display| {
-        format!("warehouse.tls.ca {}: {error}", path.display())
-    };
+    let unusable =
+        |error: &dyn std::fmt::Display| format!("warehouse.tls.ca {}: {error}", path.display());
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))? {
         let certificate = certificate.map_err(|error| unusable(&error))?;

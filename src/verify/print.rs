@@ -11,7 +11,10 @@ impl Display for Report {
             writeln!(f, "{feed}")?;
         }
         if self.waited_in_vain {
-            writeln!(f, "The sinks had not reached the log's end in time: compared what they had.")?;
+            writeln!(
+                f,
+                "The sinks had not reached the log's end in time: compared what they had."
+            )?;
         }
         let feeds = match self.feeds.len() {
             1 => "1 feed".to_owned(),

@@ -1,5 +1,6 @@
 //! Records that became no row, as each sink keeps them.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -51,7 +52,7 @@ pub async fn newest(node: &Node, feed: Option<&str>, most: usize) -> Result<Vec<
         }
     }
     let mut kept = merged(kept);
-    kept.sort_by(|a, b| (b.kept_at_ms, b.offset).cmp(&(a.kept_at_ms, a.offset)));
+    kept.sort_by_key(|record| Reverse((record.kept_at_ms, record.offset)));
     kept.truncate(most);
     Ok(kept)
 }

@@ -152,8 +152,7 @@ impl SinkReport {
         self.unchecked += partition.unchecked;
         self.behind += behind(&partition);
         let Account { lost, doubled, out_of_place, .. } = account;
-        for (fault, found) in
-            [("lost", lost), ("doubled", doubled), ("out_of_place", out_of_place)]
+        for (fault, found) in [("lost", lost), ("doubled", doubled), ("out_of_place", out_of_place)]
         {
             self.name(fault, partition.partition, found);
         }
@@ -162,9 +161,14 @@ impl SinkReport {
 
     fn name(&mut self, fault: &'static str, partition: i32, found: &Found) {
         let named = self.examples.iter().filter(|example| example.fault == fault).count();
-        self.examples.extend(found.first.iter().take(EXAMPLES.saturating_sub(named)).map(|offset| {
-            Example { fault, partition: Some(partition), offset: Some(*offset), key: None }
-        }));
+        self.examples.extend(found.first.iter().take(EXAMPLES.saturating_sub(named)).map(
+            |offset| Example {
+                fault,
+                partition: Some(partition),
+                offset: Some(*offset),
+                key: None,
+            },
+        ));
     }
 
     pub fn add_keys(&mut self, keys: Keys) {

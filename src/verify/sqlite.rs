@@ -40,7 +40,8 @@ impl Sqlite {
         parameters: impl Params,
         mut each: impl FnMut(&Found<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
-        const FIND: &str = "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1";
+        const FIND: &str =
+            "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1";
         let exists = self.connection.query_row(FIND, [table], |_| Ok(())).optional();
         if exists.map_err(said)?.is_none() {
             return Ok(());
@@ -133,7 +134,12 @@ impl Sqlite {
         self.each(&table, &sql, [], |row| {
             let texts = (0..columns.len()).map(|index| text(row, 3 + index));
             let columns = texts.collect::<Result<_, _>>()?;
-            take(Row { topic: get(row, 0)?, partition: get(row, 1)?, offset: get(row, 2)?, columns })
+            take(Row {
+                topic: get(row, 0)?,
+                partition: get(row, 1)?,
+                offset: get(row, 2)?,
+                columns,
+            })
         })
     }
 

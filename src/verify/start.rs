@@ -15,12 +15,7 @@
 use crate::record::OffsetRange;
 
 /// `begin`: by the feed's rule; `seen`: the least offset met; `end`: the watermark.
-pub fn first_claimed(
-    begin: Option<i64>,
-    seen: Option<i64>,
-    gaps: &[OffsetRange],
-    end: i64,
-) -> i64 {
+pub fn first_claimed(begin: Option<i64>, seen: Option<i64>, gaps: &[OffsetRange], end: i64) -> i64 {
     let gap = gaps.iter().map(|gap| gap.start).min();
     [begin, seen, gap].into_iter().flatten().min().map_or(end, |least| least.min(end))
 }

@@ -68,21 +68,29 @@ impl Goal<'_> {
         let mut behind = 0;
         if let Some(lake) = &mut self.lake {
             lake.advance().await?;
-            behind += self.ends.iter().filter(|(source, end)| {
-                let mark = lake.mark_of(source, self.topic_id);
-                !mark.is_some_and(|mark| {
-                    mark.topic_id.agrees(self.topic_id) && mark.next_offset >= **end
+            behind += self
+                .ends
+                .iter()
+                .filter(|(source, end)| {
+                    let mark = lake.mark_of(source, self.topic_id);
+                    !mark.is_some_and(|mark| {
+                        mark.topic_id.agrees(self.topic_id) && mark.next_offset >= **end
+                    })
                 })
-            }).count();
+                .count();
         }
         if let (Some(database), Some(_)) = (&sources.warehouse, &self.feed.warehouse) {
             let progress = database.progress(&self.feed.name).await?;
             let reached = |found: &Progress, end: i64| {
                 found.topic_id.agrees(self.topic_id) && found.next_offset >= end
             };
-            behind += self.ends.iter().filter(|(source, end)| {
-                !progress.get(source).is_some_and(|found| reached(found, **end))
-            }).count();
+            behind += self
+                .ends
+                .iter()
+                .filter(|(source, end)| {
+                    !progress.get(source).is_some_and(|found| reached(found, **end))
+                })
+                .count();
         }
         Ok(behind)
     }

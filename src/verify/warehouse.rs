@@ -94,8 +94,7 @@ impl Database {
     }
 
     async fn scan_in_snapshot(&self, feed: &Feed) -> Result<Scan, String> {
-        let mut scan =
-            Scan { progress: self.progress(&feed.name).await?, ..Scan::default() };
+        let mut scan = Scan { progress: self.progress(&feed.name).await?, ..Scan::default() };
         let gaps = match self {
             Database::Postgres(database) => database.gaps(&feed.name).await?,
             Database::Sqlite(database) => database.gaps(&feed.name)?,
@@ -159,9 +158,9 @@ impl Scan {
         self.rows += 1;
         let source = row.topic.as_deref().zip(row.partition);
         let source = source.map(|(topic, partition)| TopicPartition::new(topic, partition));
-        let known = source.as_ref().filter(|source| {
-            source.topic == feed.topic && self.progress.contains_key(source)
-        });
+        let known = source
+            .as_ref()
+            .filter(|source| source.topic == feed.topic && self.progress.contains_key(source));
         let (Some(source), Some(offset)) = (known, row.offset) else {
             // A table without these columns is compared by its keys alone.
             if !self.without_offsets {

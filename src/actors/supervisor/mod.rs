@@ -68,6 +68,10 @@ pub struct Supervisor {
     owned: HashMap<Key, Owned>,
     /// What the group gave us and has not taken back.
     assigned: HashSet<TopicPartition>,
+    /// Claims on their way.
+    asking: HashSet<Key>,
+    /// How often the session expired.
+    losses: u64,
     full_since: Option<Instant>,
     beating: bool,
     next_arbiter: usize,
@@ -85,6 +89,8 @@ impl Supervisor {
             writers: HashMap::new(),
             owned: HashMap::new(),
             assigned: HashSet::new(),
+            asking: HashSet::new(),
+            losses: 0,
             full_since: None,
             beating: false,
             next_arbiter: 0,
@@ -149,6 +155,7 @@ impl Supervisor {
 
     fn on_lost(&mut self, partitions: Vec<TopicPartition>) {
         warn!(target: "tidegate::supervisor", count = partitions.len(), "lost: the session expired; abandoning what is in flight");
+        self.losses += 1;
         self.assigned.retain(|source| !partitions.contains(source));
         for key in self.keys_of(&partitions) {
             self.drop_partition(&key);

@@ -8,7 +8,7 @@ use actix::prelude::*;
 use tracing::{error, info, warn};
 
 use super::super::message::{Records, Stream};
-use super::super::ownership::{Established, Lane};
+use super::super::ownership::{Edges, Established, Lane};
 use super::super::partition_consumer::{Blueprint, LaneStart, PartitionConsumer};
 use super::{Key, PARK_AFTER, RETRY, STEADY, Supervisor};
 use crate::config::{Feed, FeedFile};
@@ -91,19 +91,34 @@ impl Owned {
     }
 }
 
-/// A feed's partitions as the sinks answered for them, or why the feed could not be asked.
-type Answer = (Vec<TopicPartition>, Result<(Arc<Feed>, Vec<Established>), String>, FeedFile);
+/// Partitions of one feed, asked about together.
+struct Asked {
+    feed: Arc<str>,
+    file: FeedFile,
+    sources: Vec<TopicPartition>,
+    /// What the broker and the sinks said, or why they could not be asked.
+    answer: Result<(Arc<Feed>, Vec<Established>), String>,
+}
 
 impl Supervisor {
     pub fn on_assigned(&mut self, partitions: Vec<TopicPartition>, ctx: &mut Context<Self>) {
         info!(target: "tidegate::supervisor", count = partitions.len(), "assigned: claiming in the sinks");
         self.assigned.extend(partitions.iter().cloned());
+        let losses = self.losses;
         let asking = self.ask(&partitions);
         ctx.spawn(asking.into_actor(self).map(move |answers, supervisor, ctx| {
+            if supervisor.losses != losses {
+                // The session expired meanwhile: librdkafka no longer waits for this answer, and if
+                // some of these came back, theirs was given without routes.
+                for asked in &answers {
+                    supervisor.no_longer_asking(asked);
+                }
+                supervisor.begin_again(partitions, ctx);
+                return;
+            }
             let mut assignments: HashMap<TopicPartition, Assignment> = HashMap::new();
-            for (sources, answer, file) in answers {
-                for (source, begun) in supervisor.settle(sources, answer, &file, ctx) {
-                    let (offset, route) = begun;
+            for asked in answers {
+                for (source, offset, route) in supervisor.settle(asked, ctx) {
                     let assignment = assignments.entry(source.clone()).or_insert(Assignment {
                         source,
                         offset,
@@ -123,8 +138,12 @@ impl Supervisor {
         }));
     }
 
-    /// Asks the broker and the sinks about partitions of every feed that reads them.
-    fn ask(&self, partitions: &[TopicPartition]) -> impl Future<Output = Vec<Answer>> + 'static {
+    /// Asks the broker and the sinks about partitions, for every feed that reads them and does not
+    /// run: a claim for one that runs would fence it off.
+    fn ask(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> impl Future<Output = Vec<Asked>> + 'static + use<> {
         let mut by_topic: HashMap<Arc<str>, Vec<TopicPartition>> = HashMap::new();
         for source in partitions {
             by_topic.entry(source.topic.clone()).or_default().push(source.clone());
@@ -132,44 +151,50 @@ impl Supervisor {
         let mut asking = Vec::new();
         for (topic, sources) in by_topic {
             for file in self.files_for(&topic) {
-                let edges = self.setup.edges.clone();
-                let known = self.feeds.values().find(|feed| {
-                    feed.topic == topic && file.resolve(&topic, Some(Vec::new())).is_ok_and(|named| named.name == feed.name)
+                // Only the name matters here.
+                let Ok(named) = file.resolve(&topic, Some(Vec::new())) else { continue };
+                let feed = named.name;
+                let idle = |source: &&TopicPartition| {
+                    let key = (feed.clone(), (*source).clone());
+                    let runs = self.owned.get(&key).is_some_and(|owned| owned.consumer().is_some());
+                    !runs && !self.asking.contains(&key)
+                };
+                let sources: Vec<TopicPartition> = sources.iter().filter(idle).cloned().collect();
+                if sources.is_empty() {
+                    continue;
+                }
+                self.asking.extend(sources.iter().map(|source| (feed.clone(), source.clone())));
+                let known = self.feeds.get(&feed).filter(|known| known.topic == topic).cloned();
+                let asked = self.setup.io.spawn(establish(
+                    self.setup.edges.clone(),
+                    file.clone(),
+                    topic.clone(),
+                    known,
+                    sources.clone(),
+                ));
+                asking.push(async move {
+                    let answer = asked.await.unwrap_or_else(|error| Err(error.to_string()));
+                    Asked { feed, file, sources, answer }
                 });
-                let (known, topic, sources) = (known.cloned(), topic.clone(), sources.clone());
-                asking.push(self.setup.io.spawn(async move {
-                    let answer = async {
-                        let feed = match known {
-                            Some(feed) => feed,
-                            None => Arc::new(edges.catalog.feed(&file, &topic).await?),
-                        };
-                        let bounds = edges.bounds(&sources).await?;
-                        let wanted: Vec<_> = sources
-                            .iter()
-                            .filter_map(|source| Some((source.clone(), *bounds.get(source)?)))
-                            .collect();
-                        let established = edges.establish(&feed, &wanted).await;
-                        Ok((feed, established))
-                    };
-                    let answer = answer.await;
-                    (sources, answer, file)
-                }));
             }
         }
-        async move {
-            let answers = futures::future::join_all(asking).await;
-            answers.into_iter().filter_map(Result::ok).collect()
+        futures::future::join_all(asking)
+    }
+
+    fn no_longer_asking(&mut self, asked: &Asked) {
+        for source in &asked.sources {
+            self.asking.remove(&(asked.feed.clone(), source.clone()));
         }
     }
 
     /// Begins what was established; parks or postpones the rest. Answers where to read from.
     fn settle(
         &mut self,
-        sources: Vec<TopicPartition>,
-        answer: Result<(Arc<Feed>, Vec<Established>), String>,
-        file: &FeedFile,
+        asked: Asked,
         ctx: &mut Context<Self>,
-    ) -> Vec<(TopicPartition, (i64, Route))> {
+    ) -> Vec<(TopicPartition, i64, Route)> {
+        self.no_longer_asking(&asked);
+        let Asked { file, sources, answer, .. } = asked;
         let (feed, established) = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -200,7 +225,7 @@ impl Supervisor {
                 self.park(&key, reason, ctx);
             } else if let Some(offset) = established.offset() {
                 let route = self.begin(&key, &established, ctx);
-                begun.push((source, (offset, route)));
+                begun.push((source, offset, route));
             } else {
                 let reasons: Vec<String> = established
                     .lanes
@@ -286,8 +311,8 @@ impl Supervisor {
         }
         let asking = self.ask(&wanted);
         ctx.spawn(asking.into_actor(self).map(|answers, supervisor, ctx| {
-            for (sources, answer, file) in answers {
-                for (source, (offset, route)) in supervisor.settle(sources, answer, &file, ctx) {
+            for asked in answers {
+                for (source, offset, route) in supervisor.settle(asked, ctx) {
                     supervisor.tell_main(Command::Start { source, offset, route });
                 }
             }
@@ -345,6 +370,26 @@ impl Supervisor {
         self.halt(key);
         self.owned.remove(key);
     }
+}
+
+async fn establish(
+    edges: Arc<Edges>,
+    file: FeedFile,
+    topic: Arc<str>,
+    known: Option<Arc<Feed>>,
+    sources: Vec<TopicPartition>,
+) -> Result<(Arc<Feed>, Vec<Established>), String> {
+    let feed = match known {
+        Some(feed) => feed,
+        None => Arc::new(edges.catalog.feed(&file, &topic).await?),
+    };
+    let bounds = edges.bounds(&sources).await?;
+    let wanted: Vec<_> = sources
+        .iter()
+        .filter_map(|source| Some((source.clone(), *bounds.get(source)?)))
+        .collect();
+    let established = edges.establish(&feed, &wanted).await;
+    Ok((feed, established))
 }
 
 /// The way from a poll thread to a partition consumer.
