@@ -195,6 +195,8 @@ impl Poll {
             }
         }
         self.consumer.incremental_assign(&list)?;
+        // librdkafka keeps a partition's pause through its unassignment.
+        self.consumer.resume(&list)?;
         if silent.count() > 0 {
             self.consumer.pause(&silent)?;
         }
@@ -221,6 +223,8 @@ impl Poll {
             self.consumer.incremental_assign(&list)?;
             if self.paused {
                 self.consumer.pause(&list)?;
+            } else {
+                self.consumer.resume(&list)?;
             }
         } else if back {
             slot.restart(offset);

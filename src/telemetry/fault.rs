@@ -40,7 +40,10 @@ pub fn point(name: &str) {
         match fault.action.as_str() {
             "panic" => panic!("a fault was asked for at {name}"),
             // SAFETY: raising a signal on oneself has no memory effects.
-            "stop" => drop(unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) }),
+            "stop" => {
+                // To this thread, so that it is stopped before it goes a step further.
+                let _ = unsafe { libc::raise(libc::SIGSTOP) };
+            }
             "exit" => std::process::exit(70),
             other => tracing::warn!(target: "tidegate::fault", action = other, "unknown action"),
         }
