@@ -44,7 +44,11 @@ pub struct Running {
 impl App {
     /// Opens the edges and checks what must hold before anything is read. A sink that is merely away
     /// does not fail here.
-    pub fn build(node: Node, feeds: Vec<FeedFile>, allowed: Permissions) -> Result<Self, SinkError> {
+    pub fn build(
+        node: Node,
+        feeds: Vec<FeedFile>,
+        allowed: Permissions,
+    ) -> Result<Self, SinkError> {
         // Both TLS clients of the node share one provider of cryptography.
         drop(rustls::crypto::ring::default_provider().install_default());
         metrics::register();
@@ -59,7 +63,8 @@ impl App {
         let warehouse =
             node.warehouse.as_ref().filter(|_| wants_warehouse).map(warehouse::open).transpose()?;
         let log = Log::open(&node.kafka).map_err(SinkError::lasting)?;
-        let embedded = node.warehouse.as_ref().is_some_and(|config| config.url.starts_with("sqlite:"));
+        let embedded =
+            node.warehouse.as_ref().is_some_and(|config| config.url.starts_with("sqlite:"));
         runtime.block_on(check_sinks(lake.as_ref(), warehouse.as_deref(), embedded, allowed))?;
         let catalog = Catalog::new(node.kafka.clone(), lake.clone(), warehouse.clone());
         let edges = Arc::new(Edges::new(warehouse, lake, Arc::new(log), catalog));
@@ -86,7 +91,7 @@ impl App {
         let Self { node, feeds, edges, runtime } = self;
         let io = Io::new(runtime.handle().clone());
         let system = System::new();
-        let code = system.block_on(async move {
+        system.block_on(async move {
             let arbiters: Vec<Arbiter> = (0..io.cores().max(2)).map(|_| Arbiter::new()).collect();
             let topics = subscription(&feeds);
             // Part of the budget is librdkafka's queue, which it bounds by itself.
@@ -111,7 +116,6 @@ impl App {
                 actix::spawn(stop_on_signal(supervisor));
             }
         });
-        let () = code;
         let code = system.run_with_code().unwrap_or(1);
         // Work that outlived its actors is fenced; it need not be waited for.
         runtime.shutdown_background();

@@ -90,11 +90,7 @@ impl LakeWriter {
         let span = info_span!(target: "tidegate::lake", "lake stage", records = load.records);
         let work = async move {
             let Load { parts, receipts, records } = load;
-            let to: Vec<_> = parts
-                .iter()
-                .map(|part| part.claim)
-                .zip(receipts)
-                .collect();
+            let to: Vec<_> = parts.iter().map(|part| part.claim).zip(receipts).collect();
             let staged = stage_patiently(table.as_ref(), parts, patience).await;
             fault::point("lake_writer.staged");
             let failed = staged.as_ref().err().cloned();

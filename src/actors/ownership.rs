@@ -12,9 +12,7 @@ use crate::catalog::Catalog;
 use crate::config::{Feed, Start};
 use crate::flow::start::{LogBounds, Verdict as Judgement, begin, judge};
 use crate::lake::{DeltaTable, LakeStore, LakeTable};
-use crate::record::{
-    Claim, OffsetRange, Progress, SinkError, SinkKind, TopicPartition, Verdict,
-};
+use crate::record::{Claim, OffsetRange, Progress, SinkError, SinkKind, TopicPartition, Verdict};
 use crate::source::Log;
 use crate::warehouse::{ClaimRequest, Warehouse};
 
@@ -37,7 +35,10 @@ pub struct Edges {
 /// What one sink answered for one partition.
 #[derive(Debug, Clone)]
 pub enum Lane {
-    Granted { claim: Claim, watermark: i64 },
+    Granted {
+        claim: Claim,
+        watermark: i64,
+    },
     /// The sink cannot take the partition now; it is detached and tried again.
     Detached(String),
     /// The partition must not go on before someone settles it.
@@ -111,7 +112,8 @@ impl Edges {
         if let Some(table) = self.opened_table(&feed.name) {
             return Ok(table);
         }
-        let store = self.lake.as_ref().ok_or_else(|| SinkError::lasting("no lake is configured"))?;
+        let store =
+            self.lake.as_ref().ok_or_else(|| SinkError::lasting("no lake is configured"))?;
         if !self.proved.load(Ordering::Relaxed) {
             store.prove_conditional_create().await?;
             self.proved.store(true, Ordering::Relaxed);

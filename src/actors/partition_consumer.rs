@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use tracing::{debug, info};
 
 use super::message::{
-    Attach, Beat, Deliver, Detach, Drain, InFlight, LaneChange, LaneChanged, Loss, Outcome, Receipt,
-    Records, Stream,
+    Attach, Beat, Deliver, Detach, Drain, InFlight, LaneChange, LaneChanged, Loss, Outcome,
+    Receipt, Records, Stream,
 };
 use crate::config::{Feed, FeedKind};
 use crate::decode::Decoder;
@@ -177,7 +177,8 @@ impl PartitionConsumer {
         let records = batch.num_rows() + batch.rejects.len();
         let rejected = batch.rejects.len();
         let limits = &self.feed.quarantine;
-        if records >= limits.park_min_records && rejected as f64 > limits.park_above * records as f64
+        if records >= limits.park_min_records
+            && rejected as f64 > limits.park_above * records as f64
         {
             let reason = format!(
                 "{rejected} of {records} records in {} of {} were rejected, the first because: {}; \

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use tracing::{debug, info_span, warn};
 use tracing::Instrument;
+use tracing::{debug, info_span, warn};
 
 use super::intake::{Intake, Load, answer};
 use super::message::{Abandon, Beat, Deliver, Flush, Loss, Outcome, Receipt};

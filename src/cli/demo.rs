@@ -19,7 +19,7 @@ use crate::demo::{self, DemoError, Options};
 #[command(verbatim_doc_comment)]
 pub struct Demo {
     /// How many transactions. About five records follow from each.
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 200_000)]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
     /// The folder to leave everything in.
     #[arg(long, value_name = "FOLDER", default_value = "tidegate-demo")]

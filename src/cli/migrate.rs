@@ -18,7 +18,10 @@ impl Migrate {
             Err(exit) => return exit,
         };
         let Some(config) = node.warehouse else {
-            eprintln!("{}: no `warehouse` is configured: nothing to migrate", self.file.path().display());
+            eprintln!(
+                "{}: no `warehouse` is configured: nothing to migrate",
+                self.file.path().display()
+            );
             return Exit::UsedWrongly;
         };
         let migrated = block_on(async { warehouse::open(&config)?.migrate().await });

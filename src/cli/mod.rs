@@ -65,7 +65,13 @@ pub enum Output {
 #[derive(Debug, clap::Args)]
 pub struct NodeFile {
     /// The node file. Feed files are found through it.
-    #[arg(long, short, value_name = "FILE", default_value = "tidegate.yaml", env = "TIDEGATE_CONFIG")]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "tidegate.yaml",
+        env = "TIDEGATE_CONFIG"
+    )]
     config: PathBuf,
 }
 
@@ -128,10 +134,8 @@ pub fn failed(error: impl std::fmt::Display) -> Exit {
 /// Runs I/O to its end on a runtime of its own.
 pub fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Exit> {
     drop(rustls::crypto::ring::default_provider().install_default());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(failed)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
     Ok(runtime.block_on(work))
 }
 

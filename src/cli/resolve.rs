@@ -202,7 +202,7 @@ async fn settle_lake(
                 }
             }
         }
-        told(SinkKind::Lake, feed, source, found, &step);
+        told(SinkKind::Lake, feed, source, log, found, &step);
     }
     Ok(())
 }
@@ -230,7 +230,7 @@ async fn settle_warehouse(
             }
             Step::Skip(gap) => skip(warehouse, feed, source, log, *gap).await?,
         }
-        told(SinkKind::Warehouse, feed, source, found, &step);
+        told(SinkKind::Warehouse, feed, source, log, found, &step);
     }
     Ok(())
 }
@@ -274,19 +274,30 @@ async fn rewind(node: &Node, feed: &Feed) -> Result<(), String> {
     Ok(())
 }
 
-fn told(sink: SinkKind, feed: &Feed, source: &TopicPartition, before: &Progress, step: &Step) {
-    let before = before.next_offset;
+fn told(
+    sink: SinkKind,
+    feed: &Feed,
+    source: &TopicPartition,
+    log: &LogBounds,
+    before: &Progress,
+    step: &Step,
+) {
+    let next = before.next_offset;
     match step {
-        Step::Leave(why) => say(sink, source, &format!("left at {before}: {why}")),
+        Step::Leave(why) => say(sink, source, &format!("left at {next}: {why}")),
         Step::Set(offset) => {
-            say(sink, source, &format!("{before} -> {offset}"));
+            say(sink, source, &format!("{next} -> {offset}"));
             let appended = sink == SinkKind::Lake || feed.kind == FeedKind::Stream;
-            if appended {
-                println!("  rows from there on that are in the {sink} already will be there twice");
+            match (appended, before.topic_id.agrees(log.topic_id)) {
+                (true, true) => {
+                    println!("  rows that are in the {sink} already will be there twice");
+                }
+                (true, false) => println!("  rows of the former topic stay in the {sink}"),
+                (false, _) => {}
             }
         }
         Step::Skip(gap) => {
-            say(sink, source, &format!("{before} -> {}, recorded as a gap", gap.end));
+            say(sink, source, &format!("{next} -> {}, recorded as a gap", gap.end));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::check::{MAX_IDENTIFIER, plain};
 use super::fault::{listed, nearest};
-use super::{Column, ColumnType, Key, KeyFormat};
+use super::{Column, ColumnType, Key, KeyFormat, PARTITION_COLUMNS};
 
 /// Faults of a feed's columns, as (field, found, allowed).
 pub fn column_faults(
@@ -22,6 +22,18 @@ pub fn column_faults(
             if !valid_column_name(&column.name) {
                 let allowed = "1 to 63 letters (A to Z), digits and `_`, starting with a letter";
                 faults.push((field.clone(), format!("`{}`", column.name), allowed));
+            }
+            if PARTITION_COLUMNS.iter().any(|name| column.name.eq_ignore_ascii_case(name)) {
+                let allowed =
+                    "a name other than `year`, `month` and `day`, which the lake is partitioned by";
+                faults.push((field.clone(), format!("`{}`", column.name), allowed));
+            }
+            if list == "key.columns" && matches!(column.kind, ColumnType::Json | ColumnType::Double)
+            {
+                let field = format!("{list}[{index}].type");
+                let allowed =
+                    "a type whose values are equal in one way only: not `json`, not `double`";
+                faults.push((field, format!("`{}`", column.kind), allowed));
             }
             // SQLite and most readers of the lake do not tell case apart.
             if let Some(first) = names.insert(column.name.to_lowercase(), field.clone()) {

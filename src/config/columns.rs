@@ -8,6 +8,9 @@ use arrow::datatypes::{DataType, TimeUnit};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+/// What the lake is partitioned by, in this order: names no column may have.
+pub const PARTITION_COLUMNS: [&str; 3] = ["year", "month", "day"];
+
 /// One column of a feed, in the lake and in the warehouse.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -18,7 +18,7 @@ mod resolve;
 mod units;
 mod walk;
 
-pub use columns::{Column, ColumnType};
+pub use columns::{Column, ColumnType, PARTITION_COLUMNS};
 pub use fault::{Fault, Faults};
 pub use feed::{
     Feed, FeedFile, FeedKind, Key, KeyFormat, LakeOptions, OnGap, Quarantine, Schema, Start,

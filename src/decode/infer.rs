@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use super::fault::Outcome;
 use super::json::Cursor;
 use super::time;
-use crate::config::{Column, ColumnType, Key, KeyFormat};
+use crate::config::{Column, ColumnType, Key, KeyFormat, PARTITION_COLUMNS};
 
 /// What the samples suggest.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +51,9 @@ pub fn infer<'a>(
     if samples == 0 {
         return None;
     }
-    let mut names = Names(declared.iter().map(|column| column.name.clone()).collect());
+    // A sink tells names apart by more than case only.
+    let taken = declared.iter().map(|column| column.name.to_ascii_lowercase());
+    let mut names = Names(taken.chain(PARTITION_COLUMNS.map(str::to_owned)).collect());
     let mut left_out = Vec::new();
     let mut columns = Vec::new();
     for field in value.fields {

@@ -93,8 +93,8 @@ fn node_file(broker: &str, options: &Options) -> String {
         "\
 # The node of `tidegate demo --messages {messages} --seed {seed} --bad {bad}`.
 kafka:
-  # The demo's own broker, which ended with it. Put yours here, and `tidegate run` goes on with the
-  # feeds beside this file.
+  # The demo's own broker, which ended with it. To use yours, copy this file and the feeds to a
+  # folder of their own: the lake and the warehouse here hold the progress in the demo's topics.
   bootstrap: {broker}
   group: tidegate-demo
   protocol: {PROTOCOL}

@@ -58,7 +58,7 @@ mod tests {
         let mut lead = Lead::default();
         assert_eq!(lead.of(&tally, |_, _| 0), 0);
 
-        let mut take = |tally: &mut Tally, partition, offset, bytes| {
+        let take = |tally: &mut Tally, partition, offset, bytes| {
             let of = tally.topic_mut(topic);
             of.sent_bytes += bytes;
             of.take(partition, offset, bytes);

@@ -97,6 +97,9 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Report, DemoError> {
     if code != 0 {
         return Err(DemoError::failed(format!("the node ended with code {code}")));
     }
+    eprintln!(
+        "The node is stopped. Comparing both sinks with the records, made again from the seed."
+    );
     check(options, seconds)
 }
 

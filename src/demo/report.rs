@@ -289,8 +289,10 @@ fn next(dir: &Path) -> String {
     format!(
         "\nIt is all in {dir}, the configuration too. To try next, without a broker:\n\
          \n  {program} quarantine list -c {node}\
-         \n  sqlite3 -box {warehouse} \"select * from payment_method_totals\"\
-         \n  duckdb -c \"select status, count(*), sum(amount) from '{files}' group by all\"\n",
+         \n  sqlite3 -box {warehouse} \"select payment_method, total_amount, transaction_count \
+         from payment_method_totals\"\
+         \n  python3 -c \"import duckdb; print(duckdb.read_parquet('{files}')\
+         .aggregate('status, count(*), sum(amount)'))\"   (pip install duckdb)\n",
         dir = dir.display(),
         node = node.display(),
         warehouse = warehouse.display(),
@@ -341,11 +343,14 @@ mod tests {
         }
     }
 
+    /// Changes something, given a stream's and a table's index.
+    type Doctor = fn(&mut Sides, usize, usize);
+
     #[test]
     fn a_difference_in_any_place_is_the_verdict() {
         let log = Topic::TransactionLog as usize;
         let table = Topic::UserTransactionSummary as usize;
-        let doctors: [(&str, fn(&mut Sides, usize, usize)); 6] = [
+        let doctors: [(&str, Doctor); 6] = [
             ("transaction_log in the lake: 1 doubled", |sides, log, _| sides.lake[log].rows += 1),
             ("transaction_log in the warehouse: 1 lost", |sides, log, _| {
                 sides.warehouse[log].rows -= 1;

@@ -64,11 +64,20 @@ impl Warehouse {
 
     fn of_topic(&self, topic: Topic) -> rusqlite::Result<Holdings> {
         let quarantined = self.quarantined(topic)?;
+        // The node makes a table when its feed begins; a demo of few records may end before.
+        if !self.has_table(topic)? {
+            return Ok(Holdings { quarantined, ..Holdings::default() });
+        }
         if !topic.is_table() {
             return Ok(self.stream(topic)?.finish(quarantined));
         }
         let keys = self.table(topic)?;
         Ok(Holdings { rows: keys.len() as u64, keys, quarantined, ..Holdings::default() })
+    }
+
+    fn has_table(&self, topic: Topic) -> rusqlite::Result<bool> {
+        const FIND: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+        self.connection.prepare_cached(FIND)?.exists([topic.name()])
     }
 
     fn stream(&self, topic: Topic) -> rusqlite::Result<Adding> {

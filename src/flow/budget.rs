@@ -80,8 +80,7 @@ impl Budget {
     /// take the room meanwhile: it is a gate for one reader, not a reservation.
     pub fn wait_for_room(&self, more: usize, timeout: Duration) -> bool {
         let guard = self.0.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited =
-            self.0.freed.wait_timeout_while(guard, timeout, |()| !self.has_room(more));
+        let waited = self.0.freed.wait_timeout_while(guard, timeout, |()| !self.has_room(more));
         drop(waited);
         self.has_room(more)
     }

@@ -20,9 +20,15 @@ pub struct Lane<B> {
 
 #[derive(Debug)]
 enum State<B> {
-    Attached { claim: Claim, next: i64 },
+    Attached {
+        claim: Claim,
+        next: i64,
+    },
     /// Without a claim it waits for one; with one, the catch-up stream feeds it.
-    Detached { caught_up: Option<(Claim, i64)>, held: VecDeque<(OffsetRange, usize, B)> },
+    Detached {
+        caught_up: Option<(Claim, i64)>,
+        held: VecDeque<(OffsetRange, usize, B)>,
+    },
 }
 
 /// What a lane asks of a range that one of the streams offers.
@@ -171,8 +177,7 @@ impl<B> Lane<B> {
     pub fn begin_catch_up(&mut self, claim: Claim, watermark: i64) {
         self.in_flight.clear();
         self.durable = watermark;
-        self.state =
-            State::Detached { caught_up: Some((claim, watermark)), held: VecDeque::new() };
+        self.state = State::Detached { caught_up: Some((claim, watermark)), held: VecDeque::new() };
     }
 }
 

@@ -221,8 +221,7 @@ fn judge(marks: &Watermarks, sets: &[Staged]) -> Judgement {
         };
         let holds = |part: &StagedPart| {
             found(&part.source).is_some_and(|progress| {
-                progress.next_offset == part.range.start
-                    && progress.topic_id.agrees(part.topic_id)
+                progress.next_offset == part.range.start && progress.topic_id.agrees(part.topic_id)
             })
         };
         if set.parts.iter().all(holds) {
@@ -311,12 +310,8 @@ impl Log {
         columns: Vec<StructField>,
     ) -> Result<Self, SinkError> {
         let log = store.log_store(folder)?;
-        let table = Self {
-            store: store.below(folder),
-            log,
-            columns,
-            state: Mutex::new(State::default()),
-        };
+        let table =
+            Self { store: store.below(folder), log, columns, state: Mutex::new(State::default()) };
         let mut state = table.state.lock().await;
         table.reload(&mut state).await?;
         drop(state);
@@ -502,7 +497,9 @@ impl Log {
                 if state.unknown > 1 {
                     // The store itself is in trouble: whoever waits longer is to decide that.
                     state.unknown = 0;
-                    return Err(SinkError::passing(format!("writing log entry {version}: {error}")));
+                    return Err(SinkError::passing(format!(
+                        "writing log entry {version}: {error}"
+                    )));
                 }
                 Ok(false)
             }
@@ -520,9 +517,7 @@ impl Log {
             self.refresh(&mut state).await?;
             state.refuse_after_restore(feed)?;
             let marks = wanted(&state);
-            if marks.is_empty()
-                || self.try_commit(&mut state, &[], &marks, Uuid::new_v4()).await?
-            {
+            if marks.is_empty() || self.try_commit(&mut state, &[], &marks, Uuid::new_v4()).await? {
                 return Ok(());
             }
             self.pause(attempt).await;
@@ -556,9 +551,9 @@ impl Log {
 impl State {
     /// Takes up the entry if it is the commit `id`.
     fn apply_checked(&mut self, file: log::LogFile, id: Uuid) -> bool {
-        let is_ours = file.lines.iter().any(|line| {
-            matches!(line, CommitLine::CommitInfo(info) if info.tidegate_commit == Some(id))
-        });
+        let is_ours = file.lines.iter().any(
+            |line| matches!(line, CommitLine::CommitInfo(info) if info.tidegate_commit == Some(id)),
+        );
         if is_ours {
             self.apply(file);
         }

@@ -93,7 +93,10 @@ fn ops(deletes: Option<&BooleanArray>, count: usize) -> Result<ArrayRef, ArrowEr
         Some(deletes) => deletes.values().iter().map(|delete| Some(i8::from(delete))).collect(),
         None => Int8Array::from_value(0, count),
     };
-    Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(StringArray::from(vec!["upsert", "delete"])))?))
+    Ok(Arc::new(DictionaryArray::try_new(
+        keys,
+        Arc::new(StringArray::from(vec!["upsert", "delete"])),
+    )?))
 }
 
 /// One text for every row.

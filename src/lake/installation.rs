@@ -49,7 +49,8 @@ impl LakeStore {
     /// replaces another's.
     pub async fn installation(&self, mine: Uuid, adopt: bool) -> Result<Uuid, SinkError> {
         let store = self.below("_tidegate");
-        let body = serde_json::to_vec(&Installation { installation: mine }).map_err(SinkError::lasting)?;
+        let body =
+            serde_json::to_vec(&Installation { installation: mine }).map_err(SinkError::lasting)?;
         let mode = if adopt { PutMode::Overwrite } else { PutMode::Create };
         let options = PutOptions { mode, ..PutOptions::default() };
         match store.put_opts(&NAME.into(), body.into(), options).await {

@@ -75,10 +75,7 @@ pub fn entry_path(version: u64) -> Path {
 }
 
 /// Reads one entry; none where there is no such version.
-pub async fn read_log(
-    store: &dyn ObjectStore,
-    version: u64,
-) -> Result<Option<LogFile>, SinkError> {
+pub async fn read_log(store: &dyn ObjectStore, version: u64) -> Result<Option<LogFile>, SinkError> {
     let got = match store.get(&entry_path(version)).await {
         Ok(got) => got,
         Err(Error::NotFound { .. }) => return Ok(None),
@@ -182,8 +179,9 @@ pub async fn read_checkpoint(
         Err(Error::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(judged(&error).context("reading the checkpoint pointer")),
     };
-    let LastCheckpoint { version, parts } = serde_json::from_slice(&pointer)
-        .map_err(|error| SinkError::lasting(format!("the checkpoint pointer is damaged: {error}")))?;
+    let LastCheckpoint { version, parts } = serde_json::from_slice(&pointer).map_err(|error| {
+        SinkError::lasting(format!("the checkpoint pointer is damaged: {error}"))
+    })?;
     let mut marks = Watermarks::default();
     let names: Vec<String> = match parts {
         None => vec![format!("{version:020}.checkpoint.parquet")],

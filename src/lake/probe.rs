@@ -21,10 +21,9 @@ impl LakeStore {
         let mut outcomes = join_all((0..WRITERS).map(|_| create())).await;
         outcomes.push(create().await);
         let won = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-        let odd = outcomes
-            .iter()
-            .filter_map(|outcome| outcome.as_ref().err())
-            .find(|error| !matches!(error, Error::AlreadyExists { .. } | Error::Precondition { .. }));
+        let odd = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).find(|error| {
+            !matches!(error, Error::AlreadyExists { .. } | Error::Precondition { .. })
+        });
         drop(store.delete(&path).await);
         match (won, odd) {
             (1, _) => Ok(()),

@@ -17,7 +17,9 @@ use object_store::{
 use uuid::Uuid;
 
 use super::*;
-use crate::config::{Column, ColumnType, Feed, FeedKind, LakeOptions, OnGap, Quarantine, Schema, Start};
+use crate::config::{
+    Column, ColumnType, Feed, FeedKind, LakeOptions, OnGap, Quarantine, Schema, Start,
+};
 use crate::record::{Batch, Blame, Claim, Hold, OffsetRange, RejectClass};
 
 fn feed() -> Arc<Feed> {

@@ -7,11 +7,10 @@ use arrow::datatypes::DataType;
 use chrono::{Datelike, NaiveDate};
 use uuid::Uuid;
 
+pub use crate::config::PARTITION_COLUMNS;
+
 /// Days since 1970-01-01, UTC.
 pub type Day = i32;
-
-/// The columns a lake table is partitioned by, in this order.
-pub const PARTITION_COLUMNS: [&str; 3] = ["year", "month", "day"];
 
 /// Folder of a feed's table, below the lake's root.
 pub fn table_path(feed: &str) -> String {
@@ -123,13 +122,9 @@ mod tests {
         let zone = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         let schema = Schema::new(vec![Field::new("t", zone, true)]);
         let day = MILLIS_PER_DAY;
-        let times = TimestampMicrosecondArray::from(vec![
-            Some(day * 1000),
-            Some(-1),
-            None,
-            Some(i64::MAX),
-        ])
-        .with_timezone("UTC");
+        let times =
+            TimestampMicrosecondArray::from(vec![Some(day * 1000), Some(-1), None, Some(i64::MAX)])
+                .with_timezone("UTC");
         let rows = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(times)]).unwrap();
         let timestamps = Int64Array::from(vec![Some(0), Some(0), Some(5 * day), None]);
         assert_eq!(days(&rows, Some(0), &timestamps), Days::Many(vec![1, -1, 5, 0]));

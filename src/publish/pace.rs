@@ -88,6 +88,7 @@ mod tests {
                 Allowance::Stop => unreachable!(),
             }
         }
-        assert!((12_345..12_348).contains(&sent), "{sent}");
+        // 12,345, less what the last step of a millisecond leaves out.
+        assert!((12_343..12_347).contains(&sent), "{sent}");
     }
 }

@@ -55,7 +55,7 @@ impl Publisher {
     ) -> Result<Vec<Topic>, PublishError> {
         let complaint = || {
             // What the client has to say lies in its queue.
-            self.producer.poll(Duration::ZERO);
+            self.producer.poll(Duration::from_millis(100));
             self.producer.context().complaint()
         };
         topics::create_missing(self.producer.client(), &self.config, wanted, partitions, complaint)

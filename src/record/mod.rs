@@ -19,7 +19,9 @@ pub use raw::{Headers, RawBatch, RawRecord};
 pub use reject::{Reject, RejectClass};
 
 /// The two kinds of destination. Each keeps its own progress; neither waits for the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum SinkKind {
     Lake,

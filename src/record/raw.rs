@@ -40,7 +40,12 @@ const NULL: u32 = u32::MAX;
 
 impl RawBatch {
     pub fn new(source: TopicPartition, start: i64) -> Self {
-        Self { source, range: OffsetRange::new(start, start), arena: Vec::new(), records: Vec::new() }
+        Self {
+            source,
+            range: OffsetRange::new(start, start),
+            arena: Vec::new(),
+            records: Vec::new(),
+        }
     }
 
     /// Appends one record and moves the end of the range past it.
@@ -166,7 +171,13 @@ mod tests {
     fn gives_back_what_was_pushed() {
         let mut batch = RawBatch::new(TopicPartition::new("t", 0), 5);
         batch.push(5, 10, Some(b"k"), None, []);
-        batch.push(7, 11, None, Some(b"v"), [("a", Some(&b"1"[..])), ("b", None), ("a", Some(b""))]);
+        batch.push(
+            7,
+            11,
+            None,
+            Some(b"v"),
+            [("a", Some(&b"1"[..])), ("b", None), ("a", Some(b""))],
+        );
         assert_eq!(batch.range, OffsetRange::new(5, 8));
         let first = batch.get(0);
         assert_eq!((first.key, first.value), (Some(&b"k"[..]), None));

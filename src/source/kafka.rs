@@ -131,7 +131,9 @@ impl Poll {
                 }
                 (self.on_event)(event);
             }
-            if !self.slots.iter_mut().fold(true, |all, slot| slot.deliver() && all) {
+            let stuck =
+                self.slots.iter_mut().filter_map(|slot| (!slot.deliver()).then_some(())).count();
+            if stuck > 0 {
                 // A mailbox is full: wait for it where a command still gets through.
                 if let Ok(command) = self.inbox.recv_timeout(Duration::from_millis(2)) {
                     if matches!(command, Command::Close) {

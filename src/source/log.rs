@@ -84,7 +84,9 @@ impl Log {
             let element = list.find_partition(&source.topic, source.partition);
             match element.as_ref().map(|element| (element.error(), element.offset())) {
                 Some((Ok(()), Offset::Offset(offset))) => Ok(offset),
-                Some((Err(error), _)) => Err(format!("reading the log bounds of {source}: {error}")),
+                Some((Err(error), _)) => {
+                    Err(format!("reading the log bounds of {source}: {error}"))
+                }
                 _ => Err(format!("the broker gave no log bounds for {source}")),
             }
         };
@@ -152,7 +154,9 @@ impl Log {
                 Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => true,
                 Some(Err(error)) => return Err(format!("reading {source}: {error}")),
                 None => {
-                    return Err(format!("reading {source}: no answer from the broker in {TIMEOUT:?}"));
+                    return Err(format!(
+                        "reading {source}: no answer from the broker in {TIMEOUT:?}"
+                    ));
                 }
             };
             if done || batch.payload_bytes() >= 1 << 20 {
@@ -190,4 +194,3 @@ pub fn headers<'a>(
         })
     })
 }
-

@@ -33,7 +33,10 @@ pub fn topic_id(client: &NativeClient, topic: &str, timeout: Duration) -> Result
         }
         let error = ffi::rd_kafka_event_error(event.0);
         if error != ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Err(format!("describing topic {topic:?}: {}", text(ffi::rd_kafka_err2str(error))));
+            return Err(format!(
+                "describing topic {topic:?}: {}",
+                text(ffi::rd_kafka_err2str(error))
+            ));
         }
         let result = ffi::rd_kafka_event_DescribeTopics_result(event.0);
         let mut count = 0;

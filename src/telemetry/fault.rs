@@ -16,7 +16,9 @@ struct Fault {
 static FAULTS: OnceLock<Vec<Fault>> = OnceLock::new();
 
 fn faults() -> &'static [Fault] {
-    FAULTS.get_or_init(|| std::env::var("TIDEGATE_FAULT").map(|text| parse(&text)).unwrap_or_default())
+    FAULTS.get_or_init(|| {
+        std::env::var("TIDEGATE_FAULT").map(|text| parse(&text)).unwrap_or_default()
+    })
 }
 
 fn parse(text: &str) -> Vec<Fault> {

@@ -16,7 +16,8 @@ pub enum LogFormat {
 
 /// Sends log lines to standard error. `TIDEGATE_LOG` chooses levels, as in `tidegate=debug`.
 pub fn log_to_stderr(format: LogFormat, default: &str) {
-    let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let filter =
+        EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call (a test, a demo inside a node) leaves the first in place.
     drop(match format {

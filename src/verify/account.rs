@@ -232,9 +232,11 @@ mod tests {
     #[test]
     fn a_tables_rejects_must_be_in_quarantine() {
         let mut log = log(2, 2..10);
-        [3, 5].map(|offset| log.rejects.insert(offset));
+        for offset in [3, 5] {
+            log.rejects.insert(offset);
+        }
         let mut tally = Tally::default();
-        [0, 3, 11].map(|offset| tally.quarantine(offset));
+        [0, 3, 11].into_iter().for_each(|offset| tally.quarantine(offset));
         let account = weigh_rejects(claim(0, 10), &log, &tally, &[]);
         assert_eq!((account.lost.first, account.unchecked), (vec![5], 2));
         assert_eq!(account.out_of_place.first, [11]);

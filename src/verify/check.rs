@@ -1,13 +1,12 @@
-//! One feed: both sinks read, the log read once, and each partition weighed.
+//! One feed: both sinks are read, then the log once for both.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use indicatif::ProgressBar;
 
-use super::account::{Account, Held, Tally, weigh, weigh_rejects};
-use super::keys;
+use super::account::{Held, Tally};
 use super::lake::{self, Lake};
-use super::report::{FeedReport, GapReport, PartitionReport, SinkReport};
+use super::report::FeedReport;
 use super::spool::{Entry, Spool};
 use super::topic::{Broker, Topic};
 use super::warehouse::{self, Database};
@@ -27,15 +26,15 @@ pub struct Sources {
 
 /// What a sink says it has of one partition.
 #[derive(Debug, Clone)]
-struct Claim {
-    range: OffsetRange,
-    gaps: Vec<OffsetRange>,
+pub(super) struct Claim {
+    pub range: OffsetRange,
+    pub gaps: Vec<OffsetRange>,
     /// It is for the topic the broker has now; else there is nothing to compare with.
-    present: bool,
+    pub present: bool,
 }
 
-type Claims = HashMap<i32, Claim>;
-type Gaps = [(TopicPartition, OffsetRange, String)];
+pub(super) type Claims = HashMap<i32, Claim>;
+pub(super) type Gaps = [(TopicPartition, OffsetRange, String)];
 
 pub async fn check(sources: &Sources, feed: &Feed) -> Result<FeedReport, String> {
     let mut checking = Checking::read_sinks(sources, feed).await?;
@@ -53,16 +52,18 @@ pub async fn check(sources: &Sources, feed: &Feed) -> Result<FeedReport, String>
     })
 }
 
-struct Checking<'a> {
-    feed: &'a Feed,
-    topic: Topic,
+pub(super) struct Checking<'a> {
+    pub feed: &'a Feed,
+    pub topic: Topic,
     lake: Option<(Lake, lake::Scan)>,
     warehouse: Option<warehouse::Scan>,
-    lake_claims: Claims,
-    warehouse_claims: Claims,
+    pub lake_claims: Claims,
+    pub warehouse_claims: Claims,
     /// A table's records by key, as far as the warehouse claims them.
-    records: Spool,
-    notes: Vec<String>,
+    pub records: Spool,
+    /// The topic is known to be the second of its name.
+    pub made_again: bool,
+    pub notes: Vec<String>,
 }
 
 impl<'a> Checking<'a> {
@@ -98,12 +99,34 @@ impl<'a> Checking<'a> {
         };
         let (lake_claims, warehouse_claims) = Default::default();
         let records = Spool::new();
-        let mut checking =
-            Self { feed, topic, lake, warehouse, lake_claims, warehouse_claims, records, notes };
+        let mut checking = Self {
+            feed,
+            topic,
+            lake,
+            warehouse,
+            lake_claims,
+            warehouse_claims,
+            records,
+            made_again: false,
+            notes,
+        };
+        checking.made_again = checking.knows_a_former_topic();
         let begins = checking.begins(sources)?;
         checking.lake_claims = checking.claims_of_lake(&begins);
         checking.warehouse_claims = checking.claims_of_warehouse(&begins);
         Ok(checking)
+    }
+
+    fn knows_a_former_topic(&self) -> bool {
+        let of_lake = self.lake.as_ref().is_some_and(|(lake, _)| {
+            let mut sources = lake.rows.sources().filter(|it| it.topic == self.feed.topic);
+            sources.any(|source| lake.rows.had_another(source))
+        });
+        let of_warehouse = self
+            .warehouse
+            .as_ref()
+            .is_some_and(|scan| scan.tallies.values().any(|tally| tally.former > 0));
+        of_lake || of_warehouse
     }
 
     /// Where the feed's rule says that reading begins, by partition, as far as that can be known.
@@ -214,145 +237,6 @@ impl<'a> Checking<'a> {
         }
         Ok(())
     }
-
-    fn report_lake(&mut self, lake: &Lake, scan: &lake::Scan) -> SinkReport {
-        let mut report = SinkReport {
-            files: Some(scan.files),
-            bytes: Some(scan.bytes),
-            unreadable: scan.unreadable.clone(),
-            out_of_place: scan.astray,
-            gaps: gap_reports(self.feed, &lake.rows.gaps),
-            ..SinkReport::default()
-        };
-        if scan.astray > 0 {
-            self.notes.push(format!(
-                "lake: {} rows of another topic, or of a partition without progress",
-                scan.astray
-            ));
-        }
-        if let Some(version) = lake.rows.restored {
-            self.notes.push(format!(
-                "lake: rolled back by a Delta RESTORE (version {version}) and not settled since: \
-                 `tidegate resolve --feed {} --rewind-lake`",
-                self.feed.name
-            ));
-        }
-        let claims = std::mem::take(&mut self.lake_claims);
-        self.add_partitions("lake", &mut report, &claims, &scan.tallies, false);
-        report
-    }
-
-    fn report_warehouse(&mut self, mut scan: warehouse::Scan) -> Result<SinkReport, String> {
-        let mut report = SinkReport {
-            out_of_place: scan.astray,
-            gaps: gap_reports(self.feed, &scan.gaps),
-            ..SinkReport::default()
-        };
-        if scan.astray > 0 {
-            self.notes.push(format!(
-                "warehouse: {} rows of another topic, or of a partition without progress",
-                scan.astray
-            ));
-        }
-        let is_table = self.feed.kind == FeedKind::Table;
-        if scan.without_offsets && !is_table {
-            self.notes.push(
-                "warehouse: the table has no columns _topic, _partition and _offset: its rows were \
-                 not compared"
-                    .to_owned(),
-            );
-            return Ok(report);
-        }
-        let claims = std::mem::take(&mut self.warehouse_claims);
-        self.add_partitions("warehouse", &mut report, &claims, &scan.tallies, is_table);
-        if let Some(table) = &mut scan.table {
-            self.add_keys(&mut report, table, &claims)?;
-            report.rows = scan.rows;
-        }
-        Ok(report)
-    }
-
-    fn add_keys(
-        &mut self,
-        report: &mut SinkReport,
-        table: &mut Spool,
-        claims: &Claims,
-    ) -> Result<(), String> {
-        let columns = self.feed.schema.columns.iter();
-        let names: Vec<String> = columns.map(|column| column.name.clone()).collect();
-        let topic = &self.topic;
-        let begins_late =
-            |partition: &i32| match (claims.get(partition), topic.partitions.get(partition)) {
-                (Some(claim), Some(held)) => claim.present && held.low > claim.range.start,
-                _ => false,
-            };
-        let nothing_to_compare = claims.values().any(|claim| !claim.present);
-        let late: BTreeSet<i32> = topic.partitions.keys().copied().filter(begins_late).collect();
-        let expired = |row: &Entry| {
-            let gone = match (row.partition, row.offset) {
-                (Some(partition), Some(offset)) => {
-                    topic.partitions.get(&partition).is_some_and(|held| offset < held.low)
-                }
-                _ => !late.is_empty(),
-            };
-            gone || !topic.strict || nothing_to_compare
-        };
-        report.add_keys(keys::compare(&mut self.records, table, &names, expired)?);
-        Ok(())
-    }
-
-    fn add_partitions(
-        &mut self,
-        sink: &str,
-        report: &mut SinkReport,
-        claims: &Claims,
-        tallies: &HashMap<i32, Tally>,
-        keyed: bool,
-    ) {
-        let partitions: BTreeSet<i32> =
-            self.topic.partitions.keys().chain(claims.keys()).copied().collect();
-        let none = Tally::default();
-        let nothing = Held::default();
-        for partition in partitions {
-            let held = self.topic.partitions.get(&partition).unwrap_or(&nothing);
-            let tally = tallies.get(&partition).unwrap_or(&none);
-            let claim = claims.get(&partition);
-            let entry = PartitionReport {
-                partition,
-                start: claim.map(|claim| claim.range.start),
-                watermark: claim.map(|claim| claim.range.end),
-                log_low: held.low,
-                log_high: held.high,
-                rows: tally.rows,
-                quarantined: tally.quarantined.len(),
-                ..PartitionReport::default()
-            };
-            if tally.former > 0 {
-                self.notes.push(format!(
-                    "{sink}: partition {partition}: {} rows of a former topic of this name",
-                    tally.former
-                ));
-            }
-            let account = match claim {
-                Some(claim) if claim.present && keyed => {
-                    weigh_rejects(claim.range, held, tally, &claim.gaps)
-                }
-                Some(claim) if claim.present => {
-                    weigh(claim.range, held, tally, &claim.gaps, self.topic.strict)
-                }
-                Some(claim) => {
-                    self.notes.push(format!(
-                        "{sink}: partition {partition}: its progress is for a topic the broker no \
-                         longer has: not compared"
-                    ));
-                    let unchecked = (claim.range.end - claim.range.start).max(0) as u64;
-                    Account { unchecked, ..Account::default() }
-                }
-                None => Account::default(),
-            };
-            report.add(entry, &account);
-        }
-    }
 }
 
 /// Decodes a batch and keeps its rows by key, as far as the warehouse must have taken them.
@@ -395,16 +279,4 @@ fn entry(feed: &Feed, batch: &Batch, row: usize) -> Entry {
 
 fn gaps_of(gaps: &Gaps, source: &TopicPartition) -> Vec<OffsetRange> {
     gaps.iter().filter(|(of, _, _)| of == source).map(|(_, range, _)| *range).collect()
-}
-
-fn gap_reports(feed: &Feed, gaps: &Gaps) -> Vec<GapReport> {
-    let of_topic = gaps.iter().filter(|(source, _, _)| source.topic == feed.topic);
-    of_topic
-        .map(|(source, range, reason)| GapReport {
-            partition: source.partition,
-            from: range.start,
-            to: range.end,
-            reason: reason.clone(),
-        })
-        .collect()
 }

@@ -30,6 +30,7 @@ mod report;
 mod spool;
 mod sqlite;
 mod start;
+mod sum_up;
 mod topic;
 mod wait;
 mod warehouse;

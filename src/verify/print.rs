@@ -25,7 +25,7 @@ impl Display for Report {
             Verdict::Difference => {
                 let differing = self.feeds.iter().filter(|feed| feed.differs());
                 let names: Vec<&str> = differing.map(|feed| feed.feed.as_str()).collect();
-                write!(f, "difference: {feeds} compared, {} differ", names.join(", "))
+                write!(f, "difference: {feeds} compared; differing: {}", names.join(", "))
             }
         }
     }
@@ -51,15 +51,15 @@ impl Display for FeedReport {
         }
         write!(f, "  {:<9}", "")?;
         for heading in &headings {
-            write!(f, "  {heading:>11}")?;
+            write!(f, "  {heading:>12}")?;
         }
         writeln!(f)?;
         for (name, columns) in &lines {
             write!(f, "  {name:<9}")?;
             for heading in &headings {
                 match columns.iter().find(|(known, _)| known == heading) {
-                    Some((_, count)) => write!(f, "  {count:>11}")?,
-                    None => write!(f, "  {:>11}", "-")?,
+                    Some((_, count)) => write!(f, "  {count:>12}")?,
+                    None => write!(f, "  {:>12}", "-")?,
                 }
             }
             writeln!(f)?;
@@ -76,7 +76,7 @@ fn columns(sink: &SinkReport) -> Vec<(&'static str, u64)> {
         ("rows", sink.rows),
         ("lost", sink.lost),
         ("doubled", sink.doubled),
-        ("misplaced", sink.out_of_place),
+        ("out of place", sink.out_of_place),
         ("quarantined", sink.quarantined),
         ("unchecked", sink.unchecked),
         ("behind", sink.behind),

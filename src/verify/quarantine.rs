@@ -38,8 +38,10 @@ pub struct Kept {
 /// At most `most` quarantined records of both sinks, newest first. Asks no broker.
 pub async fn newest(node: &Node, feed: Option<&str>, most: usize) -> Result<Vec<Kept>, String> {
     let mut kept = Vec::new();
+    // More than asked for of each: the sinks do not end with the same record.
+    let window = most.saturating_add(1000);
     if let Some(config) = &node.warehouse {
-        let limit = i64::try_from(most).unwrap_or(i64::MAX);
+        let limit = i64::try_from(window).unwrap_or(i64::MAX);
         kept.extend(match Database::open(config).await? {
             Database::Postgres(database) => database.newest_quarantined(feed, limit).await?,
             Database::Sqlite(database) => database.newest_quarantined(feed, limit)?,
@@ -48,7 +50,7 @@ pub async fn newest(node: &Node, feed: Option<&str>, most: usize) -> Result<Vec<
     if let Some(config) = &node.lake {
         let store = LakeStore::open(config).map_err(|error| error.to_string())?;
         for name in lake_feeds(&store, feed).await? {
-            kept.extend(newest_of_lake(&store, &name, most).await?);
+            kept.extend(newest_of_lake(&store, &name, window).await?);
         }
     }
     let mut kept = merged(kept);

@@ -86,6 +86,8 @@ pub struct PartitionReport {
     pub watermark: Option<i64>,
     pub log_low: i64,
     pub log_high: i64,
+    /// False where the sink claims nothing, or its progress is for a topic that is no more.
+    pub compared: bool,
     pub rows: u64,
     pub lost: u64,
     pub doubled: u64,
@@ -193,6 +195,8 @@ impl SinkReport {
 }
 
 fn behind(partition: &PartitionReport) -> u64 {
-    let from = partition.watermark.unwrap_or(partition.log_low).max(partition.log_low);
+    // Progress in a former topic is none in this one.
+    let watermark = partition.watermark.filter(|_| partition.compared);
+    let from = watermark.unwrap_or(partition.log_low).max(partition.log_low);
     (partition.log_high - from).max(0) as u64
 }

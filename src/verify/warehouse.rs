@@ -24,6 +24,8 @@ pub struct Scan {
     pub table: Option<Spool>,
     /// Rows of another topic, or of a partition that has no progress.
     pub astray: u64,
+    /// There is no such table, or none that this user may see.
+    pub without_table: bool,
     /// The table keeps no offsets, being somebody else's.
     pub without_offsets: bool,
     pub rows: u64,
@@ -119,6 +121,7 @@ impl Database {
             scan.table = Some(Spool::new());
         }
         if found.is_empty() {
+            scan.without_table = true;
             return Ok(());
         }
         let origin: Vec<&str> = ORIGIN.into_iter().filter(|name| has(name)).collect();

@@ -107,7 +107,9 @@ impl Supervisor {
         let asking = async move {
             let answers = consumers.iter().map(|consumer| consumer.send(InFlight));
             let mut bytes: HashMap<SinkKind, usize> = HashMap::new();
-            for (sink, held) in futures::future::join_all(answers).await.into_iter().flatten().flatten() {
+            for (sink, held) in
+                futures::future::join_all(answers).await.into_iter().flatten().flatten()
+            {
                 *bytes.entry(sink).or_default() += held;
             }
             bytes

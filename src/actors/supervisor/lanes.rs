@@ -75,7 +75,8 @@ impl Supervisor {
             lanes.remove(&source).unwrap_or(Lane::Detached("no answer".to_owned()))
         });
         ctx.spawn(asking.into_actor(self).map(move |lane, supervisor, ctx| {
-            let same = supervisor.owned.get(&key).and_then(|owned| owned.consumer()) == Some(&consumer);
+            let same =
+                supervisor.owned.get(&key).and_then(|owned| owned.consumer()) == Some(&consumer);
             if !same {
                 return;
             }
@@ -130,7 +131,9 @@ impl Supervisor {
         ctx: &mut Context<Self>,
     ) {
         let Some(owned) = self.owned.get(&key) else { return };
-        let (feed, Some(consumer)) = (owned.feed.clone(), owned.consumer().cloned()) else { return };
+        let (feed, Some(consumer)) = (owned.feed.clone(), owned.consumer().cloned()) else {
+            return;
+        };
         let Some(writer) = self.writer(&feed, sink) else {
             self.postpone(key, sink, "no writer".to_owned(), ctx);
             return;
@@ -171,7 +174,7 @@ impl Supervisor {
             // A catch-up may fill its share and no more, so the main stream always has room.
             let share = self.setup.budget.share(self.setup.budget.limit() / 4);
             let events = ctx.address().recipient();
-            let source = 
+            let source =
                 (self.setup.open_source)(Stream::CatchUp(sink), self.protocol, share, events)?;
             self.catch_up.insert(sink, source);
         }

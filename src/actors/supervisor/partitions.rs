@@ -242,12 +242,7 @@ impl Supervisor {
     }
 
     /// Builds the partition consumer; answers the way to it.
-    fn begin(
-        &mut self,
-        key: &Key,
-        established: &Established,
-        ctx: &mut Context<Self>,
-    ) -> Route {
+    fn begin(&mut self, key: &Key, established: &Established, ctx: &mut Context<Self>) -> Route {
         let feed = self.feeds[&key.0].clone();
         let mut lanes = Vec::new();
         let mut status = HashMap::new();
@@ -256,7 +251,8 @@ impl Supervisor {
                 Lane::Granted { claim, watermark } => match self.writer(&feed, *sink) {
                     Some(writer) => {
                         let state = LaneState::Attached;
-                        let status = LaneStatus { state, claim: Some(*claim), ..LaneStatus::default() };
+                        let status =
+                            LaneStatus { state, claim: Some(*claim), ..LaneStatus::default() };
                         (Some((*claim, *watermark, writer)), status)
                     }
                     None => (None, LaneStatus::default()),
@@ -384,10 +380,8 @@ async fn establish(
         None => Arc::new(edges.catalog.feed(&file, &topic).await?),
     };
     let bounds = edges.bounds(&sources).await?;
-    let wanted: Vec<_> = sources
-        .iter()
-        .filter_map(|source| Some((source.clone(), *bounds.get(source)?)))
-        .collect();
+    let wanted: Vec<_> =
+        sources.iter().filter_map(|source| Some((source.clone(), *bounds.get(source)?))).collect();
     let established = edges.establish(&feed, &wanted).await;
     Ok((feed, established))
 }
