@@ -118,6 +118,8 @@ fn receipts(
                     Verdict::Durable { .. } => Outcome::Durable { end: set.parts[at].range.end },
                     Verdict::Fenced { found } => {
                         metrics::FENCED.add(1);
+                        let part = &set.parts[at];
+                        warn!(target: "tidegate::lake", source = %part.source, range = %part.range, ?found, "fenced: the lake stands at another offset");
                         Outcome::Lost(Loss::Fenced { found: *found })
                     }
                     Verdict::TooManyRejects { reason, .. } => {

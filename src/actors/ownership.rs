@@ -27,6 +27,8 @@ pub struct Edges {
     pub catalog: Catalog,
     tables: std::sync::Mutex<HashMap<Arc<str>, Arc<dyn LakeTable>>>,
     opening: Mutex<()>,
+    /// One claim at a time for a feed and sink.
+    claims: std::sync::Mutex<HashMap<(Arc<str>, SinkKind), Arc<Mutex<()>>>>,
     /// The lake's store was seen to honour a conditional create.
     proved: AtomicBool,
     prepared: Mutex<std::collections::HashSet<Arc<str>>>,
@@ -86,6 +88,7 @@ impl Edges {
             catalog,
             tables: std::sync::Mutex::default(),
             opening: Mutex::default(),
+            claims: std::sync::Mutex::default(),
             proved: AtomicBool::new(false),
             prepared: Mutex::default(),
         }
@@ -190,6 +193,11 @@ impl Edges {
             .collect()
     }
 
+    fn claims_of(&self, feed: &Arc<str>, sink: SinkKind) -> Arc<Mutex<()>> {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.entry((feed.clone(), sink)).or_default().clone()
+    }
+
     /// Claims partitions of one feed in one sink. A sink that fails or is slow detaches all of them.
     pub async fn claim(
         self: &Arc<Self>,
@@ -198,13 +206,19 @@ impl Edges {
         sources: &[(TopicPartition, LogBounds)],
     ) -> HashMap<TopicPartition, Lane> {
         let claiming = async {
-            match sink {
-                SinkKind::Lake => self.claim_lake(feed, sources).await,
-                SinkKind::Warehouse => self.claim_warehouse(feed, sources).await,
-            }
+            let alone = self.claims_of(&feed.name, sink).lock_owned().await;
+            let (edges, feed, sources) = (self.clone(), feed.clone(), sources.to_vec());
+            // On its own, so that one that waits out a lock ends whoever holds it even when nobody
+            // waits for the answer any more; and alone, so that it never overtakes a later one.
+            let claimed = tokio::spawn(async move {
+                let _alone = alone;
+                match sink {
+                    SinkKind::Lake => edges.claim_lake(&feed, &sources).await,
+                    SinkKind::Warehouse => edges.claim_warehouse(&feed, &sources).await,
+                }
+            });
+            claimed.await.unwrap_or_else(|error| Err(super::join_error(&error)))
         };
-        // A first claim may create the table and wait out a lock: let it finish on its own and be
-        // found at the next try.
         let outcome = match tokio::time::timeout(ANSWER_WITHIN, claiming).await {
             Ok(outcome) => outcome,
             Err(_) => Err(SinkError::passing(format!("no answer in {ANSWER_WITHIN:?}"))),

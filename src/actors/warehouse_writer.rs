@@ -137,6 +137,7 @@ fn receipts(
                 }
                 Ok(Verdict::Fenced { found }) => {
                     metrics::FENCED.add(1);
+                    warn!(target: "tidegate::warehouse", source = %part.source, %range, ?found, "fenced: the warehouse has another owner or offset");
                     Outcome::Lost(Loss::Fenced { found })
                 }
                 Ok(Verdict::TooManyRejects { rejected, rows, reason }) => {

@@ -42,19 +42,18 @@ impl Catalog {
         if file.columns.is_some() {
             return file.resolve(topic, None).map_err(|fault| fault.to_string());
         }
-        // Only the name matters yet.
-        let named = file.resolve(topic, Some(Vec::new())).map_err(|fault| fault.to_string())?;
-        let kept = match self.kept(&named.name).await? {
+        let name = file.name_for(topic).map_err(|fault| fault.to_string())?;
+        let kept = match self.kept(&name).await? {
             Some(kept) => kept,
             None => {
                 let columns = self.infer(file, topic).await?;
                 let text = serde_json::to_string(&columns).map_err(|error| error.to_string())?;
-                info!(target: "tidegate::catalog", feed = %named.name, topic, columns = columns.len(), "columns inferred");
-                self.keep(&named.name, text).await?
+                info!(target: "tidegate::catalog", feed = name, topic, columns = columns.len(), "columns inferred");
+                self.keep(&name, text).await?
             }
         };
         let columns: Vec<Column> = serde_json::from_str(&kept)
-            .map_err(|error| format!("the columns kept for feed {}: {error}", named.name))?;
+            .map_err(|error| format!("the columns kept for feed {name}: {error}"))?;
         file.resolve(topic, Some(columns)).map_err(|fault| fault.to_string())
     }
 

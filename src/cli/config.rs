@@ -1,7 +1,7 @@
 use clap::Subcommand;
 
-use super::{Exit, NodeFile, Output, load, print_json};
-use crate::config::{reference_markdown, schema_json};
+use super::{Exit, NodeFile, Output, print_json};
+use crate::config::{load, reference_markdown, schema_json};
 
 /// Check the configuration, or print what may stand in it.
 #[derive(Debug, clap::Args)]

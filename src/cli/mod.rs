@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::{FeedFile, Node, load_feeds, load_node};
+use crate::config::{FeedFile, Node, load};
 use crate::telemetry::{LogFormat, log_to_stderr};
 
 /// How a command ended; the process's exit code.
@@ -87,13 +87,6 @@ impl NodeFile {
     pub fn path(&self) -> &Path {
         &self.config
     }
-}
-
-/// The node and all its feeds, or every fault of all files.
-pub fn load(path: &Path) -> Result<(Node, Vec<FeedFile>), crate::config::Faults> {
-    let node = load_node(path)?;
-    let feeds = load_feeds(&node.feeds, &node)?;
-    Ok((node, feeds))
 }
 
 /// Parses the process's arguments and carries them out.

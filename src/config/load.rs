@@ -27,6 +27,40 @@ pub fn load_node(path: &Path) -> Result<Node, Faults> {
     finish(node, walked.faults.into_iter().chain(faults).collect())
 }
 
+/// Reads the node file and its feed files; answers both, or the faults of all of them.
+pub fn load(path: &Path) -> Result<(Node, Vec<FeedFile>), Faults> {
+    match load_node(path) {
+        Ok(node) => {
+            let feeds = load_feeds(&node.feeds, &node)?;
+            Ok((node, feeds))
+        }
+        Err(mut faults) => {
+            faults.0.extend(faults_of_feeds_beside(path));
+            Err(faults)
+        }
+    }
+}
+
+/// The faults of the feed files beside a node file that is itself faulty: they are checked against
+/// what the file says of its feeds folder and its sinks, as far as it says it.
+fn faults_of_feeds_beside(path: &Path) -> Vec<Fault> {
+    let Ok(node) = read(path) else { return Vec::new() };
+    let folder = node.get("feeds").and_then(Value::as_str).unwrap_or("feeds");
+    let folder = path.parent().unwrap_or(Path::new("")).join(folder);
+    let mut stand_in = serde_json::json!({"kafka": {"bootstrap": "stand-in:1"}});
+    for (sink, url) in [("lake", "stand-in"), ("warehouse", "sqlite:/stand-in")] {
+        if node.get(sink).is_some_and(|sink| !sink.is_null()) {
+            stand_in[sink] = serde_json::json!({"url": url});
+        }
+    }
+    match serde_json::from_value::<Node>(stand_in) {
+        Ok(stand_in) if folder.is_dir() => {
+            load_feeds(&folder, &stand_in).err().map(|faults| faults.0).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Reads every feed file of the folder, in the order of their names, and checks them one by one
 /// and side by side.
 pub fn load_feeds(folder: &Path, node: &Node) -> Result<Vec<FeedFile>, Faults> {

@@ -24,7 +24,7 @@ pub use feed::{
     Feed, FeedFile, FeedKind, Key, KeyFormat, LakeOptions, OnGap, Quarantine, Schema, Start,
     WarehouseOptions,
 };
-pub use load::{load_feeds, load_node};
+pub use load::{load, load_feeds, load_node};
 pub use node::{
     Kafka, Lake, Memory, Node, Protocol, S3, Sasl, SaslMechanism, Secret, SecretText, Tls, TlsMode,
     Warehouse, WarehouseTls,

@@ -22,17 +22,22 @@ impl FeedFile {
         Regex::new(&format!("^(?:{})$", self.topics.as_ref()?)).ok()
     }
 
+    /// The name of the feed for one topic.
+    pub fn name_for(&self, topic: &str) -> Result<String, Fault> {
+        let name = self.feed.replace(TOPIC, &word(topic));
+        if check::valid_feed_name(&name) {
+            return Ok(name);
+        }
+        let allowed = "a feed name of at most 200 bytes for this topic";
+        Err(self.fault("feed", format!("`{name}`"), allowed))
+    }
+
     /// The feed for one topic. `inferred` are the value's columns where the file names none.
     pub fn resolve(&self, topic: &str, inferred: Option<Vec<Column>>) -> Result<Feed, Fault> {
-        let topic_word = word(topic);
-        let name = self.feed.replace(TOPIC, &topic_word);
-        if !check::valid_feed_name(&name) {
-            let allowed = "a feed name of at most 200 bytes for this topic";
-            return Err(self.fault("feed", format!("`{name}`"), allowed));
-        }
+        let name = self.name_for(topic)?;
         let mut warehouse = self.warehouse.clone();
         if let Some(table) = warehouse.as_mut().and_then(|options| options.table.as_mut()) {
-            *table = table.replace(TOPIC, &topic_word.replace('-', "_"));
+            *table = table.replace(TOPIC, &word(topic).replace('-', "_"));
         }
         let feed = Feed {
             name: name.into(),

@@ -86,8 +86,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Report, DemoError> {
     folder::clear(&options.folder)?;
     let broker = MockBroker::start().map_err(DemoError::failed)?;
     let file = folder::furnish(&options.folder, &broker.address(), options)?;
-    let node = config::load_node(&file)?;
-    let feeds = config::load_feeds(&node.feeds, &node)?;
+    let (node, feeds) = config::load(&file)?;
     let publisher = Publisher::open(client_config(&node.kafka).map_err(DemoError::failed)?)?;
     let running = App::build(node, feeds, Permissions::default())?.start();
     let ended = carry(options, &publisher, &running, stop);

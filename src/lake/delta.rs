@@ -20,6 +20,7 @@ use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::{DeltaOperation, OutputMode, SaveMode};
 use deltalake_core::{DeltaTableError, TableProperty};
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
+use serde_json::json;
 use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
@@ -105,7 +106,8 @@ impl DeltaTable {
             }
             let encoded = encode_rejects(day, &fresh).map_err(SinkError::lasting)?;
             let file = self.quarantine.put(encoded).await?;
-            if self.quarantine.try_commit(&mut state, &[file], &marks, Uuid::new_v4()).await? {
+            if self.quarantine.try_commit(&mut state, &[file], &marks, None, Uuid::new_v4()).await?
+            {
                 return Ok(());
             }
             self.quarantine.pause(attempt).await;
@@ -142,7 +144,7 @@ impl LakeTable for DeltaTable {
         for file in encoded {
             files.push(self.rows.put(file).await?);
         }
-        Ok(Staged { files, parts: staged_parts })
+        Ok(Staged { files, parts: staged_parts, gap: false })
     }
 
     async fn commit(&self, sets: &[Staged]) -> Result<Vec<Vec<Verdict>>, SinkError> {
@@ -163,7 +165,9 @@ impl LakeTable for DeltaTable {
             }
             let files: Vec<StagedFile> =
                 judgement.held.iter().flat_map(|set| sets[*set].files.iter().cloned()).collect();
-            if self.rows.try_commit(&mut state, &files, &judgement.marks, id).await? {
+            let gap = judgement.held.iter().map(|set| &sets[*set]).find(|set| set.gap);
+            let gap = gap.and_then(|set| set.parts.first());
+            if self.rows.try_commit(&mut state, &files, &judgement.marks, gap, id).await? {
                 let due = state.version.is_some_and(|version| version % CHECKPOINT_EVERY == 0);
                 if due {
                     self.rows.checkpoint(state.version.unwrap_or_default());
@@ -182,7 +186,8 @@ impl LakeTable for DeltaTable {
         gap: OffsetRange,
     ) -> Result<Verdict, SinkError> {
         let part = StagedPart { source: source.clone(), topic_id, range: gap, rejects: Vec::new() };
-        let verdicts = self.commit(&[Staged { files: Vec::new(), parts: vec![part] }]).await?;
+        let verdicts =
+            self.commit(&[Staged { files: Vec::new(), parts: vec![part], gap: true }]).await?;
         let verdict = verdicts.into_iter().flatten().next();
         Ok(verdict.unwrap_or(Verdict::Fenced { found: None }))
     }
@@ -470,11 +475,12 @@ impl Log {
         state: &mut State,
         files: &[StagedFile],
         marks: &HashMap<TopicPartition, Progress>,
+        gap: Option<&StagedPart>,
         id: Uuid,
     ) -> Result<bool, SinkError> {
         let version = state.version.map_or(0, |version| version + 1);
         let now = now_ms();
-        let bytes = entry(files, marks, id, now)?;
+        let bytes = entry(files, marks, gap, id, now)?;
         fault::point("lake.before_commit");
         match self.log.write_commit_entry(version, CommitOrBytes::LogBytes(bytes), id).await {
             Ok(()) => {
@@ -517,7 +523,9 @@ impl Log {
             self.refresh(&mut state).await?;
             state.refuse_after_restore(feed)?;
             let marks = wanted(&state);
-            if marks.is_empty() || self.try_commit(&mut state, &[], &marks, Uuid::new_v4()).await? {
+            if marks.is_empty()
+                || self.try_commit(&mut state, &[], &marks, None, Uuid::new_v4()).await?
+            {
                 return Ok(());
             }
             self.pause(attempt).await;
@@ -564,6 +572,7 @@ impl State {
 fn entry(
     files: &[StagedFile],
     marks: &HashMap<TopicPartition, Progress>,
+    gap: Option<&StagedPart>,
     id: Uuid,
     now: i64,
 ) -> Result<bytes::Bytes, SinkError> {
@@ -595,10 +604,18 @@ fn entry(
         epoch_id: now,
     };
     let rows: usize = files.iter().map(|file| file.rows).sum();
-    let metadata = HashMap::from([
-        ("tidegateCommit".to_owned(), serde_json::json!(id)),
-        ("tidegateRows".to_owned(), serde_json::json!(rows)),
+    let mut metadata = HashMap::from([
+        ("tidegateCommit".to_owned(), json!(id)),
+        ("tidegateRows".to_owned(), json!(rows)),
     ]);
+    if let Some(gap) = gap {
+        let said = json!({
+            "topic": gap.source.topic, "partition": gap.source.partition,
+            "from": gap.range.start, "to": gap.range.end,
+            "reason": "expired on the broker before they were read",
+        });
+        metadata.insert("tidegateGap".to_owned(), said);
+    }
     CommitData::new(adds.collect(), operation, metadata, txns.collect())
         .get_bytes()
         .map_err(SinkError::lasting)

@@ -65,6 +65,8 @@ pub trait LakeTable: Send + Sync + 'static {
 pub struct Staged {
     pub files: Vec<StagedFile>,
     pub parts: Vec<StagedPart>,
+    /// The one part skips records that nobody can read any more; the log says so.
+    pub gap: bool,
 }
 
 /// One file below the table's folder.

@@ -170,7 +170,15 @@ impl Poll {
     fn obey(&mut self, command: Command) {
         let outcome = match command {
             Command::Assign(assignments) => self.assign(assignments),
-            Command::Start { source, offset, route } => self.start(source, offset, route),
+            Command::Start { source, offset, route } => {
+                let feed = route.feed.clone();
+                let started = self.start(source.clone(), offset, route);
+                if let Err(error) = &started {
+                    let reason = format!("reading cannot start at {offset}: {error}");
+                    (self.on_event)(Event::Refused { source, feed, reason });
+                }
+                started
+            }
             Command::Halt { source, feed } => self.halt(&source, &feed),
             Command::Unassign(partitions) => self.unassign(&partitions),
             Command::Mirror { source, feed, offset } => self.mirror(&source, &feed, offset),
@@ -186,7 +194,10 @@ impl Poll {
         let mut silent = TopicPartitionList::new();
         for assignment in assignments {
             let Assignment { source, offset, routes } = assignment;
-            list.add_partition_offset(&source.topic, source.partition, Offset::Offset(offset))?;
+            // The log's end is there whatever has expired, so nothing is out of range meanwhile.
+            let place = offset.map_or(Offset::End, Offset::Offset);
+            list.add_partition_offset(&source.topic, source.partition, place)?;
+            let offset = offset.unwrap_or(0);
             if routes.is_empty() || self.paused {
                 silent.add_partition(&source.topic, source.partition);
             }

@@ -53,6 +53,8 @@ pub enum Event {
     Lost(Vec<TopicPartition>),
     /// The broker has no records at a position asked for: some partition has a gap.
     OutOfRange,
+    /// A partition could not be read from where it was to start.
+    Refused { source: TopicPartition, feed: Arc<str>, reason: String },
     /// The budget has been full for a while: reading stands still.
     Full,
     /// The consumer cannot go on. `unsupported`: the broker lacks the group protocol asked for.
@@ -78,6 +80,7 @@ pub enum Command {
 /// One partition of an answer: where to read from, and for whom. Without routes it stays paused.
 pub struct Assignment {
     pub source: TopicPartition,
-    pub offset: i64,
+    /// None: not known yet.
+    pub offset: Option<i64>,
     pub routes: Vec<Route>,
 }

@@ -7,6 +7,7 @@ use super::check::{Checking, Claims, Gaps};
 use super::lake::{self, Lake};
 use super::report::{GapReport, PartitionReport, SinkReport};
 use super::spool::{Entry, Spool};
+use super::topic::Topic;
 use super::{keys, warehouse};
 use crate::config::{Feed, FeedKind};
 
@@ -88,23 +89,7 @@ impl Checking<'_> {
     ) -> Result<(), String> {
         let columns = self.feed.schema.columns.iter();
         let names: Vec<String> = columns.map(|column| column.name.clone()).collect();
-        let topic = &self.topic;
-        let begins_late =
-            |partition: &i32| match (claims.get(partition), topic.partitions.get(partition)) {
-                (Some(claim), Some(held)) => claim.present && held.low > claim.range.start,
-                _ => false,
-            };
-        let nothing_to_compare = claims.values().any(|claim| !claim.present);
-        let late: BTreeSet<i32> = topic.partitions.keys().copied().filter(begins_late).collect();
-        let expired = |row: &Entry| {
-            let gone = match (row.partition, row.offset) {
-                (Some(partition), Some(offset)) => {
-                    topic.partitions.get(&partition).is_some_and(|held| offset < held.low)
-                }
-                _ => !late.is_empty(),
-            };
-            gone || !topic.strict || nothing_to_compare
-        };
+        let expired = |row: &Entry| may_be_gone(row, &self.topic, claims);
         report.add_keys(keys::compare(&mut self.records, table, &names, expired)?);
         Ok(())
     }
@@ -164,6 +149,27 @@ impl Checking<'_> {
     }
 }
 
+/// Whether the log may have dropped the record of a table's row.
+///
+/// It has if the record stood before the log's start. Compaction alone keeps the last record of each
+/// key, so a row without any is wrong, unless a later record, not claimed yet, took its place.
+fn may_be_gone(row: &Entry, topic: &Topic, claims: &Claims) -> bool {
+    let in_partition = |partition: i32, offset: Option<i64>| {
+        let (Some(held), Some(claim)) = (topic.partitions.get(&partition), claims.get(&partition))
+        else {
+            return false;
+        };
+        let before_the_log = offset.unwrap_or(claim.range.start) < held.low;
+        let replaced = !topic.strict && claim.range.end < held.high;
+        !claim.present || before_the_log || replaced
+    };
+    match row.partition {
+        Some(partition) => in_partition(partition, row.offset),
+        // A table that does not keep where its rows come from.
+        None => topic.partitions.keys().any(|partition| in_partition(*partition, None)),
+    }
+}
+
 fn gap_reports(feed: &Feed, gaps: &Gaps) -> Vec<GapReport> {
     let of_topic = gaps.iter().filter(|(source, _, _)| source.topic == feed.topic);
     of_topic
@@ -174,4 +180,32 @@ fn gap_reports(feed: &Feed, gaps: &Gaps) -> Vec<GapReport> {
             reason: reason.clone(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{OffsetRange, TopicId};
+    use crate::verify::check::Claim;
+
+    #[test]
+    fn a_row_without_a_record_is_judged_by_where_it_stood() {
+        let gone = |strict, end, present, partition, offset| {
+            let held = Held { low: 10, high: 100, ..Held::default() };
+            let partitions = [(0, held)].into();
+            let topic = Topic { name: "t".into(), id: TopicId::UNKNOWN, partitions, strict };
+            let claim = Claim { range: OffsetRange::new(10, end), gaps: Vec::new(), present };
+            let row = Entry { key: Vec::new(), partition, offset, columns: None };
+            may_be_gone(&row, &topic, &HashMap::from([(0, claim)]))
+        };
+        assert!(gone(true, 100, true, Some(0), Some(5)));
+        assert!(!gone(true, 50, true, Some(0), Some(20)));
+        // Compacted: certain only once all is claimed.
+        assert!(gone(false, 50, true, Some(0), Some(20)));
+        assert!(!gone(false, 100, true, Some(0), Some(20)));
+        // Of a topic that is no more.
+        assert!(gone(true, 100, false, Some(0), Some(20)));
+        // A table that says nothing, of a log that is whole.
+        assert!(!gone(true, 100, true, None, None));
+    }
 }

@@ -1,14 +1,17 @@
 //! A database of the proof's own.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, NoTls, Row};
 
-use crate::servers::env;
+use crate::servers::{env, wait_for};
 
 pub struct Database {
     pub name: String,
     runtime: Runtime,
-    client: Client,
+    client: Mutex<Client>,
 }
 
 /// The server's address with another database.
@@ -18,12 +21,15 @@ fn url_of(database: &str) -> String {
     format!("{server}/{database}")
 }
 
+/// Waits for a server that a proof has just started again.
 fn connect(runtime: &Runtime, database: &str) -> Client {
-    runtime.block_on(async {
-        let connected = tokio_postgres::connect(&url_of(database), NoTls).await;
-        let (client, connection) = connected.expect("PostgreSQL answers");
-        tokio::spawn(async move { drop(connection.await) });
-        client
+    wait_for(&format!("PostgreSQL to let us into {database}"), Duration::from_secs(30), || {
+        runtime.block_on(async {
+            let connected = tokio_postgres::connect(&url_of(database), NoTls).await;
+            let (client, connection) = connected.ok()?;
+            tokio::spawn(async move { drop(connection.await) });
+            Some(client)
+        })
     })
 }
 
@@ -37,7 +43,7 @@ impl Database {
         let admin = connect(&runtime, "postgres");
         let made = runtime.block_on(admin.batch_execute(&format!("CREATE DATABASE \"{name}\"")));
         made.expect("a database of our own");
-        let client = connect(&runtime, &name);
+        let client = Mutex::new(connect(&runtime, &name));
         Self { name, runtime, client }
     }
 
@@ -52,13 +58,36 @@ impl Database {
         rest.split('/').next().unwrap_or(rest).to_owned()
     }
 
+    /// Statements on the server itself, as its owner.
+    pub fn administer(&self, statements: &[&str]) {
+        let admin = connect(&self.runtime, "postgres");
+        for sql in statements {
+            let done = self.runtime.block_on(admin.batch_execute(sql));
+            done.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        }
+    }
+
+    /// A server that was stopped has ended the connection.
+    fn client(&self) -> MutexGuard<'_, Client> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if client.is_closed() {
+            *client = connect(&self.runtime, &self.name);
+        }
+        client
+    }
+
     pub fn execute(&self, sql: &str) {
-        let done = self.runtime.block_on(self.client.batch_execute(sql));
+        let done = self.runtime.block_on(self.client().batch_execute(sql));
         done.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
     pub fn query(&self, sql: &str) -> Vec<Row> {
-        let rows = self.runtime.block_on(self.client.query(sql, &[]));
+        let ask = || self.runtime.block_on(self.client().query(sql, &[]));
+        let rows = ask().or_else(|_| {
+            // The server may have ended the connection just now.
+            std::thread::sleep(Duration::from_millis(200));
+            ask()
+        });
         rows.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 }

@@ -16,7 +16,7 @@ use crate::servers::env;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn config() -> ClientConfig {
+pub fn config() -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", env("TIDEGATE_TEST_KAFKA"));
     // A broker that a proof restarts is away for a while; what lasts shows as an error of the call.
@@ -24,7 +24,7 @@ fn config() -> ClientConfig {
     config
 }
 
-fn admin() -> AdminClient<DefaultClientContext> {
+pub fn admin() -> AdminClient<DefaultClientContext> {
     config().create().expect("an admin client")
 }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use rand::Rng;
 
+use crate::servers::wait_for;
 use crate::world::{Setup, World};
 
 #[test]
 fn sigkill_five_times_under_load() {
     let world = World::new(Setup { name: "killed", ..Setup::default() });
-    // Each transaction also changes a row of the table, now and then by a tombstone: 300,000 in all.
-    let load = world.load(1, 150_000, 5000);
+    let load = world.load(1, 1_000_000, 5000);
     let steady = world.node("steady");
     let mut random = rand::rng();
     for life in 1..=5 {
@@ -24,7 +24,11 @@ fn sigkill_five_times_under_load() {
         println!("life {life} ended {lived:?} after its assignment, {} sent", load.sent());
     }
     let _victim = world.node("victim");
-    let expected = load.finish();
+    // Each transaction also changes a row of the table, now and then by a tombstone: 300,000 in all.
+    wait_for("the load to be whole", Duration::from_secs(120), || {
+        (load.sent() >= 150_000).then_some(())
+    });
+    let expected = load.stop();
     world.wait_caught_up(Duration::from_secs(60));
     world.check(&expected);
     assert!(!steady.log().contains("parked"), "no partition was given up");

@@ -1,7 +1,7 @@
 //! A Delta log read as its specification says, file by file: what the lake claims to hold.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -20,8 +20,21 @@ pub fn progress(table: &Path) -> HashMap<i32, i64> {
     progress
 }
 
+/// The Parquet files of a table's latest version.
+pub fn files(table: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for (_, line) in lines(table) {
+        let path = |action: &str| line[action]["path"].as_str().map(|path| table.join(path));
+        files.extend(path("add"));
+        if let Some(removed) = path("remove") {
+            files.retain(|file| *file != removed);
+        }
+    }
+    files
+}
+
 /// Every action of every version. The log is never cleaned here, so checkpoints can be left aside.
-fn lines(table: &Path) -> Vec<(u64, Value)> {
+pub fn lines(table: &Path) -> Vec<(u64, Value)> {
     let mut lines = Vec::new();
     for version in 0.. {
         let entry = table.join(format!("_delta_log/{version:020}.json"));

@@ -19,9 +19,18 @@ mod world;
 
 mod bad_records;
 mod broker;
+mod commands;
 mod floors;
 mod killed;
 mod lost_answers;
+mod outage;
 mod panics;
+mod readers;
+mod restored;
 mod scale;
+mod source;
+mod source_gap;
+mod source_log;
+mod source_place;
+mod source_topics;
 mod zombie;

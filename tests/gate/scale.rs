@@ -1,1 +1,64 @@
-//! todo
+//! Proof 6: nodes come and go under load; partitions move, and each record still arrives once.
+
+use std::time::Duration;
+
+use crate::node::Node;
+use crate::progress::Watch;
+use crate::servers::wait_for;
+use crate::world::{Setup, World};
+
+const SOON: Duration = Duration::from_secs(45);
+
+fn one_three_one(name: &'static str, protocol: &'static str) {
+    let world = World::new(Setup { name, protocol, ..Setup::default() });
+    let load = world.load(6, 400_000, 4000);
+    let _first = world.node("first");
+    world.wait_progress(SOON);
+    let watch = Watch::start(&world);
+    let mut more: Vec<Node> = ["second", "third"]
+        .map(|name| {
+            let node = world.node(name);
+            node.wait_for_log("consuming", SOON);
+            world.wait_progress(SOON);
+            node
+        })
+        .into();
+    for node in &mut more {
+        let (status, took) = node.terminate(SOON);
+        assert!(status.success(), "{status}");
+        println!("drained in {took:.1?}");
+        world.wait_progress(SOON);
+    }
+    assert!(load.is_running(), "the load ended before the nodes did");
+    let expected = load.stop();
+    let stood = watch.finish();
+    world.wait_caught_up(Duration::from_secs(60));
+    world.check(&expected);
+    let mut stood: Vec<_> = stood.into_iter().collect();
+    stood.sort_by(|a, b| a.0.cmp(&b.0));
+    for ((feed, partition), stood) in &stood {
+        println!(
+            "{protocol}: {feed}/{partition} stood still for at most {:?}, claimed anew {} times",
+            stood.longest, stood.owners
+        );
+    }
+    let moved = stood.iter().filter(|(_, stood)| stood.owners >= 2).count();
+    assert!(moved > 0, "no partition moved away and back: nothing was proved");
+    let longest = stood.iter().map(|(_, stood)| stood.longest).max().unwrap_or_default();
+    assert!(longest < Duration::from_secs(15), "a partition stood still for {longest:?}");
+    // Every node but the first is gone, and none was thrown out of the group.
+    wait_for("the others to have ended", SOON, || {
+        (!more.iter_mut().any(Node::is_running)).then_some(())
+    });
+    assert!(more.iter().all(|node| !node.log().contains("the session expired")));
+}
+
+#[test]
+fn one_three_one_nodes_by_the_consumer_protocol() {
+    one_three_one("scale-consumer", "consumer");
+}
+
+#[test]
+fn one_three_one_nodes_by_the_classic_protocol() {
+    one_three_one("scale-classic", "classic");
+}

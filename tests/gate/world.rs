@@ -112,8 +112,16 @@ impl World {
             topics.insert(*topic, on_broker);
         }
         let partitions = setup.partitions;
-        let world =
-            Self { database, config, topics, partitions, lake_url, lake_folder, folder, _turn: turn };
+        let world = Self {
+            database,
+            config,
+            topics,
+            partitions,
+            lake_url,
+            lake_folder,
+            folder,
+            _turn: turn,
+        };
         world.migrate();
         world
     }

@@ -21,7 +21,8 @@ use self::partitions::{Owned, Phase};
 use self::writers::WriterSet;
 use super::Io;
 use super::message::{
-    Drain, LaneChange, LaneChanged, PartitionStatus, SourceEvent, Status, Stop, Stream,
+    Detach, Drain, LaneChange, LaneChanged, Loss, PartitionStatus, SourceEvent, Status, Stop,
+    Stream,
 };
 use super::ownership::Edges;
 use super::partition_consumer::PartitionConsumer;
@@ -246,6 +247,17 @@ impl Handler<SourceEvent> for Supervisor {
             (Stream::Main, Event::OutOfRange) => self.recheck(ctx),
             (Stream::CatchUp(sink), Event::OutOfRange) => self.restart_catch_up(sink, ctx),
             (_, Event::Full) => {}
+            (Stream::Main, Event::Refused { source, feed, reason }) => {
+                self.fail(&(feed, source), reason, ctx);
+            }
+            (Stream::CatchUp(sink), Event::Refused { source, feed, reason }) => {
+                warn!(target: "tidegate::supervisor", %feed, %source, %sink, reason, "no catch-up");
+                if let Some(consumer) =
+                    self.owned.get(&(feed, source)).and_then(|owned| owned.consumer())
+                {
+                    drop(consumer.try_send(Detach { sink, loss: Loss::TooSlow }));
+                }
+            }
             (Stream::Main, Event::Failed { reason, unsupported: true })
                 if self.protocol == Protocol::Auto =>
             {

@@ -121,17 +121,18 @@ impl Supervisor {
                 for (source, offset, route) in supervisor.settle(asked, ctx) {
                     let assignment = assignments.entry(source.clone()).or_insert(Assignment {
                         source,
-                        offset,
+                        offset: Some(offset),
                         routes: Vec::new(),
                     });
-                    assignment.offset = assignment.offset.min(offset);
+                    assignment.offset = assignment.offset.map(|lowest| lowest.min(offset));
                     assignment.routes.push(route);
                 }
             }
             // Every partition is answered, those that cannot be read yet without a route: until the
             // answer librdkafka holds all of them.
             let list = partitions.into_iter().map(|source| {
-                let silent = Assignment { source: source.clone(), offset: 0, routes: Vec::new() };
+                let silent =
+                    Assignment { source: source.clone(), offset: None, routes: Vec::new() };
                 assignments.remove(&source).unwrap_or(silent)
             });
             supervisor.tell_main(Command::Assign(list.collect()));
@@ -151,9 +152,13 @@ impl Supervisor {
         let mut asking = Vec::new();
         for (topic, sources) in by_topic {
             for file in self.files_for(&topic) {
-                // Only the name matters here.
-                let Ok(named) = file.resolve(&topic, Some(Vec::new())) else { continue };
-                let feed = named.name;
+                let feed: Arc<str> = match file.name_for(&topic) {
+                    Ok(name) => name.into(),
+                    Err(fault) => {
+                        error!(target: "tidegate::supervisor", %topic, %fault, "the topic is left out");
+                        continue;
+                    }
+                };
                 let idle = |source: &&TopicPartition| {
                     let key = (feed.clone(), (*source).clone());
                     let runs = self.owned.get(&key).is_some_and(|owned| owned.consumer().is_some());

@@ -1,0 +1,158 @@
+"""Results: kept as JSON lines, shown as tables, held against the aims."""
+
+import json
+import statistics
+
+import hotspots
+
+DEFAULT_BUDGET_MIB = 512
+BUDGET_SLACK_MIB = 150
+SINKS = ("lake", "warehouse", "both")
+LIMITS = {
+    "read": "librdkafka reading alone",
+    "decode": "our decoder alone, one thread",
+    "encode": "our Parquet encoder alone, one thread",
+    "confluent": "confluent-kafka reading alone",
+    "pyarrow": "pyarrow JSON to Parquet alone",
+    "upsert 10000": "COPY and upsert alone, by 10,000",
+    "upsert 50000": "COPY and upsert alone, by 50,000",
+}
+
+
+class Results:
+    """One line per measurement, written as soon as it is known."""
+
+    def __init__(self, path):
+        self.path = path
+        self.lines = []
+        open(path, "w").close()
+
+    def add(self, name, found):
+        line = {"name": name} | found
+        self.lines.append(line)
+        with open(self.path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+        faults = "; ".join(found.get("faults", []))
+        print(f"  {name}: {_brief(found)}{'  WRONG: ' + faults if faults else ''}", flush=True)
+
+    def get(self, name, field):
+        """The median of all rounds; none if it was not measured."""
+        values = [line[field] for line in self.lines if line["name"] == name and field in line]
+        values = [value for value in values if value is not None]
+        return statistics.median(values) if values else None
+
+    def faults(self):
+        return [fault for line in self.lines for fault in line.get("faults", [])]
+
+    def named(self, prefix):
+        return [line for line in self.lines if line["name"].startswith(prefix)]
+
+
+def _brief(found):
+    units = {"wall": "s", "node_cpu": "s CPU", "postgres_cpu": "s PostgreSQL", "p50_ms": "ms p50"}
+    units |= {"p99_ms": "ms p99", "peak_mib": "MiB"}
+    parts = [f"{found[name]:.2f} {unit}" for name, unit in units.items() if name in found]
+    return ", ".join(parts)
+
+
+def show(results):
+    for topic in ("reference", "changelog"):
+        _costs(results, topic)
+    _ratios(results)
+    _memory(results)
+    _latency(results)
+    _hotspots(results)
+
+
+def _costs(results, topic):
+    rows = {f"limit {topic} {what}": text for what, text in LIMITS.items()}
+    rows |= {f"{topic} {sinks}": f"tidegate, {sinks}" for sinks in SINKS}
+    rows = {name: text for name, text in rows.items() if results.get(name, "node_cpu") is not None}
+    if rows:
+        print(f"\n{f'{topic}, CPU per million records':38}{_heads()}")
+    for name, text in rows.items():
+        fields = ("node_cpu", "postgres_cpu", "kafka_cpu", "wall", "idle", "peak_mib", "others")
+        cells = "".join(_cell(results.get(name, field), field) for field in fields)
+        print(f"  {text:36}{cells}")
+
+
+def _heads():
+    heads = ("CPU s", "PG CPU s", "broker s", "wall s", "idle s", "peak MiB", "others")
+    return "".join(f"{head:>10}" for head in heads)
+
+
+def _cell(value, field):
+    if value is None:
+        return f"{'':10}"
+    return f"{value:10.0f}" if field == "peak_mib" else f"{value:10.2f}"
+
+
+def _ratios(results):
+    cpu = lambda name: results.get(name, "node_cpu")
+    postgres = lambda name: results.get(name, "postgres_cpu")
+    limit = lambda topic, what: cpu(f"limit {topic} {what}")
+    lines = []
+
+    def line(text, value, over, aim):
+        if value is not None and None not in over:
+            lines.append((text, value / sum(over), aim))
+
+    floor = [limit("reference", what) for what in ("read", "decode", "encode")]
+    outside = [limit("reference", what) for what in ("confluent", "pyarrow")]
+    line("lake, reference: node / (read + decode + encode)", cpu("reference lake"), floor, 1.3)
+    line("lake, reference: node / (confluent-kafka + pyarrow)", cpu("reference lake"), outside, None)
+    line("warehouse, changelog: node, CPU s", cpu("changelog warehouse"), [1], 1.6)
+    upsert = [postgres("limit changelog upsert 10000")]
+    served = postgres("changelog warehouse")
+    line("warehouse, changelog: PostgreSQL / bare COPY and upsert", served, upsert, 1.0)
+    for topic in ("reference", "changelog"):
+        parts = [cpu(f"{topic} lake"), cpu(f"{topic} warehouse")]
+        shared = [limit(topic, "read"), limit(topic, "decode")]
+        if None not in parts + shared:
+            sums = parts + [-value for value in shared]
+            text = f"both, {topic}: node / (lake + warehouse - read - decode)"
+            line(text, cpu(f"{topic} both"), sums, 1.1)
+    if lines:
+        print(f"\nRatios{'':58}here       aim")
+    for text, value, aim in lines:
+        print(f"  {text:58}{value:8.2f}{_aim(value, aim)}")
+
+
+def _aim(value, aim):
+    if aim is None:
+        return ""
+    return f"  <= {aim:<6g}{'' if value <= aim else 'MISSED'}"
+
+
+def _memory(results):
+    rows = sorted({line["name"] for line in results.named("memory ")})
+    if rows:
+        print("\nPeak memory of a node with both sinks, the whole topic behind, MiB")
+    for name in rows:
+        peak, budget = results.get(name, "peak_mib"), results.get(name, "budget_mib")
+        over = _aim(peak, budget + BUDGET_SLACK_MIB)
+        print(f"  {name.removeprefix('memory '):58}{peak:8.0f}{over}")
+    above = [line["peak_mib"] for line in results.lines
+             if "peak_mib" in line and "budget_mib" not in line]  # fmt: skip
+    if rows and above:
+        most = f"the highest of the {len(above)} runs above, default budget"
+        over = _aim(max(above), DEFAULT_BUDGET_MIB + BUDGET_SLACK_MIB)
+        print(f"  {most:58}{max(above):8.0f}{over}")
+
+
+def _latency(results):
+    rows = sorted({line["name"] for line in results.named("latency ")})
+    if rows:
+        print("\nProduced to visible in PostgreSQL at 5,000 records/s, ms")
+    for name in rows:
+        p50, p90, p99, most = (results.get(name, f) for f in ("p50_ms", "p90_ms", "p99_ms", "max_ms"))
+        place = f"PostgreSQL's data {name.removeprefix('latency ')}"
+        print(f"  {place:30}p50 {p50:6.1f}{_aim(p50, 50)}  p99 {p99:6.1f}{_aim(p99, 100)}"
+              f"  p90 {p90:.1f}, max {most:.1f}, others {results.get(name, 'others'):.2f}")  # fmt: skip
+
+
+def _hotspots(results):
+    for line in results.named("hotspots "):
+        print(f"\n{line['name'].removeprefix('hotspots ')}: the {hotspots.TOP} heaviest symbols")
+        for percent, symbol in line["symbols"]:
+            print(f"  {percent:5.1f}%  {symbol[:110]}")

@@ -1,0 +1,221 @@
+//! Progress that no longer fits the log: records expired, topics made again, offsets that are gone.
+
+use rdkafka::admin::AdminOptions;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::kafka;
+use crate::servers::wait_for;
+use crate::source_place::{COLUMNS, Place, SOON, Sender};
+
+/// As retention does: the log begins at `before` from now on.
+pub fn delete_records(topic: &str, partition: i32, before: i64) {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(before)).expect("an offset");
+    // The answer comes by the client's own thread: the client must outlive the question.
+    let admin = kafka::admin();
+    let deleted = admin.delete_records(&list, &AdminOptions::new());
+    let deleted = futures::executor::block_on(deleted).expect("the broker answers");
+    deleted.elements().iter().for_each(|element| element.error().expect("deleted"));
+}
+
+fn parked(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| line.contains("partition parked")).collect()
+}
+
+#[test]
+fn a_gap_parks_the_partition() {
+    let mut place = Place::new("gap-park");
+    let (topic, beside) = (place.topic("t", 2, &[]), place.topic("beside", 1, &[]));
+    place.plain_feed("orders", &topic);
+    place.plain_feed("others", &beside);
+    let sender = Sender::new();
+    sender.send(&topic, 0, 0..10);
+    sender.send(&topic, 1, 100..110);
+    let mut node = place.node();
+    place.wait_for_ids("orders", (0..10).chain(100..110));
+    node.terminate(SOON);
+    sender.send(&topic, 0, 10..30);
+    delete_records(&topic, 0, 20);
+    let node = place.node();
+    node.wait_for_log("partition parked", SOON);
+    let log = node.log();
+    let reason = parked(&log)[0];
+    println!("{reason}");
+    for part in ["[10, 20)", "expired", "tidegate resolve --skip-gap", "on_gap: continue"] {
+        assert!(reason.contains(part), "{reason} lacks {part}");
+    }
+    // Its neighbour and other feeds run on.
+    sender.send(&topic, 1, 110..115);
+    sender.send(&beside, 0, 0..5);
+    place.wait_for_ids("others", 0..5);
+    place.wait_for_ids("orders", (0..10).chain(100..115));
+    place.wait_for_watermarks("orders", &[10, 15]);
+    // The command it names settles it; the node finds out by itself.
+    let (code, said) = place.command(&["resolve", "--feed", "orders", "--skip-gap"]);
+    println!("{said}");
+    assert_eq!(code, 0, "{said}");
+    place.wait_for_ids("orders", (0..10).chain(20..30).chain(100..115));
+    gap_is_recorded(&place);
+    // Nothing was the matter with them, so nothing was begun anew.
+    let log = node.log();
+    let troubled = |line: &&str| line.contains("partition failed") && !line.contains("-t-0 ");
+    let troubled: Vec<&str> = log.lines().filter(troubled).collect();
+    assert!(troubled.is_empty(), "the parked partition's neighbours were stopped: {troubled:#?}");
+}
+
+#[test]
+fn a_gap_is_passed_where_the_feed_says_so() {
+    let mut place = Place::new("gap-continue");
+    let topic = place.topic("t", 1, &[]);
+    place.feed("orders", &format!("topic: {topic}\non_gap: continue\n{COLUMNS}"));
+    let sender = Sender::new();
+    sender.send(&topic, 0, 0..10);
+    let mut node = place.node();
+    place.wait_for_ids("orders", 0..10);
+    node.terminate(SOON);
+    sender.send(&topic, 0, 10..30);
+    delete_records(&topic, 0, 20);
+    let node = place.node();
+    place.wait_for_ids("orders", (0..10).chain(20..30));
+    let log = node.log();
+    assert!(parked(&log).is_empty(), "{log}");
+    assert!(log.contains("[10, 20)"), "the gap is not named: {log}");
+    gap_is_recorded(&place);
+}
+
+/// Each sink keeps that offsets 10 to 19 are missing, and `verify` shows it.
+fn gap_is_recorded(place: &Place) {
+    let gaps = "SELECT feed, partition, from_offset, to_offset, reason FROM tidegate.gaps";
+    let gaps = place.world.database.query(gaps);
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    let gap: (String, i32, i64, i64) =
+        (gaps[0].get(0), gaps[0].get(1), gaps[0].get(2), gaps[0].get(3));
+    assert_eq!(gap, ("orders".to_owned(), 0, 10, 20));
+    let report = place.verify();
+    let feeds = report["feeds"].as_array().expect("feeds");
+    let feed = feeds.iter().find(|feed| feed["feed"] == "orders").expect("the feed");
+    for sink in ["lake", "warehouse"] {
+        let shown = &feed[sink]["gaps"];
+        assert_eq!(shown.as_array().map(Vec::len), Some(1), "{sink}: {feed:#}");
+        assert_eq!((&shown[0]["from"], &shown[0]["to"]), (&10.into(), &20.into()), "{sink}");
+    }
+}
+
+/// The log's start moves while a node runs: over what it has read, nothing happens; a feed that is
+/// new begins there.
+#[test]
+fn expiry_of_what_was_read_is_no_gap() {
+    let mut place = Place::new("expiry");
+    let topic = place.topic("t", 1, &[]);
+    place.plain_feed("orders", &topic);
+    let sender = Sender::new();
+    sender.send(&topic, 0, 0..10);
+    let mut node = place.node();
+    place.wait_for_ids("orders", 0..10);
+    delete_records(&topic, 0, 7);
+    sender.send(&topic, 0, 10..15);
+    place.wait_for_ids("orders", 0..15);
+    // To the very end: the log is empty, and progress stands where it begins.
+    delete_records(&topic, 0, 15);
+    assert!(parked(&node.log()).is_empty());
+    node.terminate(SOON);
+    place.plain_feed("late", &topic);
+    let node = place.node();
+    place.wait_for_watermarks("late", &[15]);
+    sender.send(&topic, 0, 15..20);
+    place.wait_for_ids("late", 15..20);
+    place.wait_for_ids("orders", 0..20);
+    assert!(parked(&node.log()).is_empty());
+    place.verify();
+}
+
+/// Records expire under a running node, before it has come to them.
+#[test]
+fn a_gap_under_a_running_node() {
+    let mut place = Place::new("gap-running");
+    let topic = place.topic("t", 1, &[]);
+    place.plain_feed("orders", &topic);
+    let sender = Sender::new();
+    sender.send(&topic, 0, 0..10);
+    let node = place.node();
+    place.wait_for_ids("orders", 0..10);
+    // Frozen, but not for so long that the group gives its partitions away.
+    node.signal(libc::SIGSTOP);
+    sender.send(&topic, 0, 10..20);
+    delete_records(&topic, 0, 20);
+    node.signal(libc::SIGCONT);
+    sender.send(&topic, 0, 20..25);
+    // A fetch under way may have brought some of them; all or nothing, but never silence.
+    wait_for("the records, or the reason why not", SOON, || {
+        let read = place.warehouse("orders").len() == 25;
+        (read || node.log().contains("[10, 20)")).then_some(())
+    });
+    place.verify();
+}
+
+fn recreate(topic: &str, partitions: i32) {
+    kafka::delete_topics(&[topic.to_owned()]);
+    // The name is free again a moment later.
+    wait_for("the topic to be made again", SOON, || {
+        let new = rdkafka::admin::NewTopic::new(
+            topic,
+            partitions,
+            rdkafka::admin::TopicReplication::Fixed(1),
+        );
+        let made = kafka::admin();
+        let made = futures::executor::block_on(made.create_topics([&new], &AdminOptions::new()));
+        made.expect("the broker answers").pop()?.ok()
+    });
+    kafka::ends(topic, partitions);
+}
+
+/// `records` in the new topic: fewer than were read of the old one, or more.
+fn made_again(name: &'static str, running: bool, records: i64) {
+    let mut place = Place::new(name);
+    let (topic, beside) = (place.topic("t", 1, &[]), place.topic("beside", 1, &[]));
+    place.plain_feed("orders", &topic);
+    place.plain_feed("others", &beside);
+    let sender = Sender::new();
+    sender.send(&topic, 0, 0..20);
+    let mut node = place.node();
+    place.wait_for_ids("orders", 0..20);
+    if !running {
+        node.terminate(SOON);
+    }
+    recreate(&topic, 1);
+    // The former producer knows the topic by its old id.
+    let sender = Sender::new();
+    sender.send(&topic, 0, 1000..1000 + records);
+    if !running {
+        node = place.node();
+    }
+    node.wait_for_log("partition parked", SOON);
+    let log = node.log();
+    let reason = parked(&log)[0];
+    println!("{reason}");
+    assert!(reason.contains("created again"), "{reason}");
+    assert!(reason.contains("tidegate resolve --restart"), "{reason}");
+    sender.send(&beside, 0, 0..5);
+    place.wait_for_ids("others", 0..5);
+    place.wait_for_ids("orders", 0..20);
+    let (code, said) = place.command(&["resolve", "--feed", "orders", "--restart"]);
+    println!("{said}");
+    assert_eq!(code, 0, "{said}");
+    place.wait_for_ids("orders", (0..20).chain(1000..1000 + records));
+    place.wait_for_watermarks("orders", &[records]);
+}
+
+#[test]
+fn a_topic_made_again_while_no_node_runs() {
+    made_again("remade", false, 5);
+}
+
+#[test]
+fn a_topic_made_again_and_longer_by_now() {
+    made_again("remade-longer", false, 50);
+}
+
+#[test]
+fn a_topic_made_again_under_a_running_node() {
+    made_again("remade-running", true, 50);
+}
