@@ -19,6 +19,8 @@ use crate::warehouse::{ClaimRequest, Warehouse};
 /// A sink that has not answered by then counts as detached: the others begin without it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
+type FeedSink = (Arc<str>, SinkKind);
+
 /// The outside, as the actors reach it.
 pub struct Edges {
     pub warehouse: Option<Arc<dyn Warehouse>>,
@@ -28,7 +30,7 @@ pub struct Edges {
     tables: std::sync::Mutex<HashMap<Arc<str>, Arc<dyn LakeTable>>>,
     opening: Mutex<()>,
     /// One claim at a time for a feed and sink.
-    claims: std::sync::Mutex<HashMap<(Arc<str>, SinkKind), Arc<Mutex<()>>>>,
+    claims: std::sync::Mutex<HashMap<FeedSink, Arc<Mutex<()>>>>,
     /// The lake's store was seen to honour a conditional create.
     proved: AtomicBool,
     prepared: Mutex<std::collections::HashSet<Arc<str>>>,
