@@ -27,11 +27,9 @@ pub(super) const APPLICATION: &str = "tidegate";
 
 /// Settings of a session. A frozen node's locks go with the idle timeout; a plan made while a table
 /// was small is never kept; a statement is neither compiled (its plan is simple) nor left to run on.
-/// A user named like the bookkeeping schema must not get the feeds' tables into it.
 const SETTINGS: &str = "-c statement_timeout=120s -c idle_in_transaction_session_timeout=60s \
                         -c plan_cache_mode=force_custom_plan -c jit=off -c temp_buffers=32MB \
-                        -c client_min_messages=warning -c timezone=UTC \
-                        -c search_path=public";
+                        -c client_min_messages=warning -c timezone=UTC";
 
 /// How long to wait for a free connection.
 const WAIT: Duration = Duration::from_secs(30);
