@@ -31,5 +31,5 @@ def top(file):
     for line in text.decode(errors="replace").splitlines():
         percent, _, symbol = line.strip().partition("%")
         if symbol:
-            lines.append((float(percent), symbol.strip()))
+            lines.append((float(percent), symbol.strip(" -")))
     return lines[:TOP]

@@ -66,7 +66,8 @@ def measure(place, name):
 def _produce(bootstrap, topic, total):
     """Sends record n at its time, to partition n mod 8, whose offset n div 8 it gets: there is no
     other producer. Answers when each was sent."""
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, "enable.idempotence": True})
+    settings = {"linger.ms": 0, "enable.idempotence": True, "log_level": 3}
+    producer = Producer({"bootstrap.servers": bootstrap} | settings)
     note = "x" * 60
     sent = numpy.zeros(total)
     gc.disable()

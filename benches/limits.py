@@ -114,8 +114,8 @@ def _nested(columns):
 
 
 def copy_upsert(place, records, size):
-    """PostgreSQL's part alone. Each batch, reduced to the last record of each key and encoded before
-    the clock starts: COPY into a temporary table, one upsert, one delete, commit."""
+    """PostgreSQL's part alone. Each batch, reduced to the last record of each key and encoded
+    before the clock starts: COPY into a temporary table, one upsert, one delete, commit."""
     batches = [_copy_data(rows) for rows in _batches(records, size)]
     connection = psycopg2.connect(place.postgres)
     cursor = connection.cursor()

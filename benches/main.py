@@ -125,8 +125,8 @@ class Bench:
         if self.wants("warehouse"):
             for size in (10_000, 50_000):
                 found = limits.copy_upsert(place, count, size)
-                rows = self.expected["changelog"]["rows"]
-                found["faults"] = [] if found["rows"] == rows else [f"{found['rows']} rows of {rows}"]
+                rows, right = found["rows"], self.expected["changelog"]["rows"]
+                found["faults"] = [] if rows == right else [f"{rows} rows, expected {right}"]
                 add(f"limit changelog upsert {size}", found)
 
     def node(self, name, topic, beside=None, extra=None, **options):
@@ -162,8 +162,9 @@ class Bench:
         if not hotspots.available():
             print("no profile: `perf` is not on this machine")
             return
-        for topic, sinks in (("reference", "lake"), ("changelog", "warehouse"), ("reference", "both")):
-            if topic not in self.expected:
+        looked_at = (("reference", "lake"), ("changelog", "warehouse"), ("reference", "both"))
+        for topic, sinks in looked_at:
+            if topic not in self.expected or not self.wants(sinks, "both"):
                 continue
             file = str(Path(self.options.folder) / "perf.data")
             self.runs += 1

@@ -17,6 +17,15 @@ LIMITS = {
     "upsert 10000": "COPY and upsert alone, by 10,000",
     "upsert 50000": "COPY and upsert alone, by 50,000",
 }
+COLUMNS = {
+    "node_cpu": "CPU s",
+    "postgres_cpu": "PG CPU s",
+    "kafka_cpu": "broker s",
+    "wall": "wall s",
+    "idle": "idle s",
+    "peak_mib": "peak MiB",
+    "others": "others",
+}
 
 
 class Results:
@@ -68,17 +77,12 @@ def _costs(results, topic):
     rows = {f"limit {topic} {what}": text for what, text in LIMITS.items()}
     rows |= {f"{topic} {sinks}": f"tidegate, {sinks}" for sinks in SINKS}
     rows = {name: text for name, text in rows.items() if results.get(name, "node_cpu") is not None}
+    heads = "".join(f"{head:>10}" for head in COLUMNS.values())
     if rows:
-        print(f"\n{f'{topic}, CPU per million records':38}{_heads()}")
+        print(f"\n{f'{topic}, CPU per million records':38}{heads}")
     for name, text in rows.items():
-        fields = ("node_cpu", "postgres_cpu", "kafka_cpu", "wall", "idle", "peak_mib", "others")
-        cells = "".join(_cell(results.get(name, field), field) for field in fields)
+        cells = "".join(_cell(results.get(name, field), field) for field in COLUMNS)
         print(f"  {text:36}{cells}")
-
-
-def _heads():
-    heads = ("CPU s", "PG CPU s", "broker s", "wall s", "idle s", "peak MiB", "others")
-    return "".join(f"{head:>10}" for head in heads)
 
 
 def _cell(value, field):
@@ -99,8 +103,10 @@ def _ratios(results):
 
     floor = [limit("reference", what) for what in ("read", "decode", "encode")]
     outside = [limit("reference", what) for what in ("confluent", "pyarrow")]
-    line("lake, reference: node / (read + decode + encode)", cpu("reference lake"), floor, 1.3)
-    line("lake, reference: node / (confluent-kafka + pyarrow)", cpu("reference lake"), outside, None)
+    lake = cpu("reference lake")
+    line("lake, reference: node, CPU s", lake, [1], 5.3)
+    line("lake, reference: node / (read + decode + encode)", lake, floor, 1.3)
+    line("lake, reference: node / (confluent-kafka + pyarrow)", lake, outside, None)
     line("warehouse, changelog: node, CPU s", cpu("changelog warehouse"), [1], 1.6)
     upsert = [postgres("limit changelog upsert 10000")]
     served = postgres("changelog warehouse")
@@ -145,10 +151,12 @@ def _latency(results):
     if rows:
         print("\nProduced to visible in PostgreSQL at 5,000 records/s, ms")
     for name in rows:
-        p50, p90, p99, most = (results.get(name, f) for f in ("p50_ms", "p90_ms", "p99_ms", "max_ms"))
         place = f"PostgreSQL's data {name.removeprefix('latency ')}"
-        print(f"  {place:30}p50 {p50:6.1f}{_aim(p50, 50)}  p99 {p99:6.1f}{_aim(p99, 100)}"
-              f"  p90 {p90:.1f}, max {most:.1f}, others {results.get(name, 'others'):.2f}")  # fmt: skip
+        p50, p99 = results.get(name, "p50_ms"), results.get(name, "p99_ms")
+        rest = {f: results.get(name, f) for f in ("p90_ms", "max_ms", "others")}
+        print(f"  {place:28}p50 {p50:6.1f}{_aim(p50, 50)}  p99 {p99:6.1f}{_aim(p99, 100)}")
+        print(f"  {'':28}p90 {rest['p90_ms']:6.1f}  max {rest['max_ms']:.1f}, "
+              f"others {rest['others']:.2f} cores")  # fmt: skip
 
 
 def _hotspots(results):

@@ -1,8 +1,8 @@
 """The records that everything here is measured with. The same count gives the same records.
 
-reference   the purchase transaction of the README, 18 fields, three of them objects, about 660
-            bytes, as Python's json module writes it (a space after each comma and colon)
-changelog   running totals by user and type: 40,000 keys, 2% tombstones, about 100 bytes with the key
+reference   a purchase transaction: 18 fields, three of them objects, about 660 bytes, as Python's
+            json module writes it (a space after each comma and colon)
+changelog   running totals by user and type: 40,000 keys, 2% tombstones, about 100 bytes with key
 wide        the changelog again, over 500 partitions
 """
 
@@ -50,9 +50,10 @@ def transactions(count):
         rating = "null" if chance() < 0.3 else number(1, 6)
         discount = "null" if chance() < 0.6 else f'"SAVE{number(5, 50)}-{number(65536):04X}"'
         tax = cents * 19 // 100
+        at = time.isoformat(timespec="microseconds")
         yield key, (
-            f'{{"TRANSACTION_ID": "{key}", "TIMESTAMP": "{time.isoformat(timespec="microseconds")}Z", '
-            f'"USER_ID": "USER-{user}", "USER_NAME": "{name}", "PRODUCT_ID": "PROD-{number(5000):05d}", '
+            f'{{"TRANSACTION_ID": "{key}", "TIMESTAMP": "{at}Z", "USER_ID": "USER-{user}", '
+            f'"USER_NAME": "{name}", "PRODUCT_ID": "PROD-{number(5000):05d}", '
             f'"AMOUNT": {cents // 100}.{cents % 100:02d}, "CURRENCY": "{pick(CURRENCIES)}", '
             f'"TRANSACTION_TYPE": "{pick(TYPES)}", "STATUS": "{pick(STATES)}", '
             f'"LOCATION": {{"CITY": "{city}", "COUNTRY": "{country}"}}, '
@@ -95,6 +96,8 @@ def fill(bootstrap, name, count):
         "partitioner": "murmur2_random",
         # Else what is sent again after a hitch may overtake a later record of the same key.
         "enable.idempotence": True,
+        # A broker just started makes it say that it tries again.
+        "log_level": 3,
         "queue.buffering.max.messages": 400_000,
         "queue.buffering.max.kbytes": 400_000,
     })  # fmt: skip
