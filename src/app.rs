@@ -94,9 +94,10 @@ impl App {
         system.block_on(async move {
             let arbiters: Vec<Arbiter> = (0..io.cores().max(2)).map(|_| Arbiter::new()).collect();
             let topics = subscription(&feeds);
-            // Part of the budget is librdkafka's queue, which it bounds by itself.
+            // Set aside: librdkafka's queue, which it bounds by itself, and what encoders and COPY hold
+            // beside the batches they work on.
             let total = node.memory.budget.bytes();
-            let queue = total / 4;
+            let (queue, work) = (total / 4, total / 8);
             let config = node.clone();
             let open_source = Box::new(move |stream, protocol, budget, events| {
                 open_source(&config, &topics, stream, protocol, budget, queue, events)
@@ -107,7 +108,7 @@ impl App {
                 edges,
                 io,
                 arbiters: arbiters.iter().map(Arbiter::handle).collect(),
-                budget: Budget::new(total - queue),
+                budget: Budget::new(total - queue - work),
                 open_source,
             })
             .start();
@@ -184,6 +185,11 @@ fn open_source(
     queue: usize,
     events: Recipient<crate::actors::message::SourceEvent>,
 ) -> Result<KafkaSource, String> {
+    // A catch-up is rare, so its queue has no part set aside and takes from the budget while it lives.
+    let (queue, held) = match stream {
+        Stream::Main => (queue, None),
+        Stream::CatchUp(_) => (queue / 4, Some(budget.charge(queue / 4))),
+    };
     let mut config = group_consumer_config(&node.kafka, protocol, queue)?;
     let (name, membership) = match stream {
         Stream::Main => ("tidegate-poll".to_owned(), Membership::Group(topics.to_vec())),
@@ -194,6 +200,7 @@ fn open_source(
         }
     };
     KafkaSource::start(&name, &config, membership, budget, move |event| {
+        let _ = &held;
         // The supervisor's mailbox is as good as unbounded; without it nothing would be answered.
         drop(events.try_send(crate::actors::message::SourceEvent { stream, event }));
     })

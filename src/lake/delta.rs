@@ -19,6 +19,7 @@ use deltalake_core::logstore::{CommitOrBytes, LogStoreRef};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::{DeltaOperation, OutputMode, SaveMode};
 use deltalake_core::{DeltaTableError, TableProperty};
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -41,6 +42,8 @@ use crate::telemetry::fault;
 /// A checkpoint is written every so many versions.
 const CHECKPOINT_EVERY: u64 = 100;
 const ATTEMPTS: u32 = 10;
+/// Files of one set that are written at the same time.
+const PUTS: usize = 8;
 const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
 /// One feed's table in the lake, with its quarantine beside it.
@@ -140,10 +143,8 @@ impl LakeTable for DeltaTable {
             .await
             .map_err(|error| SinkError::passing(format!("encoding: {error}")))?
             .map_err(|error| SinkError::lasting(format!("encoding: {error}")))?;
-        let mut files = Vec::with_capacity(encoded.len());
-        for file in encoded {
-            files.push(self.rows.put(file).await?);
-        }
+        let puts = encoded.into_iter().map(|file| self.rows.put(file));
+        let files = stream::iter(puts).buffered(PUTS).try_collect().await?;
         Ok(Staged { files, parts: staged_parts, gap: false })
     }
 

@@ -30,23 +30,44 @@ pub struct Encoded {
     pub stats: String,
 }
 
-/// Encodes the rows of all parts: one file for each day they belong to.
+/// Encodes the rows of all parts: one file for each day they belong to, one after the other, so that
+/// beside the batches there is one open file and no copy of more than a batch.
 pub fn encode(feed: &Feed, parts: &[Part]) -> Result<Vec<Encoded>, ArrowError> {
     let schema = lake_schema(feed);
-    let mut by_day: BTreeMap<Day, Vec<RecordBatch>> = BTreeMap::new();
+    let mut by_day: BTreeMap<Day, Vec<Picked>> = BTreeMap::new();
     for batch in parts.iter().flat_map(|part| &part.batches).filter(|batch| batch.num_rows() > 0) {
         let rows = with_coordinates(feed, &schema, batch)?;
         match days(&batch.rows, feed.schema.time, &batch.timestamps) {
-            Days::One(day) => by_day.entry(day).or_default().push(rows),
+            Days::One(day) => by_day.entry(day).or_default().push(Picked { rows, only: None }),
             Days::Many(days) => {
-                for (day, picked) in split(&days) {
-                    by_day.entry(day).or_default().push(take_record_batch(&rows, &picked)?);
+                for (day, only) in split(&days) {
+                    let picked = Picked { rows: rows.clone(), only: Some(only) };
+                    by_day.entry(day).or_default().push(picked);
                 }
             }
         }
     }
     let level = feed.lake.as_ref().map_or(1, |options| options.zstd_level);
-    by_day.into_iter().map(|(day, rows)| encode_file(day, &schema, &rows, level)).collect()
+    let mut files = Vec::with_capacity(by_day.len());
+    while let Some((day, picked)) = by_day.pop_first() {
+        files.push(encode_file(day, &schema, picked.into_iter().map(Picked::take), level)?);
+    }
+    Ok(files)
+}
+
+/// A batch, or those of its rows that belong to one day.
+struct Picked {
+    rows: RecordBatch,
+    only: Option<UInt32Array>,
+}
+
+impl Picked {
+    fn take(self) -> Result<RecordBatch, ArrowError> {
+        match &self.only {
+            Some(only) => take_record_batch(&self.rows, only),
+            None => Ok(self.rows),
+        }
+    }
 }
 
 fn split(days: &[Day]) -> BTreeMap<Day, UInt32Array> {
@@ -115,7 +136,7 @@ pub fn micros(millis: &Int64Array) -> TimestampMicrosecondArray {
 pub fn encode_file(
     day: Day,
     schema: &SchemaRef,
-    rows: &[RecordBatch],
+    rows: impl IntoIterator<Item = Result<RecordBatch, ArrowError>>,
     zstd_level: i32,
 ) -> Result<Encoded, ArrowError> {
     let level = ZstdLevel::try_new(zstd_level).map_err(ArrowError::from)?;
@@ -128,31 +149,47 @@ pub fn encode_file(
     let options =
         ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options)?;
+    let mut bounds = Bounds::default();
     for batch in rows {
-        writer.write(batch)?;
+        let batch = batch?;
+        bounds.add(&batch);
+        writer.write(&batch)?;
     }
     let bytes = writer.into_inner()?;
-    let count = rows.iter().map(RecordBatch::num_rows).sum();
-    Ok(Encoded { day, bytes, rows: count, stats: stats(rows, count) })
+    Ok(Encoded { day, bytes, rows: bounds.rows, stats: bounds.stats() })
 }
 
 /// Row count and the bounds of the offset, by which a reader can skip the file.
-fn stats(rows: &[RecordBatch], count: usize) -> String {
-    let offsets = || {
-        rows.iter().filter_map(|rows| {
-            rows.column_by_name("_offset")?.as_any().downcast_ref::<Int64Array>()
-        })
-    };
-    let least = offsets().filter_map(min).min();
-    let most = offsets().filter_map(max).max();
-    match (least, most) {
-        (Some(least), Some(most)) => json!({
-            "numRecords": count,
-            "minValues": {"_offset": least},
-            "maxValues": {"_offset": most},
-            "nullCount": {"_offset": 0},
-        }),
-        _ => json!({"numRecords": count}),
+#[derive(Default)]
+struct Bounds {
+    rows: usize,
+    offsets: Option<(i64, i64)>,
+}
+
+impl Bounds {
+    fn add(&mut self, rows: &RecordBatch) {
+        self.rows += rows.num_rows();
+        let offsets =
+            rows.column_by_name("_offset").and_then(|column| column.as_any().downcast_ref());
+        let Some((least, most)) =
+            offsets.and_then(|offsets: &Int64Array| min(offsets).zip(max(offsets)))
+        else {
+            return;
+        };
+        let known = self.offsets.unwrap_or((least, most));
+        self.offsets = Some((known.0.min(least), known.1.max(most)));
     }
-    .to_string()
+
+    fn stats(&self) -> String {
+        match self.offsets {
+            Some((least, most)) => json!({
+                "numRecords": self.rows,
+                "minValues": {"_offset": least},
+                "maxValues": {"_offset": most},
+                "nullCount": {"_offset": 0},
+            }),
+            None => json!({"numRecords": self.rows}),
+        }
+        .to_string()
+    }
 }

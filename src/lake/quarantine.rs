@@ -35,11 +35,8 @@ pub fn encode_rejects(
     rejects: &[(TopicPartition, &[Reject])],
 ) -> Result<Encoded, ArrowError> {
     let schema = quarantine_schema();
-    let mut batches = Vec::new();
-    for (source, rejects) in rejects {
-        batches.push(rows(&schema, source, rejects)?);
-    }
-    encode_file(day, &schema, &batches, 3)
+    let batches = rejects.iter().map(|(source, rejects)| rows(&schema, source, rejects));
+    encode_file(day, &schema, batches, 3)
 }
 
 fn rows(
