@@ -205,6 +205,9 @@ impl FeedCheck<'_> {
         if !valid_table(&table.replace(TOPIC, "t")) {
             let allowed = "`name` or `schema.name`, each of at most 63 letters, digits and `_`";
             self.fault("warehouse.table", format!("`{table}`"), allowed);
+        } else if table.split_once('.').is_some_and(|(schema, _)| reserved_schema(schema)) {
+            let allowed = "a schema that is neither PostgreSQL's nor Tidegate's own (`tidegate`)";
+            self.fault("warehouse.table", format!("`{table}`"), allowed);
         }
         match (self.feed.topics.is_some(), table.contains(TOPIC)) {
             (true, false) => {
@@ -259,14 +262,21 @@ pub fn valid_feed_name(name: &str) -> bool {
 
 /// A warehouse table, `name` or `schema.name`.
 pub fn valid_table(table: &str) -> bool {
-    table.split('.').count() <= 2
-        && table
-            .split('.')
-            .all(|part| (1..=MAX_IDENTIFIER).contains(&part.len()) && part.chars().all(plain))
+    table.split('.').count() <= 2 && table.split('.').all(valid_identifier)
 }
 
-/// What only shows when all feeds stand side by side: names and tables used twice.
-pub fn between(feeds: &[FeedFile]) -> Vec<Fault> {
+pub fn valid_identifier(name: &str) -> bool {
+    (1..=MAX_IDENTIFIER).contains(&name.len()) && name.chars().all(plain)
+}
+
+/// Feeds' tables have no place here: a feed could be named like a table of the bookkeeping.
+pub fn reserved_schema(schema: &str) -> bool {
+    ["tidegate", "information_schema"].contains(&schema) || schema.starts_with("pg_")
+}
+
+/// What only shows when all feeds stand side by side: names and tables used twice. `schema` is that of
+/// tables that name none.
+pub fn between(feeds: &[FeedFile], schema: &str) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut names: HashMap<&str, &Path> = HashMap::new();
     let mut tables: HashMap<String, &Path> = HashMap::new();
@@ -278,8 +288,9 @@ pub fn between(feeds: &[FeedFile]) -> Vec<Fault> {
         }
         let Some(options) = &feed.warehouse else { continue };
         let table = options.table.clone().unwrap_or_else(|| feed.feed.replace('-', "_"));
-        // `public` is where PostgreSQL puts a table without a schema; SQLite does not tell case.
-        let key = table.strip_prefix("public.").unwrap_or(&table).to_lowercase();
+        let in_schema = table.strip_prefix(schema).and_then(|rest| rest.strip_prefix('.'));
+        // SQLite does not tell case.
+        let key = in_schema.unwrap_or(&table).to_lowercase();
         if let Some(first) = tables.insert(key, &feed.file) {
             let found = format!("`{table}`, as in {}", first.display());
             let allowed = "a table that no other feed writes";
@@ -390,6 +401,11 @@ mod tests {
             (format!("{STREAM}warehouse: {{max_bytes: 0B}}"), "warehouse.max_bytes", "1 byte"),
             (format!("{STREAM}warehouse: {{table: a.b.c}}"), "warehouse.table", "schema.name"),
             (format!("{STREAM}warehouse: {{table: a-b}}"), "warehouse.table", "`a-b`"),
+            (
+                format!("{STREAM}warehouse: {{table: tidegate.gaps}}"),
+                "warehouse.table",
+                "Tidegate's own",
+            ),
             (format!("{STREAM}warehouse: {{table: '{TOPIC}'}}"), "warehouse.table", "only with"),
             (
                 "feed: '{topic}'\ntype: stream\ntopics: ^t\nwarehouse: {table: x}".into(),
@@ -441,7 +457,7 @@ mod tests {
             named("4.yaml", "{feed: c, type: stream, topic: t, warehouse: {table: public.A_B}}"),
             named("5.yaml", "{feed: d, type: stream, topic: t, warehouse: null}"),
         ];
-        let found: Vec<(String, String)> = between(&feeds)
+        let found: Vec<(String, String)> = between(&feeds, "public")
             .into_iter()
             .map(|fault| (fault.file.display().to_string(), fault.field))
             .collect();

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 use super::fault::nearest;
-use super::refused;
+use super::node::DEFAULT_SCHEMA;
 use super::{ByteSize, Duration, Fault, Kafka, Lake, Node, Protocol, Secret, TlsMode, Warehouse};
+use super::{check, refused};
 
 const MIN_BUDGET: ByteSize = ByteSize::mib(32);
 
@@ -275,10 +276,22 @@ impl NodeCheck<'_> {
         if warehouse.tls.mode != TlsMode::Disable {
             self.fault("warehouse.tls.mode", "`verify-full`", "`disable`: SQLite is a file");
         }
+        if warehouse.schema != DEFAULT_SCHEMA {
+            let found = format!("`{}`", warehouse.schema);
+            self.fault("warehouse.schema", found, "none: a SQLite file has no schemas");
+        }
     }
 
     fn postgres(&mut self, warehouse: &Warehouse) {
         self.postgres_url(&warehouse.url);
+        let schema = &warehouse.schema;
+        if !check::valid_identifier(schema) {
+            let allowed = "1 to 63 letters, digits and `_`";
+            self.fault("warehouse.schema", format!("`{schema}`"), allowed);
+        } else if check::reserved_schema(schema) {
+            let allowed = "a schema that is neither PostgreSQL's nor Tidegate's own (`tidegate`)";
+            self.fault("warehouse.schema", format!("`{schema}`"), allowed);
+        }
         if let Some(password) = &warehouse.password {
             self.secret("warehouse.password", password);
         }
@@ -457,6 +470,17 @@ mod tests {
             (warehouse("postgres://h/d"), "warehouse.url", "without a user"),
             (warehouse("postgres://u@h"), "warehouse.url", "without a database"),
             (warehouse("postgres://u@/d"), "warehouse.url", ""),
+            (with("warehouse: {url: 'sqlite:w', schema: dwh}"), "warehouse.schema", "no schemas"),
+            (
+                with("warehouse: {url: 'postgres://u@h/d', schema: tidegate}"),
+                "warehouse.schema",
+                "Tidegate's own",
+            ),
+            (
+                with("warehouse: {url: 'postgres://u@h/d', schema: 'a.b'}"),
+                "warehouse.schema",
+                "letters, digits",
+            ),
             (warehouse("sqlite:"), "warehouse.url", "`sqlite:FILE`"),
             (warehouse("sqlite::memory:"), "warehouse.url", "`sqlite:FILE`"),
             (warehouse("sqlite://data/w.db"), "warehouse.url", "`sqlite:FILE`"),

@@ -216,7 +216,7 @@ impl Default for LakeOptions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WarehouseOptions {
-    /// Table name, `name` or `schema.name`; with `topics` it contains `{topic}` as the feed's name
+    /// Table name, `name` (in the node's `warehouse.schema`) or `schema.name`; with `topics` it contains `{topic}` as the feed's name
     /// does. Default: the feed's name with `-` as `_`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::check::{self, Written};
+use super::node::DEFAULT_SCHEMA;
 use super::reference::{feed_schema, node_schema};
 use super::walk::{Walked, walk};
 use super::{Fault, Faults, FeedFile, Node, check_node, document};
@@ -93,7 +94,9 @@ pub fn load_feeds(folder: &Path, node: &Node) -> Result<Vec<FeedFile>, Faults> {
     let explained = |fault: &Fault| {
         walks.iter().any(|(path, walked)| **path == *fault.file && walked.explains(&fault.field))
     };
-    faults.extend(check::between(&feeds).into_iter().filter(|fault| !explained(fault)));
+    let tables_in = node.warehouse.as_ref().map_or(DEFAULT_SCHEMA, |warehouse| &warehouse.schema);
+    let between = check::between(&feeds, tables_in);
+    faults.extend(between.into_iter().filter(|fault| !explained(fault)));
     finish(Some(feeds), faults)
 }
 

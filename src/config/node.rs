@@ -189,6 +189,10 @@ pub struct Warehouse {
     /// Password of the PostgreSQL user.
     #[serde(default)]
     pub password: Option<Secret>,
+    /// Schema of the feeds' tables whose `table` names none; created where it is absent. PostgreSQL
+    /// only. Default: `public`.
+    #[serde(default = "default_schema")]
+    pub schema: String,
     /// TLS to PostgreSQL.
     #[serde(default)]
     pub tls: WarehouseTls,
@@ -199,6 +203,13 @@ pub struct Warehouse {
     /// Default: 5s.
     #[serde(default = "lock_timeout")]
     pub lock_timeout: Duration,
+}
+
+/// Where PostgreSQL puts the tables of whoever names no schema.
+pub const DEFAULT_SCHEMA: &str = "public";
+
+fn default_schema() -> String {
+    DEFAULT_SCHEMA.to_owned()
 }
 
 fn connections() -> usize {

@@ -33,6 +33,7 @@ lake:
   url: s3://company-lake/events
 warehouse:
   url: postgres://tidegate@warehouse:5432/dwh
+  schema: analytics
   password: {env: WAREHOUSE_PASSWORD}
 memory:
   budget: 1GiB

@@ -22,6 +22,8 @@ const SETTINGS: &str = "SET default_transaction_read_only = on; SET timezone = '
 
 pub struct Postgres {
     client: Client,
+    /// Of the feeds' tables that name none.
+    schema: String,
 }
 
 impl Postgres {
@@ -49,7 +51,7 @@ impl Postgres {
             }
         };
         client.batch_execute(SETTINGS).await.map_err(said)?;
-        Ok(Self { client })
+        Ok(Self { client, schema: config.schema.clone() })
     }
 
     pub async fn begin(&self) -> Result<(), String> {
@@ -149,8 +151,15 @@ impl Postgres {
     pub async fn table_columns(&self, feed: &Feed) -> Result<Vec<String>, String> {
         const READ: &str = "SELECT attname::text FROM pg_attribute \
                             WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped";
-        let rows = self.client.query(READ, &[&table(feed)]).await.map_err(said)?;
+        let rows = self.client.query(READ, &[&self.table(feed).1]).await.map_err(said)?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// The feed's table, as people write it and in quotes.
+    pub fn table(&self, feed: &Feed) -> (String, String) {
+        let (own, name) = feed.table();
+        let schema = own.as_deref().unwrap_or(&self.schema);
+        (format!("{schema}.{name}"), format!("{}.{}", ident(schema), ident(&name)))
     }
 
     pub async fn rows(
@@ -167,7 +176,7 @@ impl Postgres {
         let mut wanted =
             vec![one("_topic", "text"), one("_partition", "int4"), one("_offset", "int8")];
         wanted.extend(columns.iter().map(|column| format!("{}::text", ident(&column.name))));
-        let table = table(feed);
+        let (_, table) = self.table(feed);
         let sql = format!("SELECT {} FROM {table}", wanted.join(", "));
         self.each(&table, &sql, &[], |row| {
             take(Row {
@@ -221,13 +230,6 @@ fn uuid_of(row: &Found, column: usize) -> Option<uuid::Uuid> {
 /// An SQL identifier in quotes, whatever is in it.
 fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn table(feed: &Feed) -> String {
-    match feed.table() {
-        (Some(schema), name) => format!("{}.{}", ident(&schema), ident(&name)),
-        (None, name) => ident(&name),
-    }
 }
 
 /// Encryption with a certificate that one authority signed for the host we asked for.

@@ -205,7 +205,7 @@ fn ident(name: &str) -> String {
 }
 
 /// A file has no schemas: `schema.name` is the table's name as it stands.
-fn table(feed: &Feed) -> String {
+pub fn table(feed: &Feed) -> String {
     match feed.table() {
         (Some(schema), name) => format!("{schema}.{name}"),
         (None, name) => name,

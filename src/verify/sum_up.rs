@@ -51,9 +51,7 @@ impl Checking<'_> {
                 scan.astray
             ));
         }
-        if scan.without_table && !scan.progress.is_empty() {
-            let (schema, name) = self.feed.table();
-            let name = schema.map_or(name.clone(), |schema| format!("{schema}.{name}"));
+        if let Some(name) = scan.without_table.as_ref().filter(|_| !scan.progress.is_empty()) {
             self.notes.push(format!("warehouse: there is no table {name} that this user can see"));
         }
         let is_table = self.feed.kind == FeedKind::Table;

@@ -24,8 +24,8 @@ pub struct Scan {
     pub table: Option<Spool>,
     /// Rows of another topic, or of a partition that has no progress.
     pub astray: u64,
-    /// There is no such table, or none that this user may see.
-    pub without_table: bool,
+    /// The table's name, where there is none or none that this user may see.
+    pub without_table: Option<String>,
     /// The table keeps no offsets, being somebody else's.
     pub without_offsets: bool,
     pub rows: u64,
@@ -121,7 +121,10 @@ impl Database {
             scan.table = Some(Spool::new());
         }
         if found.is_empty() {
-            scan.without_table = true;
+            scan.without_table = Some(match self {
+                Database::Postgres(database) => database.table(feed).0,
+                Database::Sqlite(_) => sqlite::table(feed),
+            });
             return Ok(());
         }
         let origin: Vec<&str> = ORIGIN.into_iter().filter(|name| has(name)).collect();

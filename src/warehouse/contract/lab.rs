@@ -29,6 +29,7 @@ pub fn warehouse_config(url: String) -> config::Warehouse {
     config::Warehouse {
         url,
         password: None,
+        schema: "public".into(),
         tls: config::WarehouseTls::default(),
         connections: 4,
         lock_timeout: config::Duration::from_millis(500),
@@ -60,6 +61,8 @@ impl Lab {
         let mut url = url::Url::parse(&server).expect("a URL");
         url.set_path(&database);
         let client = connect(url.as_str()).await;
+        // A user named like the bookkeeping's schema would look there first.
+        client.batch_execute("SET search_path = public").await.unwrap();
         let config = warehouse_config(url.to_string());
         let warehouse = warehouse::open(&config).unwrap();
         Self { warehouse, config, inside: Inside::Postgres { server, database, client } }

@@ -385,3 +385,33 @@ async fn encrypts_and_checks_the_certificate() {
     let error = warehouse::open(&no_password).unwrap().ping().await.unwrap_err();
     assert_eq!(error.blame, Blame::Lasting, "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_named_like_the_bookkeeping_has_a_table_of_its_own() {
+    let lab = lab().await;
+    let user = lab.ask("SELECT current_user").await;
+    assert_eq!(user, ["tidegate"], "a search path that begins with the bookkeeping's schema");
+    for schema in ["public", "Ana_lytics"] {
+        let mut config = lab.config.clone();
+        config.schema = schema.into();
+        let warehouse = warehouse::open(&config).unwrap();
+        let mut feed = accounts(FeedKind::Stream);
+        feed.name = "gaps".into();
+        warehouse.prepare(&feed).await.unwrap();
+        let claim = claim_on(&*warehouse, &feed, 0).await;
+        let next = warehouse.progress("gaps").await.unwrap()[&source(0)].next_offset;
+        let rows = batch(&feed, 0, next, &[put("a", "ann", 1)]);
+        let verdicts = warehouse.write(&feed, &[part(claim, vec![rows])]).await.unwrap();
+        assert_eq!(verdicts, [DURABLE]);
+        assert_eq!(lab.ask(&format!("SELECT id FROM \"{schema}\".gaps")).await, ["a"]);
+    }
+    let beside = "SELECT tablename FROM pg_tables WHERE schemaname = 'tidegate' \
+                  AND tablename NOT IN ('columns', 'former', 'gaps', 'installation', 'migrations', \
+                                        'progress', 'quarantine')";
+    assert_eq!(lab.ask(beside).await, [""; 0]);
+    // A table's schema of its own wins.
+    let mut feed = accounts(FeedKind::Table);
+    feed.warehouse.as_mut().unwrap().table = Some("elsewhere.accounts".into());
+    lab.warehouse.prepare(&feed).await.unwrap();
+    assert_eq!(lab.count("elsewhere.accounts").await, 0);
+}

@@ -32,6 +32,9 @@ use crate::record::{Claim, OffsetRange, Progress, SinkError, TopicId, TopicParti
 pub(super) struct Postgres {
     sessions: Sessions,
     lock_timeout: Duration,
+    /// Of the feeds' tables that name none. Every statement names it: the session's search path, which
+    /// may begin with the bookkeeping schema where the user is named like it, decides nothing.
+    schema: String,
     /// The feeds' tables as they were when last looked at.
     targets: Mutex<HashMap<Arc<str>, Arc<Target>>>,
     /// Names a staging table once and never again.
@@ -43,6 +46,7 @@ impl Postgres {
         Ok(Self {
             sessions: Sessions::open(config)?,
             lock_timeout: config.lock_timeout.get(),
+            schema: config.schema.clone(),
             targets: Mutex::default(),
             next_stage: AtomicU64::default(),
         })

@@ -1,6 +1,6 @@
 //! How rows reach a feed's table: through a staging table of the session, by three statements.
 
-use super::table::{column_type, ident, names, table_name};
+use super::table::{column_type, ident, names};
 use crate::config::{Column, ColumnType, Feed, FeedKind, Schema};
 
 /// The record that a row comes from, in columns of our own.
@@ -54,8 +54,8 @@ impl Target {
         self.origin.contains(&origin)
     }
 
-    pub fn fits(&self, feed: &Feed) -> bool {
-        self.kind == feed.kind && self.schema == feed.schema && self.table == table_name(feed)
+    pub fn fits(&self, feed: &Feed, table: &str) -> bool {
+        self.kind == feed.kind && self.schema == feed.schema && self.table == table
     }
 }
 

@@ -21,8 +21,9 @@ impl Postgres {
     /// The feed's table as it was when last looked at.
     pub(super) async fn target(&self, feed: &Feed) -> Result<Arc<Target>, SinkError> {
         let known = self.targets().get(&feed.name).cloned();
+        let table = Place::of(feed, &self.schema).name();
         match known {
-            Some(target) if target.fits(feed) => Ok(target),
+            Some(target) if target.fits(feed, &table) => Ok(target),
             _ => self.look_at_table(feed).await,
         }
     }
@@ -34,10 +35,11 @@ impl Postgres {
 
     pub(super) async fn look_at_table(&self, feed: &Feed) -> Result<Arc<Target>, SinkError> {
         refuse_json_key(feed)?;
-        let table = table_name(feed);
+        let place = Place::of(feed, &self.schema);
+        let table = place.name();
         let session = self.sessions.get().await?;
         if !exists(&session, &table).await? {
-            create(&session, feed, &table).await.map_err(judged)?;
+            create(&session, feed, &place).await.map_err(judged)?;
         }
         check_columns(&session, feed, &table).await?;
         if feed.kind == FeedKind::Table {
@@ -46,7 +48,9 @@ impl Postgres {
         let origin = origin_columns(&session, &table).await.map_err(judged)?;
         session.done();
         let known = self.targets().get(&feed.name).cloned();
-        if let Some(known) = known.filter(|known| known.fits(feed) && known.origin == origin) {
+        if let Some(known) =
+            known.filter(|known| known.fits(feed, &table) && known.origin == origin)
+        {
             return Ok(known); // and so the staging tables that connections have
         }
         let stage = self.next_stage.fetch_add(1, Ordering::Relaxed);
@@ -67,10 +71,20 @@ pub(super) fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-pub(super) fn table_name(feed: &Feed) -> String {
-    match feed.table() {
-        (Some(schema), name) => format!("{}.{}", ident(&schema), ident(&name)),
-        (None, name) => ident(&name),
+/// A table and its schema, in quotes.
+struct Place {
+    schema: String,
+    table: String,
+}
+
+impl Place {
+    fn of(feed: &Feed, schema: &str) -> Self {
+        let (own, name) = feed.table();
+        Self { schema: ident(own.as_deref().unwrap_or(schema)), table: ident(&name) }
+    }
+
+    fn name(&self) -> String {
+        format!("{}.{}", self.schema, self.table)
     }
 }
 
@@ -114,7 +128,11 @@ async fn exists(session: &Session, table: &str) -> Result<bool, SinkError> {
     }
 }
 
-async fn create(session: &Session, feed: &Feed, table: &str) -> Result<(), tokio_postgres::Error> {
+async fn create(
+    session: &Session,
+    feed: &Feed,
+    place: &Place,
+) -> Result<(), tokio_postgres::Error> {
     let mut columns: Vec<String> = feed.schema.columns.iter().map(definition).collect();
     columns.extend(ORIGIN.iter().map(|(name, kind)| format!("{} {kind}", ident(name))));
     if feed.kind == FeedKind::Table {
@@ -122,15 +140,13 @@ async fn create(session: &Session, feed: &Feed, table: &str) -> Result<(), tokio
     }
     session.batch_execute("BEGIN").await?;
     session.batch_execute(TABLE_LOCK).await?;
-    if let (Some(schema), _) = feed.table() {
-        // Looked for first: IF NOT EXISTS asks for the right to create even where it does.
-        let schema = ident(&schema);
-        let absent = session.query_one("SELECT to_regnamespace($1) IS NULL", &[&schema]).await?;
-        if absent.get(0) {
-            session.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
-        }
+    // Looked for first: IF NOT EXISTS asks for the right to create even where it does.
+    let schema = &place.schema;
+    let absent = session.query_one("SELECT to_regnamespace($1) IS NULL", &[schema]).await?;
+    if absent.get(0) {
+        session.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
     }
-    let columns = columns.join(", ");
+    let (table, columns) = (place.name(), columns.join(", "));
     session.batch_execute(&format!("CREATE TABLE IF NOT EXISTS {table} ({columns})")).await?;
     session.batch_execute("COMMIT").await
 }
