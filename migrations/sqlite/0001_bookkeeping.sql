@@ -1,5 +1,5 @@
 -- What Tidegate keeps beside the feeds' tables; the same as migrations/postgres. Times are ISO 8601
--- in UTC, ids are text, and there is no owner_pid: the file has one writer.
+-- in UTC, ids are text.
 
 CREATE TABLE tidegate_installation (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -7,14 +7,25 @@ CREATE TABLE tidegate_installation (
 );
 
 CREATE TABLE tidegate_progress (
-    feed        TEXT    NOT NULL,
-    topic       TEXT    NOT NULL,
-    partition   INTEGER NOT NULL,
-    topic_id    TEXT,
-    claim       TEXT    NOT NULL,
-    next_offset INTEGER NOT NULL,
-    updated_at  TEXT    NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    feed         TEXT    NOT NULL,
+    topic        TEXT    NOT NULL,
+    partition    INTEGER NOT NULL,
+    topic_id     TEXT,
+    claim        TEXT    NOT NULL,
+    start_offset INTEGER NOT NULL,
+    next_offset  INTEGER NOT NULL,
+    updated_at   TEXT    NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
     PRIMARY KEY (feed, topic, partition)
+);
+
+CREATE TABLE tidegate_former (
+    feed         TEXT    NOT NULL,
+    topic        TEXT    NOT NULL,
+    partition    INTEGER NOT NULL,
+    topic_id     TEXT    NOT NULL,
+    start_offset INTEGER NOT NULL,
+    end_offset   INTEGER NOT NULL,
+    left_at      TEXT    NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 );
 
 CREATE TABLE tidegate_quarantine (
@@ -39,11 +50,16 @@ CREATE TABLE tidegate_gaps (
     feed        TEXT    NOT NULL,
     topic       TEXT    NOT NULL,
     partition   INTEGER NOT NULL,
+    topic_id    TEXT,
     from_offset INTEGER NOT NULL,
     to_offset   INTEGER NOT NULL,
+    reason      TEXT    NOT NULL,
     recorded_at TEXT    NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-    reason      TEXT    NOT NULL
+    settled_at  TEXT
 );
+
+CREATE UNIQUE INDEX tidegate_gaps_open ON tidegate_gaps (feed, topic, partition)
+WHERE settled_at IS NULL;
 
 CREATE TABLE tidegate_columns (
     feed    TEXT PRIMARY KEY,

@@ -12,7 +12,9 @@ use crate::catalog::Catalog;
 use crate::config::{Feed, Start};
 use crate::flow::start::{LogBounds, Verdict as Judgement, begin, judge};
 use crate::lake::{DeltaTable, LakeStore, LakeTable};
-use crate::record::{Claim, OffsetRange, Progress, SinkError, SinkKind, TopicPartition, Verdict};
+use crate::record::{
+    Claim, GapReason, OffsetRange, Progress, SinkError, SinkKind, TopicPartition, Verdict,
+};
 use crate::source::Log;
 use crate::warehouse::{ClaimRequest, Warehouse};
 
@@ -258,8 +260,14 @@ impl Edges {
             let lane = match judge(found, bounds, feed.on_gap) {
                 Judgement::Continue => Lane::Granted { claim, watermark: found.next_offset },
                 Judgement::Park(reason) => Lane::Park(format!("lake: {reason}")),
+                Judgement::ParkAtGap(gap, reason) => {
+                    let kept = table.open_gap(source, found.topic_id, gap).await;
+                    not_kept(feed, source, SinkKind::Lake, kept);
+                    Lane::Park(format!("lake: {reason}"))
+                }
                 Judgement::Skip(gap) => {
-                    let verdict = table.record_gap(source, found.topic_id, gap).await?;
+                    let expired = GapReason::Expired;
+                    let verdict = table.record_gap(source, found.topic_id, gap, expired).await?;
                     skipped(feed, source, SinkKind::Lake, claim, gap, &verdict)
                 }
             };
@@ -304,8 +312,14 @@ impl Edges {
             let lane = match judge(found, bounds, feed.on_gap) {
                 Judgement::Continue => Lane::Granted { claim, watermark: found.next_offset },
                 Judgement::Park(reason) => Lane::Park(format!("warehouse: {reason}")),
+                Judgement::ParkAtGap(gap, reason) => {
+                    let kept = warehouse.open_gap(feed, source, claim, gap).await;
+                    not_kept(feed, source, SinkKind::Warehouse, kept);
+                    Lane::Park(format!("warehouse: {reason}"))
+                }
                 Judgement::Skip(gap) => {
-                    let verdict = warehouse.record_gap(feed, source, claim, gap).await?;
+                    let expired = GapReason::Expired;
+                    let verdict = warehouse.record_gap(feed, source, claim, gap, expired).await?;
                     skipped(feed, source, SinkKind::Warehouse, claim, gap, &verdict)
                 }
             };
@@ -340,6 +354,13 @@ impl Edges {
             starts.push((source.clone(), Progress { next_offset, topic_id: bounds.topic_id }));
         }
         Ok(starts)
+    }
+}
+
+/// The partition is parked all the same, and the gap is found again when it is tried again.
+fn not_kept(feed: &Feed, source: &TopicPartition, sink: SinkKind, kept: Result<(), SinkError>) {
+    if let Err(error) = kept {
+        warn!(target: "tidegate::ownership", feed = %feed.name, %source, %sink, %error, "a gap could not be recorded yet");
     }
 }
 

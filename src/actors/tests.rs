@@ -252,12 +252,22 @@ impl Warehouse for Slow {
     async fn progress(&self, _: &str) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
         unreachable!()
     }
+    async fn open_gap(
+        &self,
+        _: &Feed,
+        _: &TopicPartition,
+        _: Claim,
+        _: OffsetRange,
+    ) -> Result<(), SinkError> {
+        unreachable!()
+    }
     async fn record_gap(
         &self,
         _: &Feed,
         _: &TopicPartition,
         _: Claim,
         _: OffsetRange,
+        _: crate::record::GapReason,
     ) -> Result<Verdict, SinkError> {
         unreachable!()
     }

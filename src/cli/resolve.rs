@@ -6,7 +6,7 @@ use super::{Exit, NodeFile, block_on, failed};
 use crate::config::{Feed, FeedKind, Node, OnGap};
 use crate::flow::start::{LogBounds, Verdict as Judgement, judge};
 use crate::lake::{self, DeltaTable, LakeStore, LakeTable};
-use crate::record::{Claim, OffsetRange, Progress, SinkKind, TopicPartition, Verdict};
+use crate::record::{Claim, GapReason, OffsetRange, Progress, SinkKind, TopicPartition, Verdict};
 use crate::source::Log;
 use crate::verify;
 use crate::warehouse::{self, ClaimRequest, Warehouse};
@@ -163,10 +163,10 @@ fn plan(settling: Settling, progress: &Progress, log: &LogBounds) -> Step {
     }
 }
 
-fn reason(settling: Settling) -> &'static str {
+fn reason(settling: Settling) -> GapReason {
     match settling {
-        Settling::ToOffset(_) => "skipped by `tidegate resolve --to-offset`",
-        _ => "the broker no longer held these records",
+        Settling::ToOffset(_) => GapReason::SkippedTo,
+        Settling::SkipGap | Settling::Restart => GapReason::SkippedGap,
     }
 }
 
@@ -228,7 +228,9 @@ async fn settle_warehouse(
                 let reset = warehouse.reset(&feed.name, source, log.topic_id, *offset);
                 reset.await.map_err(named)?;
             }
-            Step::Skip(gap) => skip(warehouse, feed, source, log, *gap).await?,
+            Step::Skip(gap) => {
+                skip(warehouse, feed, source, log, *gap, reason(settling)).await?;
+            }
         }
         told(SinkKind::Warehouse, feed, source, log, found, &step);
     }
@@ -241,13 +243,14 @@ async fn skip(
     source: &TopicPartition,
     log: &LogBounds,
     gap: OffsetRange,
+    reason: GapReason,
 ) -> Result<(), String> {
     let named = |error| format!("warehouse: {error}");
     let claim = Claim::random();
     let request =
         ClaimRequest { source: source.clone(), topic_id: log.topic_id, claim, start: None };
     warehouse.claim(feed, &[request]).await.map_err(named)?;
-    match warehouse.record_gap(feed, source, claim, gap).await.map_err(named)? {
+    match warehouse.record_gap(feed, source, claim, gap, reason).await.map_err(named)? {
         Verdict::Durable { .. } => Ok(()),
         _ => Err(format!("warehouse: {source} moved meanwhile; look again")),
     }

@@ -18,6 +18,8 @@ pub enum Verdict {
     Continue,
     /// The broker has expired records that were never read; the feed says to go on after them.
     Skip(OffsetRange),
+    /// The same, and the feed says to wait before them for somebody to settle it.
+    ParkAtGap(OffsetRange, String),
     Park(String),
 }
 
@@ -44,10 +46,13 @@ pub fn judge(progress: &Progress, log: &LogBounds, on_gap: OnGap) -> Verdict {
     let gap = OffsetRange::new(next, log.low);
     match on_gap {
         OnGap::Continue => Verdict::Skip(gap),
-        OnGap::Park => Verdict::Park(format!(
-            "offsets {gap} have expired on the broker and were never read; settle it with \
-             `tidegate resolve --skip-gap`, or set `on_gap: continue` in the feed"
-        )),
+        OnGap::Park => {
+            let reason = format!(
+                "offsets {gap} have expired on the broker and were never read; settle it with \
+                 `tidegate resolve --skip-gap`, or set `on_gap: continue` in the feed"
+            );
+            Verdict::ParkAtGap(gap, reason)
+        }
     }
 }
 
@@ -86,7 +91,10 @@ mod tests {
         assert_eq!(continues(5, 0, 10), Verdict::Continue);
         assert_eq!(continues(10, 0, 10), Verdict::Continue);
         assert_eq!(continues(5, 5, 10), Verdict::Continue);
-        assert!(matches!(continues(4, 5, 10), Verdict::Park(why) if why.contains("[4, 5)")));
+        assert!(matches!(
+            continues(4, 5, 10),
+            Verdict::ParkAtGap(OffsetRange { start: 4, end: 5 }, why) if why.contains("[4, 5)")
+        ));
         assert!(matches!(continues(11, 0, 10), Verdict::Park(why) if why.contains("ends at 10")));
         assert_eq!(
             judge(&progress(4, 1), &log(5, 10), OnGap::Continue),

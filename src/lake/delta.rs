@@ -35,7 +35,7 @@ use crate::config::Feed;
 use crate::flow::backoff::Backoff;
 use crate::layout::{self, Day, PARTITION_COLUMNS};
 use crate::record::{
-    OffsetRange, Part, Progress, Reject, SinkError, TopicId, TopicPartition, Verdict,
+    GapReason, OffsetRange, Part, Progress, Reject, SinkError, TopicId, TopicPartition, Verdict,
 };
 use crate::telemetry::fault;
 
@@ -145,7 +145,7 @@ impl LakeTable for DeltaTable {
             .map_err(|error| SinkError::lasting(format!("encoding: {error}")))?;
         let puts = encoded.into_iter().map(|file| self.rows.put(file));
         let files = stream::iter(puts).buffered(PUTS).try_collect().await?;
-        Ok(Staged { files, parts: staged_parts, gap: false })
+        Ok(Staged { files, parts: staged_parts, gap: None })
     }
 
     async fn commit(&self, sets: &[Staged]) -> Result<Vec<Vec<Verdict>>, SinkError> {
@@ -166,8 +166,11 @@ impl LakeTable for DeltaTable {
             }
             let files: Vec<StagedFile> =
                 judgement.held.iter().flat_map(|set| sets[*set].files.iter().cloned()).collect();
-            let gap = judgement.held.iter().map(|set| &sets[*set]).find(|set| set.gap);
-            let gap = gap.and_then(|set| set.parts.first());
+            let gap = judgement.held.iter().find_map(|set| {
+                let set = &sets[*set];
+                let (reason, part) = (set.gap?, set.parts.first()?);
+                Some(log::gap(&part.source, part.topic_id, part.range, reason, true))
+            });
             if self.rows.try_commit(&mut state, &files, &judgement.marks, gap, id).await? {
                 let due = state.version.is_some_and(|version| version % CHECKPOINT_EVERY == 0);
                 if due {
@@ -180,15 +183,41 @@ impl LakeTable for DeltaTable {
         Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
     }
 
+    async fn open_gap(
+        &self,
+        source: &TopicPartition,
+        topic_id: TopicId,
+        gap: OffsetRange,
+    ) -> Result<(), SinkError> {
+        let said = log::gap(source, topic_id, gap, GapReason::Expired, false);
+        let mut state = self.rows.state.lock().await;
+        for attempt in 0..ATTEMPTS {
+            self.rows.refresh(&mut state).await?;
+            state.refuse_after_restore(&self.feed.name)?;
+            let stands = state.marks.get(source).is_some_and(|it| it.next_offset == gap.start);
+            // How far it reaches is for the log of the topic to say, and may change every minute.
+            if !stands || state.open_gaps.get(source) == Some(&gap.start) {
+                return Ok(());
+            }
+            let (gap, id) = (Some(said.clone()), Uuid::new_v4());
+            if self.rows.try_commit(&mut state, &[], &HashMap::new(), gap, id).await? {
+                return Ok(());
+            }
+            self.rows.pause(attempt).await;
+        }
+        Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
+    }
+
     async fn record_gap(
         &self,
         source: &TopicPartition,
         topic_id: TopicId,
         gap: OffsetRange,
+        reason: GapReason,
     ) -> Result<Verdict, SinkError> {
         let part = StagedPart { source: source.clone(), topic_id, range: gap, rejects: Vec::new() };
-        let verdicts =
-            self.commit(&[Staged { files: Vec::new(), parts: vec![part], gap: true }]).await?;
+        let set = Staged { files: Vec::new(), parts: vec![part], gap: Some(reason) };
+        let verdicts = self.commit(&[set]).await?;
         let verdict = verdicts.into_iter().flatten().next();
         Ok(verdict.unwrap_or(Verdict::Fenced { found: None }))
     }
@@ -263,6 +292,8 @@ struct State {
     /// That version's entry, to notice that the log was replaced under us.
     entry: Option<ObjectMeta>,
     marks: Watermarks,
+    /// Where gaps begin that this log has recorded as open, as far back as it was read.
+    open_gaps: HashMap<TopicPartition, i64>,
     /// A RESTORE that none of our commits followed.
     restored: Option<u64>,
     /// Another writer changed the table's shape: it must be checked again.
@@ -293,6 +324,10 @@ impl State {
                 CommitLine::CommitInfo(info) => {
                     ours = info.tidegate_commit.or(ours);
                     restored |= info.operation.as_deref() == Some("RESTORE");
+                    if let Some(gap) = info.tidegate_gap.filter(|gap| !gap.settled) {
+                        let source = TopicPartition::new(gap.topic, gap.partition);
+                        self.open_gaps.insert(source, gap.from);
+                    }
                 }
                 CommitLine::MetaData(_) | CommitLine::Protocol(_) => self.reshaped = true,
                 CommitLine::Add(_) | CommitLine::Remove(_) | CommitLine::Other(_) => {}
@@ -476,7 +511,7 @@ impl Log {
         state: &mut State,
         files: &[StagedFile],
         marks: &HashMap<TopicPartition, Progress>,
-        gap: Option<&StagedPart>,
+        gap: Option<serde_json::Value>,
         id: Uuid,
     ) -> Result<bool, SinkError> {
         let version = state.version.map_or(0, |version| version + 1);
@@ -573,7 +608,7 @@ impl State {
 fn entry(
     files: &[StagedFile],
     marks: &HashMap<TopicPartition, Progress>,
-    gap: Option<&StagedPart>,
+    gap: Option<serde_json::Value>,
     id: Uuid,
     now: i64,
 ) -> Result<bytes::Bytes, SinkError> {
@@ -609,14 +644,7 @@ fn entry(
         ("tidegateCommit".to_owned(), json!(id)),
         ("tidegateRows".to_owned(), json!(rows)),
     ]);
-    if let Some(gap) = gap {
-        let said = json!({
-            "topic": gap.source.topic, "partition": gap.source.partition,
-            "from": gap.range.start, "to": gap.range.end,
-            "reason": "expired on the broker before they were read",
-        });
-        metadata.insert("tidegateGap".to_owned(), said);
-    }
+    metadata.extend(gap.map(|gap| (log::GAP.to_owned(), gap)));
     CommitData::new(adds.collect(), operation, metadata, txns.collect())
         .get_bytes()
         .map_err(SinkError::lasting)

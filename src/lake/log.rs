@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::record::{Progress, SinkError, TopicId, TopicPartition};
+use crate::record::{GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition};
 
 /// One line of a log entry, as far as it matters here.
 #[derive(Debug, Deserialize)]
@@ -50,6 +50,34 @@ pub struct CommitInfo {
     pub tidegate_commit: Option<Uuid>,
     #[serde(default)]
     pub operation_parameters: Option<serde_json::Value>,
+    #[serde(default)]
+    pub tidegate_gap: Option<RecordedGap>,
+}
+
+/// Offsets that were not read, as a commit says it. One that is not settled moves no progress.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedGap {
+    pub topic: String,
+    pub partition: i32,
+    pub from: i64,
+    pub settled: bool,
+}
+
+/// Its name in the commit's info.
+pub const GAP: &str = "tidegateGap";
+
+pub fn gap(
+    source: &TopicPartition,
+    topic_id: TopicId,
+    range: OffsetRange,
+    reason: GapReason,
+    settled: bool,
+) -> serde_json::Value {
+    serde_json::json!({
+        "topic": source.topic, "partition": source.partition, "topicId": topic_id.get(),
+        "from": range.start, "to": range.end, "reason": reason.to_string(), "settled": settled,
+    })
 }
 
 #[derive(Debug, Deserialize)]

@@ -19,7 +19,9 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 
-use crate::record::{Part, Progress, Reject, SinkError, TopicId, TopicPartition, Verdict};
+use crate::record::{
+    GapReason, Part, Progress, Reject, SinkError, TopicId, TopicPartition, Verdict,
+};
 
 pub use delta::DeltaTable;
 pub use encode::{encode, lake_schema};
@@ -48,12 +50,22 @@ pub trait LakeTable: Send + Sync + 'static {
     /// whole, since its files may hold rows of all its parts. Answers per set, per part.
     async fn commit(&self, sets: &[Staged]) -> Result<Vec<Vec<Verdict>>, SinkError>;
 
-    /// Moves progress past offsets the broker no longer holds, from exactly `gap.start`.
+    /// Says in the log, once, that the broker no longer holds `gap`, where the progress stands, and
+    /// moves nothing: the partition waits for somebody to settle it.
+    async fn open_gap(
+        &self,
+        source: &TopicPartition,
+        topic_id: TopicId,
+        gap: crate::record::OffsetRange,
+    ) -> Result<(), SinkError>;
+
+    /// Moves progress past offsets that are not read, from exactly `gap.start`.
     async fn record_gap(
         &self,
         source: &TopicPartition,
         topic_id: TopicId,
         gap: crate::record::OffsetRange,
+        reason: GapReason,
     ) -> Result<Verdict, SinkError>;
 
     /// Sets progress by hand, without a fence. For `tidegate resolve`.
@@ -65,8 +77,8 @@ pub trait LakeTable: Send + Sync + 'static {
 pub struct Staged {
     pub files: Vec<StagedFile>,
     pub parts: Vec<StagedPart>,
-    /// The one part skips records that nobody can read any more; the log says so.
-    pub gap: bool,
+    /// The one part skips records, for this reason; the log says so.
+    pub gap: Option<GapReason>,
 }
 
 /// One file below the table's folder.

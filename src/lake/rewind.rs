@@ -23,9 +23,9 @@ use uuid::Uuid;
 use super::log::{
     CommitInfo, CommitLine, LogFile, Txn, Watermarks, app_id, judged, parse_app_id, read_log,
 };
-use super::{DeltaTable, LakeStore};
+use super::{DeltaTable, LakeStore, log};
 use crate::layout;
-use crate::record::{OffsetRange, Progress, SinkError, TopicPartition};
+use crate::record::{GapReason, OffsetRange, Progress, SinkError, TopicPartition};
 
 const ATTEMPTS: u32 = 10;
 
@@ -70,7 +70,7 @@ pub async fn record_skip(
     feed: &str,
     source: &TopicPartition,
     gap: OffsetRange,
-    reason: &str,
+    reason: GapReason,
 ) -> Result<bool, SinkError> {
     let folder = layout::table_path(feed);
     for _ in 0..ATTEMPTS {
@@ -87,11 +87,8 @@ pub async fn record_skip(
             gap.end,
             Some(chrono::Utc::now().timestamp_millis()),
         );
-        let mark = json!({
-            "topic": source.topic, "partition": source.partition,
-            "from": gap.start, "to": gap.end, "reason": reason,
-        });
-        let said = HashMap::from([("tidegateGap".to_owned(), mark)]);
+        let mark = log::gap(source, found.topic_id, gap, reason, true);
+        let said = HashMap::from([(log::GAP.to_owned(), mark)]);
         if commit(store, &folder, latest + 1, vec![txn], said).await? {
             return Ok(true);
         }
@@ -447,7 +444,9 @@ mod tests {
     async fn a_skip_moves_progress_from_exactly_its_start_and_says_so() {
         let (_folder, store) = lake(&[vec![ours(), line(0, 0, 10, 1)]]).await;
         let at = source(0);
-        let skip = |start| record_skip(&store, "f", &at, OffsetRange::new(start, 25), "why");
+        let skip = |start| {
+            record_skip(&store, "f", &at, OffsetRange::new(start, 25), GapReason::SkippedGap)
+        };
         assert!(!skip(9).await.unwrap());
         assert!(skip(10).await.unwrap());
         assert_eq!(progress(&store).await, [(source(0), 25)]);
@@ -455,7 +454,7 @@ mod tests {
         let got = store.below(&layout::table_path("f")).get(&path).await.unwrap();
         let text = String::from_utf8(got.bytes().await.unwrap().into()).unwrap();
         assert!(
-            text.contains(r#""tidegateGap":{"#) && text.contains(r#""reason":"why""#),
+            text.contains(r#""tidegateGap":{"#) && text.contains("resolve --skip-gap"),
             "{text}"
         );
     }

@@ -197,6 +197,31 @@ async fn rejects_are_quarantined_once_however_often_their_range_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_open_gap_is_said_once_and_moves_nothing() {
+    let lab = Lab::new();
+    let table = lab.table().await;
+    commit(&table, vec![part(0, 0..10, &[])]).await;
+    let version = async || {
+        let log = lab.folder.path().join("streams/f/_delta_log");
+        std::fs::read_dir(log).unwrap().count()
+    };
+    let before = version().await;
+    let open = async |table: &DeltaTable, start| {
+        table.open_gap(&source(0), topic_id(), OffsetRange::new(start, 20)).await.unwrap();
+        version().await - before
+    };
+    assert_eq!(open(&table, 5).await, 0, "not where the progress stands");
+    assert_eq!(open(&table, 10).await, 1);
+    assert_eq!(open(&table, 10).await, 1);
+    assert_eq!(open(&lab.table().await, 10).await, 1, "another node finds it said");
+    assert_eq!(next(&table, 0).await, Some(10));
+    let gap = OffsetRange::new(10, 20);
+    let reason = GapReason::Expired;
+    assert_eq!(table.record_gap(&source(0), topic_id(), gap, reason).await.unwrap(), DURABLE);
+    assert_eq!(next(&table, 0).await, Some(20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_created_again_does_not_take_up_the_old_progress() {
     let lab = Lab::new();
     let table = lab.table().await;

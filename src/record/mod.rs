@@ -13,7 +13,7 @@ mod reject;
 pub use batch::{Batch, Hold, Op};
 pub use error::{Blame, SinkError};
 pub use headers::headers_json;
-pub use offsets::{Claim, OffsetRange, Progress, TopicId, TopicPartition, Verdict};
+pub use offsets::{Claim, GapReason, OffsetRange, Progress, TopicId, TopicPartition, Verdict};
 pub use part::Part;
 pub use raw::{Headers, RawBatch, RawRecord};
 pub use reject::{Reject, RejectClass};

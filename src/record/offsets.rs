@@ -58,6 +58,29 @@ impl fmt::Display for OffsetRange {
     }
 }
 
+/// Why offsets of a log were not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapReason {
+    /// The broker no longer held them.
+    Expired,
+    /// The same, and `tidegate resolve --skip-gap` went on after them.
+    SkippedGap,
+    /// `tidegate resolve --to-offset` went on after them.
+    SkippedTo,
+}
+
+impl fmt::Display for GapReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            GapReason::Expired => "expired on the broker before they were read",
+            GapReason::SkippedGap => {
+                "expired on the broker before they were read; skipped by `resolve --skip-gap`"
+            }
+            GapReason::SkippedTo => "skipped by `resolve --to-offset`",
+        })
+    }
+}
+
 /// The random id an owner writes when it takes a partition. Never a counter: a sink restored from
 /// a backup would repeat one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

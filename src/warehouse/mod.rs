@@ -20,7 +20,9 @@ use async_trait::async_trait;
 
 use crate::config::Feed;
 pub use crate::record::Part;
-use crate::record::{Claim, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict};
+use crate::record::{
+    Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
+};
 
 /// A database that keeps rows and progress together.
 ///
@@ -46,8 +48,8 @@ pub trait Warehouse: Send + Sync + 'static {
     async fn prepare(&self, feed: &Feed) -> Result<(), SinkError>;
 
     /// Takes partitions: writes each claim, and where there is no progress and `start` is given, the
-    /// progress too. Waits for a lock at most the configured lock timeout, then ends the recorded
-    /// session of the owner before and tries once more.
+    /// progress too. Waits for a lock at most the configured lock timeout, then ends the
+    /// session that holds it and tries once more.
     ///
     /// A partition missing from the answer has no progress and was given no start: nothing was
     /// written for it.
@@ -67,18 +69,31 @@ pub trait Warehouse: Send + Sync + 'static {
     /// quarantine in the same transaction, unless there are more than `feed.quarantine` allows.
     async fn write(&self, feed: &Feed, parts: &[Part]) -> Result<Vec<Verdict>, SinkError>;
 
-    /// Records that `range` was skipped because the broker no longer held it, and moves the progress
-    /// past it, under the same fence as a write.
+    /// Records that the broker no longer holds `gap`, where the progress stands, and moves nothing: the
+    /// partition waits for somebody to settle it. Found again, it is the same gap, however far it
+    /// reaches by then. Whoever lost the claim records nothing.
+    async fn open_gap(
+        &self,
+        feed: &Feed,
+        source: &TopicPartition,
+        claim: Claim,
+        gap: OffsetRange,
+    ) -> Result<(), SinkError>;
+
+    /// Records that `gap` was skipped, settling the one that is open there, and moves the progress past
+    /// it, under the same fence as a write.
     async fn record_gap(
         &self,
         feed: &Feed,
         source: &TopicPartition,
         claim: Claim,
         gap: OffsetRange,
+        reason: GapReason,
     ) -> Result<Verdict, SinkError>;
 
     /// Sets progress by hand, without a fence and under a fresh claim, so that every present owner is
-    /// refused. For `tidegate resolve`.
+    /// refused. For `tidegate resolve`. What was taken of a topic with another id is kept as a former
+    /// one's: its offsets come again. An open gap is settled by it.
     async fn reset(
         &self,
         feed: &str,

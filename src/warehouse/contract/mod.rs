@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use self::lab::*;
 use super::Part;
 use crate::config::FeedKind;
-use crate::record::{Blame, OffsetRange, TopicId, Verdict};
+use crate::record::{Blame, GapReason, OffsetRange, TopicId, Verdict};
 
 macro_rules! on_each_warehouse {
     ($($case:ident)*) => {
@@ -46,6 +46,8 @@ on_each_warehouse! {
     stops_at_too_many_rejects
     stops_at_too_many_refused_rows
     records_a_gap_under_the_fence
+    keeps_an_open_gap_once
+    keeps_where_a_partition_began
     reset_refuses_present_owners
     keeps_the_first_columns
     migrates_once_from_many_nodes
@@ -327,17 +329,92 @@ async fn records_a_gap_under_the_fence(lab: Lab) {
     let feed = accounts(FeedKind::Table);
     let claim = lab.claimed(&feed, 0).await;
     let gap = OffsetRange::new(0, 40);
-    let record = |claim, gap| {
+    let record = |claim, gap, reason| {
         let (warehouse, feed) = (lab.warehouse.clone(), feed.clone());
-        async move { warehouse.record_gap(&feed, &source(0), claim, gap).await.unwrap() }
+        async move { warehouse.record_gap(&feed, &source(0), claim, gap, reason).await.unwrap() }
     };
-    assert_eq!(record(claim, gap).await, DURABLE);
-    assert_eq!(record(claim, gap).await, Verdict::Fenced { found: Some(40) });
+    let (expired, by_hand) = (GapReason::Expired, GapReason::SkippedTo);
+    assert_eq!(record(claim, gap, expired).await, DURABLE);
+    assert_eq!(record(claim, gap, expired).await, Verdict::Fenced { found: Some(40) });
+    let next = OffsetRange::new(40, 50);
     let other = crate::record::Claim::random();
-    assert_eq!(record(other, OffsetRange::new(40, 50)).await, Verdict::Fenced { found: Some(40) });
-    let gaps = "SELECT topic, partition, from_offset, to_offset FROM tidegate.gaps";
-    assert_eq!(lab.ask(gaps).await, ["bank|0|0|40"]);
-    assert_eq!(lab.next_offset(0).await, 40);
+    assert_eq!(record(other, next, expired).await, Verdict::Fenced { found: Some(40) });
+    assert_eq!(record(claim, next, by_hand).await, DURABLE);
+    assert_eq!(
+        gaps(&lab).await,
+        [format!("bank|0|0|40|{expired}|settled"), format!("bank|0|40|50|{by_hand}|settled")]
+    );
+    assert_eq!(lab.next_offset(0).await, 50);
+}
+
+async fn gaps(lab: &Lab) -> Vec<String> {
+    lab.ask(
+        "SELECT topic, partition, from_offset, to_offset, reason, \
+         CASE WHEN settled_at IS NULL THEN 'open' ELSE 'settled' END \
+         FROM tidegate.gaps ORDER BY from_offset, to_offset",
+    )
+    .await
+}
+
+async fn keeps_an_open_gap_once(lab: Lab) {
+    let feed = accounts(FeedKind::Stream);
+    let expired = GapReason::Expired;
+    let claim = lab.claimed(&feed, 0).await;
+    let open = |claim, end| {
+        let (warehouse, feed) = (lab.warehouse.clone(), feed.clone());
+        let gap = OffsetRange::new(0, end);
+        async move { warehouse.open_gap(&feed, &source(0), claim, gap).await.unwrap() }
+    };
+    open(claim, 10).await;
+    open(claim, 10).await;
+    assert_eq!(gaps(&lab).await, [format!("bank|0|0|10|{expired}|open")]);
+    // Found anew by the next owner, when the log has lost more; the one before has no say.
+    let owner = lab.claimed(&feed, 0).await;
+    open(owner, 15).await;
+    open(claim, 20).await;
+    assert_eq!(gaps(&lab).await, [format!("bank|0|0|15|{expired}|open")]);
+    assert_eq!(lab.next_offset(0).await, 0, "nothing is moved");
+    let (at, gap, why) = (source(0), OffsetRange::new(0, 20), GapReason::SkippedGap);
+    let settled = lab.warehouse.record_gap(&feed, &at, owner, gap, why).await.unwrap();
+    assert_eq!(settled, DURABLE);
+    assert_eq!(gaps(&lab).await, [format!("bank|0|0|20|{why}|settled")]);
+    // Another one later is another row.
+    let gap = OffsetRange::new(20, 30);
+    lab.warehouse.open_gap(&feed, &at, owner, gap).await.unwrap();
+    assert_eq!(gaps(&lab).await[1..], [format!("bank|0|20|30|{expired}|open")]);
+    lab.warehouse.reset("accounts", &at, TopicId::UNKNOWN, 30).await.unwrap();
+    assert_eq!(gaps(&lab).await[1..], [format!("bank|0|20|30|{expired}|settled")]);
+}
+
+async fn keeps_where_a_partition_began(lab: Lab) {
+    let feed = accounts(FeedKind::Stream);
+    let [first, second] = [(); 2].map(|()| TopicId::new(uuid::Uuid::new_v4()));
+    let standing = "SELECT start_offset, next_offset FROM tidegate.progress";
+    let mut asked = request(0, Some(7));
+    asked.topic_id = first;
+    lab.warehouse.claim(&feed, std::slice::from_ref(&asked)).await.unwrap();
+    let mut sent = part(asked.claim, vec![batch(&feed, 0, 7, &[put("a", "ann", 1)])]);
+    sent.topic_id = first;
+    assert_eq!(lab.write(&feed, &[sent]).await, [DURABLE]);
+    for start in [None, Some(3)] {
+        lab.warehouse.claim(&feed, &[request(0, start)]).await.unwrap();
+        assert_eq!(lab.ask(standing).await, ["7|8"]);
+    }
+    // In the same topic its rows stay claimed.
+    for (next, expected) in [(20, "7|20"), (5, "5|5"), (9, "5|9")] {
+        lab.warehouse.reset("accounts", &source(0), first, next).await.unwrap();
+        assert_eq!(lab.ask(standing).await, [expected]);
+    }
+    assert_eq!(lab.count("tidegate.former").await, 0);
+    // In another one it begins anew, and what was taken of the first is kept.
+    lab.warehouse.reset("accounts", &source(0), second, 2).await.unwrap();
+    assert_eq!(lab.ask(standing).await, ["2|2"]);
+    let former = "SELECT feed, topic, partition, topic_id, start_offset, end_offset \
+                  FROM tidegate.former";
+    assert_eq!(lab.ask(former).await, [format!("accounts|bank|0|{first}|5|9")]);
+    // Nothing was taken of the second.
+    lab.warehouse.reset("accounts", &source(0), first, 0).await.unwrap();
+    assert_eq!(lab.count("tidegate.former").await, 1);
 }
 
 async fn reset_refuses_present_owners(lab: Lab) {

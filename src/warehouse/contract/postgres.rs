@@ -60,6 +60,27 @@ async fn a_claim_ends_nobody_elses_session() {
     assert_eq!(lab.warehouse.claim(&feed, &[request(0, None)]).await.unwrap().len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_ends_only_who_holds_its_rows() {
+    let lab = lab().await;
+    let (feed, mut other) = (accounts(FeedKind::Table), accounts(FeedKind::Table));
+    other.name = "others".into();
+    lab.claimed(&feed, 0).await;
+    claim_on(&*lab.warehouse, &other, 1).await;
+    // A session of the same pool, at work in another feed and on a row beside.
+    let (beside, connection) = {
+        let mut config: tokio_postgres::Config = lab.config.url.parse().unwrap();
+        config.application_name("tidegate").connect(NoTls).await.unwrap()
+    };
+    tokio::spawn(connection);
+    let busy = "BEGIN; UPDATE tidegate.progress SET updated_at = now() WHERE feed = 'others'";
+    beside.batch_execute(busy).await.unwrap();
+    let holder = zombie(&lab, "tidegate").await;
+    lab.claimed(&feed, 0).await;
+    assert!(holder.batch_execute("COMMIT").await.is_err(), "the one that held the row");
+    beside.batch_execute("COMMIT").await.expect("the other goes on");
+}
+
 /// A feed with a column of every type beside its id.
 fn every_type() -> Feed {
     let mut feed = accounts(FeedKind::Table);

@@ -7,6 +7,7 @@
 mod apply;
 mod check;
 mod copy;
+mod gaps;
 mod migrate;
 mod pool;
 mod progress;
@@ -27,7 +28,9 @@ use self::pool::Sessions;
 use self::stage::Target;
 use super::{ClaimRequest, Part, Warehouse};
 use crate::config::Feed;
-use crate::record::{Claim, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict};
+use crate::record::{
+    Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
+};
 
 pub(super) struct Postgres {
     sessions: Sessions,
@@ -92,14 +95,26 @@ impl Warehouse for Postgres {
         written.map_err(|error| error.context(format!("writing feed {}", feed.name)))
     }
 
+    async fn open_gap(
+        &self,
+        feed: &Feed,
+        source: &TopicPartition,
+        claim: Claim,
+        gap: OffsetRange,
+    ) -> Result<(), SinkError> {
+        let recorded = self.keep_open_gap(feed, source, claim, gap).await;
+        recorded.map_err(|error| error.context(format!("recording an open gap of {source}")))
+    }
+
     async fn record_gap(
         &self,
         feed: &Feed,
         source: &TopicPartition,
         claim: Claim,
         gap: OffsetRange,
+        reason: GapReason,
     ) -> Result<Verdict, SinkError> {
-        let recorded = self.skip_gap(feed, source, claim, gap).await;
+        let recorded = self.skip_gap(feed, source, claim, gap, reason).await;
         recorded.map_err(|error| error.context(format!("recording a gap of {source}")))
     }
 

@@ -1,35 +1,35 @@
-//! Who owns a partition and how far it has come: claims, gaps, resets; and the columns kept for a
-//! feed.
+//! Who owns a partition and how far it has come: claims and resets; and the columns kept for a feed.
 
 use std::collections::HashMap;
 
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 
-use super::Postgres;
 use super::pool::{APPLICATION, Session, judged};
+use super::{Postgres, gaps};
 use crate::config::Feed;
-use crate::record::{Claim, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict};
+use crate::record::{Claim, Progress, SinkError, TopicId, TopicPartition};
 use crate::warehouse::ClaimRequest;
 
 /// Takes partitions, in the order of the table's key as every writer locks them. What is recorded
 /// wins over the start and over the topic id that the request brings.
 const CLAIM_OR_START: &str = "
     INSERT INTO tidegate.progress AS p
-        (feed, topic, partition, topic_id, claim, next_offset, owner_pid)
-    SELECT $1, r.topic, r.partition, r.topic_id::uuid, r.claim::uuid, r.start, pg_backend_pid()
+        (feed, topic, partition, topic_id, claim, start_offset, next_offset)
+    SELECT $1, r.topic, r.partition, r.topic_id::uuid, r.claim::uuid, r.start, r.start
     FROM unnest($2::text[], $3::int4[], $4::text[], $5::text[], $6::int8[])
         AS r(topic, partition, topic_id, claim, start)
     ORDER BY r.topic, r.partition
     ON CONFLICT (feed, topic, partition) DO UPDATE
-    SET claim = EXCLUDED.claim, owner_pid = EXCLUDED.owner_pid, updated_at = now(),
+    SET claim = EXCLUDED.claim, updated_at = now(),
         topic_id = coalesce(p.topic_id, EXCLUDED.topic_id)
     RETURNING p.topic, p.partition, p.topic_id::text, p.next_offset";
 
 /// The same for partitions that are taken only if there is progress.
 const CLAIM_ONLY: &str = "
     UPDATE tidegate.progress AS p
-    SET claim = r.claim::uuid, owner_pid = pg_backend_pid(), updated_at = now(),
+    SET claim = r.claim::uuid, updated_at = now(),
         topic_id = coalesce(p.topic_id, r.topic_id::uuid)
     FROM (SELECT held.topic, held.partition, r.topic_id, r.claim
           FROM tidegate.progress AS held
@@ -42,8 +42,9 @@ const CLAIM_ONLY: &str = "
     WHERE p.feed = $1 AND p.topic = r.topic AND p.partition = r.partition
     RETURNING p.topic, p.partition, p.topic_id::text, p.next_offset";
 
-/// Ends the sessions that hold the progress rows: the one whose transaction id stands in the row as
-/// its locker, and the recorded one if it is at work. Only Tidegate's own.
+/// Ends the sessions that hold the progress rows: those whose transaction id stands in a row as its
+/// locker. Only Tidegate's own. (A session that merely wrote the row last may be at work for another
+/// feed by now.)
 const END_HOLDERS: &str = "
     SELECT a.pid, pg_terminate_backend(a.pid)
     FROM pg_stat_activity a
@@ -53,29 +54,29 @@ const END_HOLDERS: &str = "
         SELECT FROM tidegate.progress p
         JOIN unnest($2::text[], $3::int4[]) AS r(topic, partition)
           ON p.topic = r.topic AND p.partition = r.partition
-        WHERE p.feed = $1 AND (
-            (a.pid = p.owner_pid AND a.state <> 'idle')
-            OR EXISTS (SELECT FROM pg_locks l
-                       WHERE l.pid = a.pid AND l.locktype = 'transactionid' AND l.granted
-                         AND l.transactionid::text = p.xmax::text)))";
+        JOIN pg_locks l
+          ON l.pid = a.pid AND l.locktype = 'transactionid' AND l.granted
+         AND l.transactionid::text = p.xmax::text
+        WHERE p.feed = $1)";
 
-const FENCED_GAP: &str = "
-    WITH moved AS (
-        UPDATE tidegate.progress
-        SET next_offset = $6, owner_pid = pg_backend_pid(), updated_at = now()
-        WHERE feed = $1 AND topic = $2 AND partition = $3
-          AND claim = $4::text::uuid AND next_offset = $5
-        RETURNING feed, topic, partition)
-    INSERT INTO tidegate.gaps (feed, topic, partition, from_offset, to_offset, reason)
-    SELECT feed, topic, partition, $5, $6, $7 FROM moved";
+/// What was taken of a topic that is no more. Locks the row for the reset that follows.
+const LEAVE: &str = "
+    INSERT INTO tidegate.former (feed, topic, partition, topic_id, start_offset, end_offset)
+    SELECT feed, topic, partition, topic_id, start_offset, next_offset FROM tidegate.progress
+    WHERE feed = $1 AND topic = $2 AND partition = $3
+      AND topic_id <> $4::text::uuid AND start_offset < next_offset
+    FOR UPDATE";
 
+/// In the same topic the rows from the former start on are still there.
 const RESET: &str = "
     INSERT INTO tidegate.progress AS p
-        (feed, topic, partition, topic_id, claim, next_offset, owner_pid)
-    VALUES ($1, $2, $3, $4::text::uuid, $5::text::uuid, $6, pg_backend_pid())
+        (feed, topic, partition, topic_id, claim, start_offset, next_offset)
+    VALUES ($1, $2, $3, $4::text::uuid, $5::text::uuid, $6, $6)
     ON CONFLICT (feed, topic, partition) DO UPDATE
     SET claim = EXCLUDED.claim, next_offset = EXCLUDED.next_offset,
-        topic_id = EXCLUDED.topic_id, owner_pid = EXCLUDED.owner_pid, updated_at = now()";
+        topic_id = EXCLUDED.topic_id, updated_at = now(),
+        start_offset = CASE WHEN p.topic_id <> EXCLUDED.topic_id THEN EXCLUDED.start_offset
+                            ELSE least(p.start_offset, EXCLUDED.start_offset) END";
 
 impl Postgres {
     pub(super) async fn take_partitions(
@@ -165,38 +166,6 @@ impl Postgres {
         Ok(rows.iter().map(progress_of).collect())
     }
 
-    pub(super) async fn skip_gap(
-        &self,
-        feed: &Feed,
-        source: &TopicPartition,
-        claim: Claim,
-        gap: OffsetRange,
-    ) -> Result<Verdict, SinkError> {
-        let reason = "the broker no longer held these records";
-        let session = self.sessions.get().await?;
-        let moved = session
-            .execute(
-                FENCED_GAP,
-                &[
-                    &&*feed.name,
-                    &&*source.topic,
-                    &source.partition,
-                    &claim.to_string(),
-                    &gap.start,
-                    &gap.end,
-                    &reason,
-                ],
-            )
-            .await
-            .map_err(judged)?;
-        session.done();
-        if moved == 1 {
-            return Ok(Verdict::Durable { quarantined: 0 });
-        }
-        let found = self.read_progress(&feed.name).await?;
-        Ok(Verdict::Fenced { found: found.get(source).map(|progress| progress.next_offset) })
-    }
-
     pub(super) async fn set_progress(
         &self,
         feed: &str,
@@ -207,13 +176,17 @@ impl Postgres {
         let topic_id = topic_id.get().map(|id| id.to_string());
         let claim = Claim::random().to_string();
         let session = self.sessions.get().await?;
-        session
-            .execute(
-                RESET,
-                &[&feed, &&*source.topic, &source.partition, &topic_id, &claim, &next_offset],
-            )
-            .await
-            .map_err(judged)?;
+        let (topic, partition) = (&*source.topic, source.partition);
+        let reset = async {
+            session.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+            session.execute(LEAVE, &[&feed, &topic, &partition, &topic_id]).await?;
+            gaps::settle(&session, feed, source).await?;
+            let row: [&(dyn ToSql + Sync); 6] =
+                [&feed, &topic, &partition, &topic_id, &claim, &next_offset];
+            session.execute(RESET, &row).await?;
+            session.batch_execute("COMMIT").await
+        };
+        reset.await.map_err(judged)?;
         session.done();
         Ok(())
     }

@@ -54,7 +54,7 @@ const FOUND: &str = "
 const ADVANCE: &str = "
     UPDATE tidegate.progress p
     SET next_offset = w.next_offset, topic_id = coalesce(p.topic_id, w.topic_id::uuid),
-        owner_pid = pg_backend_pid(), updated_at = now()
+        updated_at = now()
     FROM unnest($2::text[], $3::int4[], $4::int8[], $5::text[])
         AS w(topic, partition, next_offset, topic_id)
     WHERE (p.feed, p.topic, p.partition) = ($1, w.topic, w.partition)";

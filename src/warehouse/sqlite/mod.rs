@@ -3,6 +3,7 @@
 //! One connection, used on threads that may block. A writing transaction begins as IMMEDIATE, so it
 //! is alone from its first statement to its last: what the fence reads holds until COMMIT.
 
+mod gaps;
 mod migrate;
 mod progress;
 mod reject;
@@ -22,7 +23,7 @@ use self::table::Target;
 use super::{ClaimRequest, Part, Warehouse};
 use crate::config::Feed;
 use crate::record::{
-    Blame, Claim, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
+    Blame, Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
 };
 
 pub(super) struct Sqlite {
@@ -178,16 +179,29 @@ impl Warehouse for Sqlite {
         self.run(doing, move |file| write::write(file, &feed, &parts)).await
     }
 
+    async fn open_gap(
+        &self,
+        feed: &Feed,
+        source: &TopicPartition,
+        claim: Claim,
+        gap: OffsetRange,
+    ) -> Result<(), SinkError> {
+        let doing = format!("recording an open gap of {source}");
+        let (feed, source) = (feed.name.clone(), source.clone());
+        self.run(doing, move |file| gaps::open(file, &feed, &source, claim, gap)).await
+    }
+
     async fn record_gap(
         &self,
         feed: &Feed,
         source: &TopicPartition,
         claim: Claim,
         gap: OffsetRange,
+        reason: GapReason,
     ) -> Result<Verdict, SinkError> {
         let doing = format!("recording a gap of {source}");
         let (feed, source) = (feed.name.clone(), source.clone());
-        self.run(doing, move |file| progress::skip_gap(file, &feed, &source, claim, gap)).await
+        self.run(doing, move |file| gaps::skip(file, &feed, &source, claim, gap, reason)).await
     }
 
     async fn reset(

@@ -1,18 +1,17 @@
-//! Who owns a partition and how far it has come: claims, gaps, resets; and the columns kept for a
-//! feed.
+//! Who owns a partition and how far it has come: claims and resets; and the columns kept for a feed.
 
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::{File, judged};
-use crate::record::{Claim, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict};
+use super::{File, gaps, judged};
+use crate::record::{Claim, Progress, SinkError, TopicId, TopicPartition};
 use crate::warehouse::ClaimRequest;
 
 /// What is recorded wins over the start and over the topic id that the request brings.
 const CLAIM_OR_START: &str = "
-    INSERT INTO tidegate_progress (feed, topic, partition, topic_id, claim, next_offset)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    INSERT INTO tidegate_progress (feed, topic, partition, topic_id, claim, start_offset, next_offset)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
     ON CONFLICT (feed, topic, partition) DO UPDATE
     SET claim = excluded.claim, updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'),
         topic_id = coalesce(topic_id, excluded.topic_id)
@@ -26,16 +25,22 @@ const CLAIM_ONLY: &str = "
     WHERE feed = ?1 AND topic = ?2 AND partition = ?3 AND ?6 IS NULL
     RETURNING topic, partition, topic_id, next_offset";
 
-const FENCED_GAP: &str = "
-    UPDATE tidegate_progress
-    SET next_offset = ?6, updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
-    WHERE feed = ?1 AND topic = ?2 AND partition = ?3 AND claim = ?4 AND next_offset = ?5";
+/// What was taken of a topic that is no more.
+const LEAVE: &str = "
+    INSERT INTO tidegate_former (feed, topic, partition, topic_id, start_offset, end_offset)
+    SELECT feed, topic, partition, topic_id, start_offset, next_offset FROM tidegate_progress
+    WHERE feed = ?1 AND topic = ?2 AND partition = ?3
+      AND topic_id <> ?4 AND start_offset < next_offset";
 
+/// In the same topic the rows from the former start on are still there.
 const RESET: &str = "
-    INSERT INTO tidegate_progress (feed, topic, partition, topic_id, claim, next_offset)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    INSERT INTO tidegate_progress
+        (feed, topic, partition, topic_id, claim, start_offset, next_offset)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
     ON CONFLICT (feed, topic, partition) DO UPDATE
     SET claim = excluded.claim, next_offset = excluded.next_offset, topic_id = excluded.topic_id,
+        start_offset = CASE WHEN topic_id <> excluded.topic_id THEN excluded.start_offset
+                            ELSE min(start_offset, excluded.start_offset) END,
         updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
 
 pub(super) fn claim(
@@ -93,29 +98,6 @@ pub(super) fn standing(
         .optional()
 }
 
-pub(super) fn skip_gap(
-    file: &mut File,
-    feed: &str,
-    source: &TopicPartition,
-    claim: Claim,
-    gap: OffsetRange,
-) -> Result<Verdict, SinkError> {
-    const KEEP: &str = "
-        INSERT INTO tidegate_gaps (feed, topic, partition, from_offset, to_offset, reason)
-        VALUES (?1, ?2, ?3, ?4, ?5, 'the broker no longer held these records')";
-    let skip = |connection: &Connection| -> rusqlite::Result<Verdict> {
-        let key = (feed, &*source.topic, source.partition);
-        let fenced = (key.0, key.1, key.2, claim.to_string(), gap.start, gap.end);
-        if connection.execute(FENCED_GAP, fenced)? == 0 {
-            let found = standing(connection, feed, source)?;
-            return Ok(Verdict::Fenced { found: found.map(|(_, next_offset)| next_offset) });
-        }
-        connection.execute(KEEP, (key.0, key.1, key.2, gap.start, gap.end))?;
-        Ok(Verdict::Durable { quarantined: 0 })
-    };
-    file.transaction(|transaction| skip(transaction).map_err(judged))
-}
-
 pub(super) fn set(
     file: &mut File,
     feed: &str,
@@ -123,9 +105,14 @@ pub(super) fn set(
     topic_id: TopicId,
     next_offset: i64,
 ) -> Result<(), SinkError> {
-    let claim = Claim::random().to_string();
-    let row = (feed, &*source.topic, source.partition, id_text(topic_id), claim, next_offset);
-    file.transaction(|transaction| transaction.execute(RESET, row).map(drop).map_err(judged))
+    let (topic, partition, id) = (&*source.topic, source.partition, id_text(topic_id));
+    let reset = |connection: &Connection| -> rusqlite::Result<()> {
+        connection.execute(LEAVE, (feed, topic, partition, &id))?;
+        gaps::settle(connection, feed, source)?;
+        let claim = Claim::random().to_string();
+        connection.execute(RESET, (feed, topic, partition, &id, claim, next_offset)).map(drop)
+    };
+    file.transaction(|transaction| reset(transaction).map_err(judged))
 }
 
 pub(super) fn keep_columns(
