@@ -39,8 +39,12 @@ pub struct Tally {
     doubled: Found,
     /// Rows that stand where no reader would look for them.
     misplaced: Found,
-    /// Rows of a former topic of this name.
+    /// Rows and quarantined records of former topics of this name.
     pub former: u64,
+    /// Rows that were taken for a former topic's by their offset alone.
+    taken_for_former: Offsets,
+    /// For each former topic, which of its records were met.
+    met: Vec<Offsets>,
     first: Option<i64>,
 }
 
@@ -64,6 +68,32 @@ impl Tally {
             self.doubled.add(offset);
         }
         self.quarantined.insert(offset);
+    }
+
+    /// Takes a row whose offset former topics had too, by the ranges that were taken of them: rows do
+    /// not say which topic they are of, so the first at an offset is the former's. Answers false when
+    /// each of them has its row already.
+    pub fn row_of_former(&mut self, ranges: &[OffsetRange], offset: i64) -> bool {
+        let taken = self.meet_former(ranges, offset);
+        if taken {
+            self.former += 1;
+            self.taken_for_former.insert(offset);
+        }
+        taken
+    }
+
+    /// A record in quarantine says which topic it is of; it has no row.
+    pub fn quarantined_of_former(&mut self, ranges: &[OffsetRange], offset: i64) {
+        self.former += 1;
+        self.meet_former(ranges, offset);
+    }
+
+    fn meet_former(&mut self, ranges: &[OffsetRange], offset: i64) -> bool {
+        if self.met.len() < ranges.len() {
+            self.met.resize_with(ranges.len(), Offsets::default);
+        }
+        let mut both = ranges.iter().zip(&mut self.met);
+        both.any(|(range, met)| range.contains(offset) && met.insert(offset))
     }
 
     pub fn misplace(&mut self, offset: i64) {
@@ -117,9 +147,13 @@ pub fn weigh(
     let within_gap = |offset: &i64| gaps.iter().any(|gap| gap.contains(*offset));
     let mut account = Account { doubled: tally.doubled.clone(), ..Account::default() };
     let from = start.max(log.low);
-    account
-        .lost
-        .extend(log.records.without(&tally.held, from, end).filter(|offset| !within_gap(offset)));
+    for offset in log.records.without(&tally.held, from, end).filter(|it| !within_gap(it)) {
+        // A row is there that was taken for a former topic's; that one may have had a hole instead.
+        match tally.taken_for_former.contains(offset) {
+            true => account.unchecked += 1,
+            false => account.lost.add(offset),
+        }
+    }
     let unknown = tally.held.without(&log.records, from, end.max(from));
     account.out_of_place = tally.misplaced.clone();
     if strict {
@@ -221,6 +255,43 @@ mod tests {
         // A compacted record leaves its row alone.
         let account = weigh(claim(0, 4), &log(0, [0, 3]), &rows(0..4), &[], false);
         assert_eq!(account, Account { unchecked: 2, ..Account::default() });
+    }
+
+    #[test]
+    fn rows_of_former_topics_are_neither_doubled_nor_out_of_place() {
+        let former = [claim(0, 20), claim(5, 10)];
+        let mut tally = Tally::default();
+        let mut row = |offset| {
+            if !tally.row_of_former(&former, offset) {
+                tally.row(offset);
+            }
+        };
+        (0..20).for_each(&mut row);
+        (5..10).for_each(&mut row);
+        (0..8).for_each(&mut row);
+        let account = weigh(claim(0, 8), &log(0, 0..8), &tally, &[], true);
+        assert_eq!((account, tally.former, tally.rows), (Account::default(), 25, 8));
+        // One more than the topics had, and one that none of them had.
+        for offset in [6, 30] {
+            assert!(!tally.row_of_former(&former, offset));
+            tally.row(offset);
+        }
+        let account = weigh(claim(0, 8), &log(0, 0..8), &tally, &[], true);
+        assert_eq!((account.doubled.first, account.out_of_place.first), (vec![6], vec![30]));
+    }
+
+    #[test]
+    fn a_row_that_may_be_either_topics_is_unchecked() {
+        let mut tally = Tally::default();
+        // The former topic had a record at 1 in quarantine, none at 2, and nothing from 3 on.
+        tally.quarantined_of_former(&[claim(0, 3)], 1);
+        for offset in [0, 0, 1, 2, 3] {
+            if !tally.row_of_former(&[claim(0, 3)], offset) {
+                tally.row(offset);
+            }
+        }
+        let account = weigh(claim(0, 5), &log(0, 0..5), &tally, &[], true);
+        assert_eq!((account.lost.first, account.unchecked), (vec![4], 1));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::report::FeedReport;
 use super::spool::{Entry, Spool};
 use super::topic::{Broker, Topic};
 use super::warehouse::{self, Database};
-use super::{canon, start};
+use super::{canon, gap, start};
 use crate::config::{Feed, FeedKind, Start};
 use crate::decode::Decoder;
 use crate::lake::LakeStore;
@@ -28,13 +28,15 @@ pub struct Sources {
 #[derive(Debug, Clone)]
 pub(super) struct Claim {
     pub range: OffsetRange,
+    /// What was passed over.
     pub gaps: Vec<OffsetRange>,
+    /// What was taken of former topics of this name.
+    pub former: Vec<OffsetRange>,
     /// It is for the topic the broker has now; else there is nothing to compare with.
     pub present: bool,
 }
 
 pub(super) type Claims = HashMap<i32, Claim>;
-pub(super) type Gaps = [(TopicPartition, OffsetRange, String)];
 
 pub async fn check(sources: &Sources, feed: &Feed) -> Result<FeedReport, String> {
     let mut checking = Checking::read_sinks(sources, feed).await?;
@@ -61,8 +63,6 @@ pub(super) struct Checking<'a> {
     pub warehouse_claims: Claims,
     /// A table's records by key, as far as the warehouse claims them.
     pub records: Spool,
-    /// The topic is known to be the second of its name.
-    pub made_again: bool,
     pub notes: Vec<String>,
 }
 
@@ -99,34 +99,12 @@ impl<'a> Checking<'a> {
         };
         let (lake_claims, warehouse_claims) = Default::default();
         let records = Spool::new();
-        let mut checking = Self {
-            feed,
-            topic,
-            lake,
-            warehouse,
-            lake_claims,
-            warehouse_claims,
-            records,
-            made_again: false,
-            notes,
-        };
-        checking.made_again = checking.knows_a_former_topic();
+        let mut checking =
+            Self { feed, topic, lake, warehouse, lake_claims, warehouse_claims, records, notes };
         let begins = checking.begins(sources)?;
         checking.lake_claims = checking.claims_of_lake(&begins);
-        checking.warehouse_claims = checking.claims_of_warehouse(&begins);
+        checking.warehouse_claims = checking.claims_of_warehouse();
         Ok(checking)
-    }
-
-    fn knows_a_former_topic(&self) -> bool {
-        let of_lake = self.lake.as_ref().is_some_and(|(lake, _)| {
-            let mut sources = lake.rows.sources().filter(|it| it.topic == self.feed.topic);
-            sources.any(|source| lake.rows.had_another(source))
-        });
-        let of_warehouse = self
-            .warehouse
-            .as_ref()
-            .is_some_and(|scan| scan.tallies.values().any(|tally| tally.former > 0));
-        of_lake || of_warehouse
     }
 
     /// Where the feed's rule says that reading begins, by partition, as far as that can be known.
@@ -151,7 +129,7 @@ impl<'a> Checking<'a> {
         let mut claims = Claims::new();
         for source in lake.rows.sources().filter(|source| source.topic == self.feed.topic) {
             let Some(mark) = lake.rows.mark_of(source, self.topic.id) else { continue };
-            let gaps = gaps_of(&lake.rows.gaps, source);
+            let gaps = gap::passed(&lake.rows.gaps, source, mark.topic_id);
             let seen = scan.tallies.get(&source.partition).and_then(Tally::first);
             let begin = begins.get(&source.partition).copied();
             let start = mark
@@ -165,6 +143,7 @@ impl<'a> Checking<'a> {
                         end: mark.next_offset,
                     },
                     gaps,
+                    former: Vec::new(),
                     present: self.is_present(source.partition, mark.topic_id),
                 },
             );
@@ -172,23 +151,21 @@ impl<'a> Checking<'a> {
         claims
     }
 
-    fn claims_of_warehouse(&self, begins: &HashMap<i32, i64>) -> Claims {
+    fn claims_of_warehouse(&self) -> Claims {
         let Some(scan) = &self.warehouse else { return Claims::new() };
         let mut claims = Claims::new();
         for (source, progress) in &scan.progress {
             if source.topic != self.feed.topic {
                 continue;
             }
-            let gaps = gaps_of(&scan.gaps, source);
-            let seen = scan.tallies.get(&source.partition).and_then(Tally::first);
-            let begin = begins.get(&source.partition).copied();
-            let end = progress.next_offset;
-            let start = start::first_claimed(begin, seen, &gaps, end);
+            let gaps = gap::passed(&scan.gaps, source, progress.topic_id);
+            let (start, end) = (progress.start, progress.next_offset);
             claims.insert(
                 source.partition,
                 Claim {
-                    range: OffsetRange { start, end },
+                    range: OffsetRange { start: start.min(end), end },
                     gaps,
+                    former: scan.former.get(source).cloned().unwrap_or_default(),
                     present: self.is_present(source.partition, progress.topic_id),
                 },
             );
@@ -275,8 +252,4 @@ fn entry(feed: &Feed, batch: &Batch, row: usize) -> Entry {
         offset: Some(batch.offsets.value(row)),
         columns: (batch.op(row) == Op::Upsert).then(|| values.collect()),
     }
-}
-
-fn gaps_of(gaps: &Gaps, source: &TopicPartition) -> Vec<OffsetRange> {
-    gaps.iter().filter(|(of, _, _)| of == source).map(|(_, range, _)| *range).collect()
 }

@@ -11,6 +11,7 @@ use object_store::{Error, ObjectStore, ObjectStoreExt};
 use serde::Deserialize;
 
 use super::checkpoint;
+use super::gap::Gap;
 use crate::record::{OffsetRange, TopicId, TopicPartition};
 
 /// Log entries fetched at once.
@@ -23,7 +24,7 @@ pub struct DeltaLog {
     next: u64,
     files: HashMap<String, TableFile>,
     marks: HashMap<TopicPartition, Vec<Mark>>,
-    pub gaps: Vec<(TopicPartition, OffsetRange, String)>,
+    pub gaps: Vec<Gap>,
     /// A RESTORE that no commit of a node followed.
     pub restored: Option<u64>,
 }
@@ -92,17 +93,21 @@ pub(super) struct Txn {
 pub(super) struct CommitInfo {
     operation: Option<String>,
     tidegate_commit: Option<String>,
-    tidegate_gap: Option<SkippedGap>,
+    tidegate_gap: Option<RecordedGap>,
 }
 
 #[derive(Debug, Deserialize)]
-struct SkippedGap {
+#[serde(rename_all = "camelCase")]
+struct RecordedGap {
     topic: String,
     partition: i32,
     from: i64,
     to: i64,
     #[serde(default)]
+    topic_id: Option<uuid::Uuid>,
+    #[serde(default)]
     reason: String,
+    settled: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -217,9 +222,7 @@ impl DeltaLog {
                 self.restored = Some(version);
             }
             if let Some(gap) = info.tidegate_gap {
-                let source = TopicPartition::new(gap.topic, gap.partition);
-                let range = OffsetRange { start: gap.from, end: gap.to };
-                self.gaps.push((source, range, gap.reason));
+                self.take_gap(gap);
             }
         }
         if let Some(protocol) = line.protocol
@@ -231,6 +234,19 @@ impl DeltaLog {
             ));
         }
         Ok(())
+    }
+
+    /// One that was open is settled by the next of its partition, or found once more.
+    fn take_gap(&mut self, gap: RecordedGap) {
+        let source = TopicPartition::new(gap.topic, gap.partition);
+        self.gaps.retain(|known| known.settled || known.source != source);
+        self.gaps.push(Gap {
+            source,
+            topic_id: gap.topic_id.map_or(TopicId::UNKNOWN, TopicId::new),
+            range: OffsetRange { start: gap.from, end: gap.to },
+            reason: gap.reason,
+            settled: gap.settled,
+        });
     }
 
     fn add(&mut self, version: u64, add: Add) -> Result<(), String> {
@@ -401,6 +417,23 @@ mod tests {
         assert_eq!(settled.restored, None);
         let source = TopicPartition::new("t", 0);
         assert_eq!(settled.mark_of(&source, id(OLD)).unwrap().next_offset, 4);
+    }
+
+    #[tokio::test]
+    async fn a_gap_is_open_until_it_is_settled() {
+        let gap = |from: i64, to: i64, settled: bool| {
+            format!(
+                r#"{{"commitInfo":{{"tidegateCommit":"x","tidegateGap":{{"topic":"t","partition":0,"topicId":"{OLD}","from":{from},"to":{to},"reason":"why","settled":{settled}}}}}}}"#
+            )
+        };
+        let entries: [&[String]; 3] =
+            [&[gap(10, 20, false)], &[gap(10, 25, false)], &[gap(10, 30, true), txn(OLD, 30, 1)]];
+        let shown = |log: DeltaLog| -> Vec<(i64, i64, bool)> {
+            let gaps = log.gaps.iter();
+            gaps.map(|gap| (gap.range.start, gap.range.end, gap.settled)).collect()
+        };
+        assert_eq!(shown(log(&entries[..2]).await), [(10, 25, false)]);
+        assert_eq!(shown(log(&entries).await), [(10, 30, true)]);
     }
 
     #[tokio::test]

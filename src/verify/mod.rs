@@ -11,7 +11,8 @@
 //!   what does not decode is in quarantine.
 //!
 //! What the log no longer holds is unchecked, not lost; aborted and compacted records are not
-//! expected; recorded gaps are shown. The sinks are read before the log, so a node may run meanwhile.
+//! expected; gaps are shown, those passed over and those a sink waits before; so are rows of a former
+//! topic of the same name. The sinks are read before the log, so a node may run meanwhile.
 
 mod account;
 mod canon;
@@ -20,6 +21,7 @@ mod checkpoint;
 mod delta;
 mod escape;
 mod feeds;
+mod gap;
 mod keys;
 mod lake;
 mod offsets;

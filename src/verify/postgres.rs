@@ -11,9 +11,10 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls, Row as Found};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::warehouse::{Quarantined, Row};
+use super::gap::Gap;
+use super::warehouse::{Quarantined, Row, Standing};
 use crate::config::{Column, Feed, TlsMode, Warehouse};
-use crate::record::{OffsetRange, Progress, TopicId, TopicPartition};
+use crate::record::{OffsetRange, TopicId, TopicPartition};
 
 /// Times and numbers as `canon` reads them; a long scan is not cut off.
 const SETTINGS: &str = "SET default_transaction_read_only = on; SET timezone = 'UTC'; \
@@ -86,35 +87,51 @@ impl Postgres {
         Ok(())
     }
 
-    pub async fn progress(&self, feed: &str) -> Result<HashMap<TopicPartition, Progress>, String> {
-        const READ: &str = "SELECT topic, partition, topic_id::text, next_offset \
+    pub async fn progress(&self, feed: &str) -> Result<HashMap<TopicPartition, Standing>, String> {
+        const READ: &str = "SELECT topic, partition, topic_id::text, start_offset, next_offset \
                             FROM tidegate.progress WHERE feed = $1";
         let mut progress = HashMap::new();
         self.each("tidegate.progress", READ, &[feed], |row| {
             let topic_id = uuid_of(&row, 2).map_or(TopicId::UNKNOWN, TopicId::new);
             let source = TopicPartition::new(row.get::<_, &str>(0), row.get(1));
-            progress.insert(source, Progress { next_offset: row.get(3), topic_id });
+            let (start, next_offset) = (row.get(3), row.get(4));
+            progress.insert(source, Standing { topic_id, start, next_offset });
             Ok(())
         })
         .await?;
         Ok(progress)
     }
 
-    pub async fn gaps(
-        &self,
-        feed: &str,
-    ) -> Result<Vec<(TopicPartition, OffsetRange, String)>, String> {
-        const READ: &str = "SELECT topic, partition, from_offset, to_offset, reason \
+    pub async fn gaps(&self, feed: &str) -> Result<Vec<Gap>, String> {
+        const READ: &str = "SELECT topic, partition, topic_id::text, from_offset, to_offset, reason, \
+                                   settled_at IS NOT NULL \
                             FROM tidegate.gaps WHERE feed = $1 ORDER BY recorded_at";
         let mut gaps = Vec::new();
         self.each("tidegate.gaps", READ, &[feed], |row| {
-            let source = TopicPartition::new(row.get::<_, &str>(0), row.get(1));
-            let range = OffsetRange { start: row.get(2), end: row.get(3) };
-            gaps.push((source, range, row.get(4)));
+            gaps.push(Gap {
+                source: TopicPartition::new(row.get::<_, &str>(0), row.get(1)),
+                topic_id: uuid_of(&row, 2).map_or(TopicId::UNKNOWN, TopicId::new),
+                range: OffsetRange { start: row.get(3), end: row.get(4) },
+                reason: row.get(5),
+                settled: row.get(6),
+            });
             Ok(())
         })
         .await?;
         Ok(gaps)
+    }
+
+    pub async fn former(&self, feed: &str) -> Result<Vec<(TopicPartition, OffsetRange)>, String> {
+        const READ: &str = "SELECT topic, partition, start_offset, end_offset \
+                            FROM tidegate.former WHERE feed = $1";
+        let mut former = Vec::new();
+        self.each("tidegate.former", READ, &[feed], |row| {
+            let source = TopicPartition::new(row.get::<_, &str>(0), row.get(1));
+            former.push((source, OffsetRange { start: row.get(2), end: row.get(3) }));
+            Ok(())
+        })
+        .await?;
+        Ok(former)
     }
 
     pub async fn quarantine(

@@ -108,7 +108,8 @@ fn details(f: &mut Formatter<'_>, name: &str, sink: &SinkReport) -> fmt::Result 
     for gap in &sink.gaps {
         writeln!(
             f,
-            "  {name}: gap: partition {}, offsets {} to {}: {}",
+            "  {name}: {}: partition {}, offsets {} to {}: {}",
+            if gap.settled { "gap" } else { "open gap" },
             gap.partition,
             gap.from,
             gap.to - 1,

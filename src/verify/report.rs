@@ -46,7 +46,9 @@ pub struct SinkReport {
     /// in a file of another day.
     pub out_of_place: u64,
     pub quarantined: u64,
-    /// Claimed offsets that the log no longer holds.
+    /// Rows and quarantined records of former topics of this name; not compared.
+    pub former: u64,
+    /// Claimed offsets that the log no longer holds, or whose row may be a former topic's.
     pub unchecked: u64,
     /// Offsets of the log that the sink does not claim yet.
     pub behind: u64,
@@ -93,6 +95,7 @@ pub struct PartitionReport {
     pub doubled: u64,
     pub out_of_place: u64,
     pub quarantined: u64,
+    pub former: u64,
     pub unchecked: u64,
 }
 
@@ -102,6 +105,8 @@ pub struct GapReport {
     pub from: i64,
     pub to: i64,
     pub reason: String,
+    /// False while the sink waits before it: `tidegate resolve --skip-gap` goes on.
+    pub settled: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -151,6 +156,7 @@ impl SinkReport {
         self.doubled += partition.doubled;
         self.out_of_place += partition.out_of_place;
         self.quarantined += partition.quarantined;
+        self.former += partition.former;
         self.unchecked += partition.unchecked;
         self.behind += behind(&partition);
         let Account { lost, doubled, out_of_place, .. } = account;

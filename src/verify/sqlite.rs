@@ -7,9 +7,10 @@ use std::time::Duration;
 use rusqlite::types::{FromSql, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row as Found};
 
-use super::warehouse::{Quarantined, Row};
+use super::gap::Gap;
+use super::warehouse::{Quarantined, Row, Standing};
 use crate::config::{Column, Feed};
-use crate::record::{OffsetRange, Progress, TopicId, TopicPartition};
+use crate::record::{OffsetRange, TopicId, TopicPartition};
 
 pub struct Sqlite {
     connection: Connection,
@@ -54,30 +55,47 @@ impl Sqlite {
         Ok(())
     }
 
-    pub fn progress(&self, feed: &str) -> Result<HashMap<TopicPartition, Progress>, String> {
-        const READ: &str =
-            "SELECT topic, partition, topic_id, next_offset FROM tidegate_progress WHERE feed = ?1";
+    pub fn progress(&self, feed: &str) -> Result<HashMap<TopicPartition, Standing>, String> {
+        const READ: &str = "SELECT topic, partition, topic_id, start_offset, next_offset FROM tidegate_progress WHERE feed = ?1";
         let mut progress = HashMap::new();
         self.each("tidegate_progress", READ, [feed], |row| {
             let topic_id = uuid_of(row, 2)?.map_or(TopicId::UNKNOWN, TopicId::new);
             let source = TopicPartition::new(get::<String>(row, 0)?, get(row, 1)?);
-            progress.insert(source, Progress { next_offset: get(row, 3)?, topic_id });
+            let (start, next_offset) = (get(row, 3)?, get(row, 4)?);
+            progress.insert(source, Standing { topic_id, start, next_offset });
             Ok(())
         })?;
         Ok(progress)
     }
 
-    pub fn gaps(&self, feed: &str) -> Result<Vec<(TopicPartition, OffsetRange, String)>, String> {
-        const READ: &str = "SELECT topic, partition, from_offset, to_offset, reason \
+    pub fn gaps(&self, feed: &str) -> Result<Vec<Gap>, String> {
+        const READ: &str = "SELECT topic, partition, topic_id, from_offset, to_offset, reason, \
+                                   settled_at IS NOT NULL \
                             FROM tidegate_gaps WHERE feed = ?1 ORDER BY recorded_at";
         let mut gaps = Vec::new();
         self.each("tidegate_gaps", READ, [feed], |row| {
-            let source = TopicPartition::new(get::<String>(row, 0)?, get(row, 1)?);
-            let range = OffsetRange { start: get(row, 2)?, end: get(row, 3)? };
-            gaps.push((source, range, get(row, 4)?));
+            gaps.push(Gap {
+                source: TopicPartition::new(get::<String>(row, 0)?, get(row, 1)?),
+                topic_id: uuid_of(row, 2)?.map_or(TopicId::UNKNOWN, TopicId::new),
+                range: OffsetRange { start: get(row, 3)?, end: get(row, 4)? },
+                reason: get(row, 5)?,
+                settled: get(row, 6)?,
+            });
             Ok(())
         })?;
         Ok(gaps)
+    }
+
+    pub fn former(&self, feed: &str) -> Result<Vec<(TopicPartition, OffsetRange)>, String> {
+        const READ: &str = "SELECT topic, partition, start_offset, end_offset \
+                            FROM tidegate_former WHERE feed = ?1";
+        let mut former = Vec::new();
+        self.each("tidegate_former", READ, [feed], |row| {
+            let source = TopicPartition::new(get::<String>(row, 0)?, get(row, 1)?);
+            former.push((source, OffsetRange { start: get(row, 2)?, end: get(row, 3)? }));
+            Ok(())
+        })?;
+        Ok(former)
     }
 
     pub fn quarantine(&self, feed: &str, each: &mut impl FnMut(Quarantined)) -> Result<(), String> {

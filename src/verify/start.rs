@@ -1,16 +1,14 @@
-//! Where the offsets a sink claims begin. Pure.
+//! Where the offsets that the lake claims begin, if nothing says so. Pure.
 //!
-//! The lake's log says it: the first commit that names a partition carries its start. Where those
-//! first entries are gone, and in the warehouse, which keeps only the offset to go on from, it is the
-//! least of what is known:
+//! The warehouse keeps it beside the progress, and the lake's log says it: the first commit that names
+//! a partition carries its start. Where those first entries are gone it is the least of what is known:
 //!
 //! * where the feed's rule begins: the log's start for `earliest`, since the log's start only moves up
 //!   and what lies below it cannot be compared anyway; the first offset at the time for a timestamp;
 //!   not known for `latest`;
 //! * the first offset seen among rows, quarantine and gaps.
 //!
-//! So with `start: latest` records lost before the first row of a partition go unseen in the
-//! warehouse, and nothing else does.
+//! So in such a lake, with `start: latest`, records lost before the first row of a partition go unseen.
 
 use crate::record::OffsetRange;
 

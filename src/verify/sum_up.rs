@@ -3,13 +3,15 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::account::{Account, Held, Tally, weigh, weigh_rejects};
-use super::check::{Checking, Claims, Gaps};
+use super::check::{Checking, Claims};
+use super::gap::{self, Gap};
 use super::lake::{self, Lake};
 use super::report::{GapReport, PartitionReport, SinkReport};
 use super::spool::{Entry, Spool};
 use super::topic::Topic;
 use super::{keys, warehouse};
-use crate::config::{Feed, FeedKind};
+use crate::config::FeedKind;
+use crate::record::{OffsetRange, TopicPartition};
 
 impl Checking<'_> {
     pub fn report_lake(&mut self, lake: &Lake, scan: &lake::Scan) -> SinkReport {
@@ -18,7 +20,7 @@ impl Checking<'_> {
             bytes: Some(scan.bytes),
             unreadable: scan.unreadable.clone(),
             out_of_place: scan.astray,
-            gaps: gap_reports(self.feed, &lake.rows.gaps),
+            gaps: self.gaps(&lake.rows.gaps, &self.lake_claims),
             ..SinkReport::default()
         };
         if scan.astray > 0 {
@@ -42,7 +44,7 @@ impl Checking<'_> {
     pub fn report_warehouse(&mut self, mut scan: warehouse::Scan) -> Result<SinkReport, String> {
         let mut report = SinkReport {
             out_of_place: scan.astray,
-            gaps: gap_reports(self.feed, &scan.gaps),
+            gaps: self.gaps(&scan.gaps, &self.warehouse_claims),
             ..SinkReport::default()
         };
         if scan.astray > 0 {
@@ -69,14 +71,19 @@ impl Checking<'_> {
             self.add_keys(&mut report, table, &claims)?;
             report.rows = scan.rows;
         }
-        if report.doubled > 0 && !is_table && self.made_again {
-            self.notes.push(
-                "warehouse: there was a topic of this name before, and rows do not say which topic \
-                 they are of: the doubled ones may be of the former"
-                    .to_owned(),
-            );
-        }
         Ok(report)
+    }
+
+    fn gaps(&self, gaps: &[Gap], claims: &Claims) -> Vec<GapReport> {
+        let of_topic = gaps.iter().filter(|gap| gap.source.topic == self.feed.topic);
+        let known = of_topic.map(|gap| gap.source.partition);
+        let partitions: BTreeSet<i32> = known.chain(claims.keys().copied()).collect();
+        let reports = partitions.into_iter().flat_map(|partition| {
+            let source = TopicPartition::new(self.feed.topic.clone(), partition);
+            let low = self.topic.partitions.get(&partition).map_or(0, |held| held.low);
+            gap::reports(gaps, &source, claims.get(&partition), low)
+        });
+        reports.collect()
     }
 
     fn add_keys(
@@ -117,6 +124,7 @@ impl Checking<'_> {
                 compared: claim.is_some_and(|claim| claim.present),
                 rows: tally.rows,
                 quarantined: tally.quarantined.len(),
+                former: tally.former,
                 ..PartitionReport::default()
             };
             if tally.former > 0 {
@@ -149,7 +157,7 @@ impl Checking<'_> {
 
 /// Whether the log may have dropped the record of a table's row.
 ///
-/// It has if the record stood before the log's start. Compaction alone keeps the last record of each
+/// It has if the record stood before the log's start, or in a topic that is no more. Compaction alone keeps the last record of each
 /// key, so a row without any is wrong, unless a later record, not claimed yet, took its place.
 fn may_be_gone(row: &Entry, topic: &Topic, claims: &Claims) -> bool {
     let in_partition = |partition: i32, offset: Option<i64>| {
@@ -158,8 +166,10 @@ fn may_be_gone(row: &Entry, topic: &Topic, claims: &Claims) -> bool {
             return false;
         };
         let before_the_log = offset.unwrap_or(claim.range.start) < held.low;
+        let in_former = |range: &OffsetRange| offset.is_none_or(|offset| range.contains(offset));
+        let of_former = claim.former.iter().any(in_former);
         let replaced = !topic.strict && claim.range.end < held.high;
-        !claim.present || before_the_log || replaced
+        !claim.present || before_the_log || replaced || of_former
     };
     match row.partition {
         Some(partition) => in_partition(partition, row.offset),
@@ -168,33 +178,25 @@ fn may_be_gone(row: &Entry, topic: &Topic, claims: &Claims) -> bool {
     }
 }
 
-fn gap_reports(feed: &Feed, gaps: &Gaps) -> Vec<GapReport> {
-    let of_topic = gaps.iter().filter(|(source, _, _)| source.topic == feed.topic);
-    of_topic
-        .map(|(source, range, reason)| GapReport {
-            partition: source.partition,
-            from: range.start,
-            to: range.end,
-            reason: reason.clone(),
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{OffsetRange, TopicId};
+    use crate::record::TopicId;
     use crate::verify::check::Claim;
 
     #[test]
     fn a_row_without_a_record_is_judged_by_where_it_stood() {
-        let gone = |strict, end, present, partition, offset| {
+        let judged = |former: &[OffsetRange], strict, end, present, partition, offset| {
             let held = Held { low: 10, high: 100, ..Held::default() };
             let partitions = [(0, held)].into();
             let topic = Topic { name: "t".into(), id: TopicId::UNKNOWN, partitions, strict };
-            let claim = Claim { range: OffsetRange::new(10, end), gaps: Vec::new(), present };
+            let range = OffsetRange::new(10, end);
+            let claim = Claim { range, gaps: Vec::new(), former: former.to_vec(), present };
             let row = Entry { key: Vec::new(), partition, offset, columns: None };
             may_be_gone(&row, &topic, &HashMap::from([(0, claim)]))
+        };
+        let gone = |strict, end, present, partition, offset| {
+            judged(&[], strict, end, present, partition, offset)
         };
         assert!(gone(true, 100, true, Some(0), Some(5)));
         assert!(!gone(true, 50, true, Some(0), Some(20)));
@@ -205,5 +207,10 @@ mod tests {
         assert!(gone(true, 100, false, Some(0), Some(20)));
         // A table that says nothing, of a log that is whole.
         assert!(!gone(true, 100, true, None, None));
+        // Of a former topic of this name, perhaps.
+        let former = [OffsetRange::new(90, 95)];
+        assert!(judged(&former, true, 100, true, Some(0), Some(92)));
+        assert!(!judged(&former, true, 100, true, Some(0), Some(95)));
+        assert!(judged(&former, true, 100, true, None, None));
     }
 }

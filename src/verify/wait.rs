@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::check::Sources;
 use super::delta::DeltaLog;
+use super::warehouse::Standing;
 use crate::config::Feed;
 use crate::layout;
-use crate::record::{Progress, TopicPartition};
+use crate::record::TopicPartition;
 
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
@@ -81,7 +82,7 @@ impl Goal<'_> {
         }
         if let (Some(database), Some(_)) = (&sources.warehouse, &self.feed.warehouse) {
             let progress = database.progress(&self.feed.name).await?;
-            let reached = |found: &Progress, end: i64| {
+            let reached = |found: &Standing, end: i64| {
                 found.topic_id.agrees(self.topic_id) && found.next_offset >= end
             };
             behind += self

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use super::account::Tally;
+use super::gap::Gap;
 use super::spool::{Entry, Spool, Values};
 use super::{canon, postgres, sqlite};
 use crate::config::{Feed, FeedKind};
-use crate::record::{OffsetRange, Progress, TopicPartition};
+use crate::record::{OffsetRange, TopicId, TopicPartition};
 
 /// Either database.
 pub enum Database {
@@ -17,8 +18,10 @@ pub enum Database {
 /// What the warehouse holds of a feed's topic.
 #[derive(Default)]
 pub struct Scan {
-    pub progress: HashMap<TopicPartition, Progress>,
-    pub gaps: Vec<(TopicPartition, OffsetRange, String)>,
+    pub progress: HashMap<TopicPartition, Standing>,
+    pub gaps: Vec<Gap>,
+    /// What was taken of former topics of these names.
+    pub former: HashMap<TopicPartition, Vec<OffsetRange>>,
     pub tallies: HashMap<i32, Tally>,
     /// The rows of a table, by key.
     pub table: Option<Spool>,
@@ -29,6 +32,14 @@ pub struct Scan {
     /// The table keeps no offsets, being somebody else's.
     pub without_offsets: bool,
     pub rows: u64,
+}
+
+/// How far a partition has come, as the bookkeeping says it.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    pub topic_id: TopicId,
+    pub start: i64,
+    pub next_offset: i64,
 }
 
 /// A row of the bookkeeping's quarantine.
@@ -58,7 +69,7 @@ impl Database {
         }
     }
 
-    pub async fn progress(&self, feed: &str) -> Result<HashMap<TopicPartition, Progress>, String> {
+    pub async fn progress(&self, feed: &str) -> Result<HashMap<TopicPartition, Standing>, String> {
         match self {
             Database::Postgres(database) => database.progress(feed).await,
             Database::Sqlite(database) => database.progress(feed),
@@ -97,11 +108,14 @@ impl Database {
 
     async fn scan_in_snapshot(&self, feed: &Feed) -> Result<Scan, String> {
         let mut scan = Scan { progress: self.progress(&feed.name).await?, ..Scan::default() };
-        let gaps = match self {
-            Database::Postgres(database) => database.gaps(&feed.name).await?,
-            Database::Sqlite(database) => database.gaps(&feed.name)?,
+        let (gaps, former) = match self {
+            Database::Postgres(it) => (it.gaps(&feed.name).await?, it.former(&feed.name).await?),
+            Database::Sqlite(it) => (it.gaps(&feed.name)?, it.former(&feed.name)?),
         };
         scan.gaps = gaps;
+        for (source, range) in former {
+            scan.former.entry(source).or_default().push(range);
+        }
         let mut quarantined = |record: Quarantined| scan.take_quarantined(feed, &record);
         match self {
             Database::Postgres(it) => it.quarantine(&feed.name, &mut quarantined).await?,
@@ -155,7 +169,7 @@ impl Scan {
         let of_another_topic = *record.topic != *feed.topic
             || progress.topic_id.get().zip(record.topic_id).is_some_and(|(a, b)| a != b);
         match of_another_topic {
-            true => tally.former += 1,
+            true => tally.quarantined_of_former(former_of(&self.former, &source), record.offset),
             false => tally.quarantine(record.offset),
         }
     }
@@ -175,13 +189,15 @@ impl Scan {
             return self.spool(feed, row);
         };
         let tally = self.tallies.entry(source.partition).or_default();
+        let former = former_of(&self.former, source);
         match feed.kind {
+            FeedKind::Stream if tally.row_of_former(former, offset) => {}
             FeedKind::Stream => tally.row(offset),
             FeedKind::Table => {
                 tally.last_of_key(offset);
                 // A row is the last of many records: only where it stands can be judged alone.
                 let end = self.progress.get(source).map_or(i64::MAX, |found| found.next_offset);
-                if offset >= end {
+                if offset >= end && !former.iter().any(|range| range.contains(offset)) {
                     tally.misplace(offset);
                 }
             }
@@ -203,4 +219,11 @@ impl Scan {
             columns: Some(rest),
         })
     }
+}
+
+fn former_of<'a>(
+    former: &'a HashMap<TopicPartition, Vec<OffsetRange>>,
+    source: &TopicPartition,
+) -> &'a [OffsetRange] {
+    former.get(source).map_or(&[], Vec::as_slice)
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::kafka;
 use crate::node::tidegate;
 use crate::servers::{env, turn, wait_for};
-use crate::source_place::{Place, SOON, Sender};
+use crate::source_place::{COLUMNS, Place, SOON, Sender};
 
 struct Ended {
     code: i32,
@@ -312,6 +312,30 @@ fn verify_finds_what_is_wrong() {
     let file = crate::lake::files(&place.lake_table("orders")).pop().expect("a file");
     std::fs::remove_file(file).expect("removed");
     assert_eq!(with_config(&["verify"], &place.world.config).code, 3);
+}
+
+/// The first records of all, behind where the feed began: no row before them tells.
+#[test]
+fn verify_finds_what_is_missing_at_the_very_start() {
+    let mut place = Place::new("verify-start");
+    let topic = place.topic("t", 1, &[]);
+    place.feed("orders", &format!("topic: {topic}\nstart: latest\n{COLUMNS}"));
+    let sender = Sender::new();
+    sender.send(&topic, 0, 0..5);
+    let mut node = place.node();
+    place.wait_for_watermarks("orders", &[5]);
+    sender.send(&topic, 0, 5..10);
+    place.wait_for_ids("orders", 5..10);
+    node.terminate(SOON);
+    let report = place.verify();
+    for sink in ["lake", "warehouse"] {
+        assert_eq!(report["feeds"][0][sink]["partitions"][0]["start"], 5, "{sink}: {report:#}");
+    }
+    place.world.database.execute("DELETE FROM orders WHERE id IN (5, 6)");
+    let found = with_config(&["verify", "--output", "json"], &place.world.config);
+    assert_eq!(found.code, 3, "{}", found.err);
+    let sink = &found.json()["feeds"][0]["warehouse"];
+    assert_eq!((&sink["lost"], &sink["examples"][0]["offset"]), (&2.into(), &5.into()));
 }
 
 #[test]

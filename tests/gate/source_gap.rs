@@ -50,12 +50,18 @@ fn a_gap_parks_the_partition() {
     place.wait_for_ids("others", 0..5);
     place.wait_for_ids("orders", (0..10).chain(100..115));
     place.wait_for_watermarks("orders", &[10, 15]);
+    // Recorded as soon as it was found, and not again by whoever finds it next.
+    gap_is_recorded(&place, false);
+    drop(node);
+    let node = place.node();
+    node.wait_for_log("partition parked", SOON);
+    gap_is_recorded(&place, false);
     // The command it names settles it; the node finds out by itself.
     let (code, said) = place.command(&["resolve", "--feed", "orders", "--skip-gap"]);
     println!("{said}");
     assert_eq!(code, 0, "{said}");
     place.wait_for_ids("orders", (0..10).chain(20..30).chain(100..115));
-    gap_is_recorded(&place);
+    gap_is_recorded(&place, true);
     // Nothing was the matter with them, so nothing was begun anew.
     let log = node.log();
     let troubled = |line: &&str| line.contains("partition failed") && !line.contains("-t-0 ");
@@ -80,17 +86,22 @@ fn a_gap_is_passed_where_the_feed_says_so() {
     let log = node.log();
     assert!(parked(&log).is_empty(), "{log}");
     assert!(log.contains("[10, 20)"), "the gap is not named: {log}");
-    gap_is_recorded(&place);
+    gap_is_recorded(&place, true);
 }
 
-/// Each sink keeps that offsets 10 to 19 are missing, and `verify` shows it.
-fn gap_is_recorded(place: &Place) {
-    let gaps = "SELECT feed, partition, from_offset, to_offset, reason FROM tidegate.gaps";
+/// Each sink keeps once that offsets 10 to 19 are missing, and `verify` shows it.
+fn gap_is_recorded(place: &Place, settled: bool) {
+    let gaps = "SELECT feed, partition, from_offset, to_offset, settled_at IS NOT NULL, reason \
+                FROM tidegate.gaps";
     let gaps = place.world.database.query(gaps);
     assert_eq!(gaps.len(), 1, "{gaps:?}");
-    let gap: (String, i32, i64, i64) =
-        (gaps[0].get(0), gaps[0].get(1), gaps[0].get(2), gaps[0].get(3));
-    assert_eq!(gap, ("orders".to_owned(), 0, 10, 20));
+    let gap: (String, i32, i64, i64, bool) =
+        (gaps[0].get(0), gaps[0].get(1), gaps[0].get(2), gaps[0].get(3), gaps[0].get(4));
+    assert_eq!(gap, ("orders".to_owned(), 0, 10, 20, settled));
+    let said = lake_entries(place, r#""settled":false"#);
+    // Where the feed says to go on, it was never open.
+    assert!(said == 1 || (said == 0 && settled), "said {said} times in the lake's log");
+    assert_eq!(lake_entries(place, r#""settled":true"#), usize::from(settled));
     let report = place.verify();
     let feeds = report["feeds"].as_array().expect("feeds");
     let feed = feeds.iter().find(|feed| feed["feed"] == "orders").expect("the feed");
@@ -98,7 +109,19 @@ fn gap_is_recorded(place: &Place) {
         let shown = &feed[sink]["gaps"];
         assert_eq!(shown.as_array().map(Vec::len), Some(1), "{sink}: {feed:#}");
         assert_eq!((&shown[0]["from"], &shown[0]["to"]), (&10.into(), &20.into()), "{sink}");
+        assert_eq!(shown[0]["settled"], settled, "{sink}");
     }
+    let (_, text) = place.command(&["verify", "--feed", "orders"]);
+    let word = if settled { ": gap: " } else { ": open gap: " };
+    assert_eq!(text.matches(word).count(), 2, "{text}");
+}
+
+/// How many entries of the lake's log hold this text.
+fn lake_entries(place: &Place, text: &str) -> usize {
+    let folder = place.lake_table("orders").join("_delta_log");
+    let entries = std::fs::read_dir(folder).expect("a log").map(|entry| entry.expect("one").path());
+    let texts = entries.filter_map(|entry| std::fs::read_to_string(entry).ok());
+    texts.filter(|entry| entry.contains(text)).count()
 }
 
 /// The log's start moves while a node runs: over what it has read, nothing happens; a feed that is
@@ -203,6 +226,23 @@ fn made_again(name: &'static str, running: bool, records: i64) {
     assert_eq!(code, 0, "{said}");
     place.wait_for_ids("orders", (0..20).chain(1000..1000 + records));
     place.wait_for_watermarks("orders", &[records]);
+    // The former topic's rows are known for what they are: nothing is doubled or out of place.
+    let report = place.verify();
+    let feeds = report["feeds"].as_array().expect("feeds");
+    let feed = feeds.iter().find(|feed| feed["feed"] == "orders").expect("the feed");
+    for sink in ["lake", "warehouse"] {
+        let (found, rows) = (&feed[sink]["former"], &feed[sink]["rows"]);
+        assert_eq!((found, rows), (&20.into(), &records.into()), "{sink}: {feed:#}");
+        assert_eq!(feed[sink]["unchecked"], 0, "{sink}: {feed:#}");
+    }
+    // A row too many is one all the same.
+    place
+        .world
+        .database
+        .execute("INSERT INTO orders SELECT * FROM orders WHERE _offset = 3 LIMIT 1");
+    let (code, said) = place.command(&["verify"]);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("doubled: partition 0, offset 3"), "{said}");
 }
 
 #[test]
