@@ -28,6 +28,8 @@ fn connect(runtime: &Runtime, database: &str) -> Client {
             let connected = tokio_postgres::connect(&url_of(database), NoTls).await;
             let (client, connection) = connected.ok()?;
             tokio::spawn(async move { drop(connection.await) });
+            // A user named like the bookkeeping's schema would create tables there.
+            client.batch_execute("SET search_path = public").await.ok()?;
             Some(client)
         })
     })
