@@ -259,3 +259,38 @@ fn a_topic_made_again_and_longer_by_now() {
 fn a_topic_made_again_under_a_running_node() {
     made_again("remade-running", true, 50);
 }
+
+/// A table keeps the former topic's rows until the new one brings their keys: nobody can say more of
+/// them, and nothing is wrong with them.
+#[test]
+fn a_tables_topic_made_again() {
+    let mut place = Place::new("remade-table");
+    let topic = place.topic("t", 1, &[]);
+    let feed = format!(
+        "feed: totals\ntype: table\ntopic: {topic}\nlake: {{linger: 200ms}}\n\
+         key: {{format: string, columns: [{{name: k, type: string}}]}}\n{COLUMNS}\n"
+    );
+    std::fs::write(place.folder().join("feeds/totals.yaml"), feed).expect("a feed file");
+    // Ten keys, each twice.
+    Sender::new().send(&topic, 0, 0..20);
+    let node = place.node();
+    place.wait_for_watermarks("totals", &[20]);
+    recreate(&topic, 1);
+    Sender::new().send(&topic, 0, 1000..1005);
+    node.wait_for_log("partition parked", SOON);
+    let (code, said) = place.command(&["resolve", "--feed", "totals", "--restart"]);
+    assert_eq!(code, 0, "{said}");
+    place.wait_for_watermarks("totals", &[5]);
+    let report = place.verify();
+    let sink = &report["feeds"][0]["warehouse"];
+    assert_eq!((&sink["keys"], &sink["unchecked_keys"]), (&10.into(), &5.into()), "{sink:#}");
+    assert_eq!(report["feeds"][0]["lake"]["former"], 20, "{report:#}");
+    // A row of an offset that neither topic had.
+    place.world.database.execute("INSERT INTO totals VALUES ('never', 1, '', 0, 21)");
+    place
+        .world
+        .database
+        .execute(&format!("UPDATE totals SET _topic = '{topic}' WHERE k = 'never'"));
+    let (code, said) = place.command(&["verify"]);
+    assert_eq!(code, 3, "{said}");
+}
