@@ -12,6 +12,13 @@ pub struct LogBounds {
     pub topic_id: TopicId,
 }
 
+impl LogBounds {
+    /// Whether reading may go on at `position` of the topic that is known by this id.
+    pub fn holds(&self, topic_id: TopicId, position: i64) -> bool {
+        topic_id.agrees(self.topic_id) && (self.low..=self.high).contains(&position)
+    }
+}
+
 /// How a lane with progress may go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {

@@ -430,7 +430,9 @@ impl Poll {
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
             ) => {
-                (self.on_event)(Event::OutOfRange);
+                let read = self.slots.iter().filter(|slot| slot.is_routed());
+                let read = read.map(|slot| (slot.source.clone(), slot.next())).collect();
+                (self.on_event)(Event::OutOfRange(read));
                 Polled::Message
             }
             // Librdkafka tries again by itself; what lasts shows as lag.

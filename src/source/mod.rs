@@ -51,8 +51,9 @@ pub enum Event {
     Revoked(Vec<TopicPartition>),
     /// The session expired: these already belong to somebody else.
     Lost(Vec<TopicPartition>),
-    /// The broker has no records at a position asked for: some partition has a gap.
-    OutOfRange,
+    /// The broker has no records at a position asked for. It does not say which: these were read,
+    /// each from there on.
+    OutOfRange(Vec<(TopicPartition, i64)>),
     /// A partition could not be read from where it was to start.
     Refused { source: TopicPartition, feed: Arc<str>, reason: String },
     /// The budget has been full for a while: reading stands still.

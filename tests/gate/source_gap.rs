@@ -176,6 +176,41 @@ fn a_gap_under_a_running_node() {
     place.verify();
 }
 
+/// The broker does not say which partition it has no records of: the others go on all the same.
+#[test]
+fn a_gap_under_a_running_node_stops_nobody_else() {
+    let mut place = Place::new("gap-alone");
+    let (topic, beside) = (place.topic("t", 3, &[]), place.topic("beside", 1, &[]));
+    place.plain_feed("orders", &topic);
+    place.plain_feed("others", &beside);
+    let sender = Sender::new();
+    sender.send(&topic, 0, 0..10);
+    sender.send(&topic, 1, 100..110);
+    sender.send(&beside, 0, 0..5);
+    let node = place.node();
+    place.wait_for_ids("orders", (0..10).chain(100..110));
+    place.wait_for_ids("others", 0..5);
+    node.signal(libc::SIGSTOP);
+    // The fetch under way comes back empty, so the next one asks for what is gone.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    sender.send(&topic, 0, 10..20);
+    delete_records(&topic, 0, 20);
+    node.signal(libc::SIGCONT);
+    node.wait_for_log("partition parked", SOON);
+    let log = node.log();
+    assert!(parked(&log)[0].contains("[10, 20)"), "{log}");
+    sender.send(&topic, 1, 110..115);
+    sender.send(&topic, 2, 200..205);
+    sender.send(&beside, 0, 5..10);
+    place.wait_for_ids("orders", (0..10).chain(100..115).chain(200..205));
+    place.wait_for_ids("others", 0..10);
+    let log = node.log();
+    let failed = |line: &&str| line.contains("partition failed");
+    let failed: Vec<&str> = log.lines().filter(failed).collect();
+    assert!(failed.iter().all(|line| line.contains("-t-0 ")), "others were stopped: {failed:#?}");
+    assert!(!failed.is_empty(), "nobody saw the gap: nothing was proved: {log}");
+}
+
 fn recreate(topic: &str, partitions: i32) {
     kafka::delete_topics(&[topic.to_owned()]);
     // The name is free again a moment later.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use tracing::{info, warn};
 
-use super::super::message::{Beat, Detach, Flush, InFlight, Loss};
+use super::super::message::{Beat, Detach, Flush, InFlight, Loss, Stream};
 use super::{Key, Supervisor};
-use crate::record::SinkKind;
+use crate::record::{SinkKind, TopicPartition};
 use crate::telemetry::metrics;
 
 /// An actor that has not answered by then is as good as dead: nothing it does blocks that long.
@@ -135,12 +135,81 @@ impl Supervisor {
         }
     }
 
-    /// The broker has no records where some partition wants to read: all are compared with the log
-    /// again, and the one with the gap is parked or skips it.
-    pub fn recheck(&mut self, ctx: &mut Context<Self>) {
-        let keys: Vec<Key> = self.owned.keys().cloned().collect();
-        for key in keys {
-            self.fail(&key, "the log no longer holds the next offset".to_owned(), ctx);
+    /// The broker has no records where some partition of a stream wants to read, and does not say
+    /// which. Each position is compared with the log; a partition whose next offset is not there is
+    /// begun again, which judges its progress.
+    pub fn recheck(
+        &mut self,
+        stream: Stream,
+        read: Vec<(TopicPartition, i64)>,
+        ctx: &mut Context<Self>,
+    ) {
+        let mut topics: HashMap<Arc<str>, Vec<TopicPartition>> = HashMap::new();
+        for (source, _) in &read {
+            topics.entry(source.topic.clone()).or_default().push(source.clone());
         }
+        let (edges, asked) = (self.setup.edges.clone(), Instant::now());
+        // Topic by topic: of one that is gone there is no answer.
+        let asking = self.setup.io.spawn(async move {
+            let answers = topics.values().map(|sources| edges.bounds(sources));
+            let answers = futures::future::join_all(answers).await;
+            answers.into_iter().flatten().flatten().collect::<HashMap<_, _>>()
+        });
+        ctx.spawn(asking.into_actor(self).map(move |bounds, supervisor, ctx| {
+            let bounds = bounds.unwrap_or_default();
+            let gone = gone(&read, |source, position| {
+                let mut feeds = supervisor.owned.iter().filter(|((_, of), _)| of == source);
+                bounds
+                    .get(source)
+                    .is_some_and(|log| feeds.all(|(_, owned)| log.holds(owned.topic_id, position)))
+            });
+            // What was begun since then reads from elsewhere.
+            let concerned = supervisor.owned.iter().filter(|((_, source), owned)| {
+                gone.contains(source) && owned.consumer().is_some() && owned.since < asked
+            });
+            let concerned: Vec<Key> = concerned.map(|(key, _)| key.clone()).collect();
+            for key in concerned {
+                match stream {
+                    Stream::Main => supervisor.fail(&key, GONE.to_owned(), ctx),
+                    Stream::CatchUp(sink) => supervisor.begin_catch_up_again(&key, sink),
+                }
+            }
+        }));
+    }
+}
+
+const GONE: &str = "the log no longer holds the next offset";
+
+/// The partitions whose position the log does not hold. If it holds all of them by now, the one that
+/// stands still is among them all the same, so all must begin again.
+fn gone(
+    read: &[(TopicPartition, i64)],
+    holds: impl Fn(&TopicPartition, i64) -> bool,
+) -> Vec<TopicPartition> {
+    let all = read.iter().map(|(source, _)| source.clone());
+    let gone: Vec<TopicPartition> = read
+        .iter()
+        .filter(|(source, position)| !holds(source, *position))
+        .map(|(source, _)| source.clone())
+        .collect();
+    if gone.is_empty() { all.collect() } else { gone }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_alone_whose_position_is_gone() {
+        let at = |partition, position| (TopicPartition::new("t", partition), position);
+        let read = [at(0, 10), at(1, 20), at(2, 30)];
+        let numbers = |held: &[i32]| -> Vec<i32> {
+            let gone = gone(&read, |source, _| held.contains(&source.partition));
+            gone.iter().map(|source| source.partition).collect()
+        };
+        assert_eq!(numbers(&[0, 2]), [1]);
+        assert_eq!(numbers(&[]), [0, 1, 2]);
+        // One of them stands still, and nothing tells which.
+        assert_eq!(numbers(&[0, 1, 2]), [0, 1, 2]);
     }
 }

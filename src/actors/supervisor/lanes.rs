@@ -198,14 +198,20 @@ impl Supervisor {
         }
     }
 
-    /// The catch-up consumer of a sink ended or lost its place: its lanes begin again.
-    pub fn restart_catch_up(&mut self, sink: SinkKind, _: &mut Context<Self>) {
-        for owned in self.owned.values() {
-            let catching_up =
-                owned.lanes.get(&sink).is_some_and(|lane| lane.state == LaneState::CatchingUp);
-            if let (true, Some(consumer)) = (catching_up, owned.consumer()) {
-                drop(consumer.try_send(Detach { sink, loss: Loss::TooSlow }));
-            }
+    /// The catch-up consumer of a sink ended: its lanes begin again.
+    pub fn restart_catch_up(&self, sink: SinkKind) {
+        for key in self.owned.keys() {
+            self.begin_catch_up_again(key, sink);
+        }
+    }
+
+    /// A lane that is catching up is claimed again, and so its place in the log is judged.
+    pub fn begin_catch_up_again(&self, key: &Key, sink: SinkKind) {
+        let Some(owned) = self.owned.get(key) else { return };
+        let catching_up =
+            owned.lanes.get(&sink).is_some_and(|lane| lane.state == LaneState::CatchingUp);
+        if let (true, Some(consumer)) = (catching_up, owned.consumer()) {
+            drop(consumer.try_send(Detach { sink, loss: Loss::TooSlow }));
         }
     }
 

@@ -244,8 +244,7 @@ impl Handler<SourceEvent> for Supervisor {
             (Stream::Main, Event::Assigned(partitions)) => self.on_assigned(partitions, ctx),
             (Stream::Main, Event::Revoked(partitions)) => self.on_revoked(partitions, ctx),
             (Stream::Main, Event::Lost(partitions)) => self.on_lost(partitions),
-            (Stream::Main, Event::OutOfRange) => self.recheck(ctx),
-            (Stream::CatchUp(sink), Event::OutOfRange) => self.restart_catch_up(sink, ctx),
+            (stream, Event::OutOfRange(read)) => self.recheck(stream, read, ctx),
             (_, Event::Full) => {}
             (Stream::Main, Event::Refused { source, feed, reason }) => {
                 self.fail(&(feed, source), reason, ctx);
@@ -272,7 +271,7 @@ impl Handler<SourceEvent> for Supervisor {
             (Stream::CatchUp(sink), event) => {
                 warn!(target: "tidegate::supervisor", %sink, ?event, "the catch-up consumer ended; it is made anew");
                 self.catch_up.remove(&sink);
-                self.restart_catch_up(sink, ctx);
+                self.restart_catch_up(sink);
             }
         }
     }

@@ -12,7 +12,7 @@ use super::super::ownership::{Edges, Established, Lane};
 use super::super::partition_consumer::{Blueprint, LaneStart, PartitionConsumer};
 use super::{Key, PARK_AFTER, RETRY, STEADY, Supervisor};
 use crate::config::{Feed, FeedFile};
-use crate::record::{Claim, SinkKind, TopicPartition};
+use crate::record::{Claim, SinkKind, TopicId, TopicPartition};
 use crate::source::{Assignment, Command, Delivery, Read, Route};
 use crate::telemetry::metrics;
 
@@ -20,6 +20,8 @@ use crate::telemetry::metrics;
 pub struct Owned {
     pub feed: Arc<Feed>,
     pub phase: Phase,
+    /// Of the topic that is read.
+    pub topic_id: TopicId,
     pub lanes: HashMap<SinkKind, LaneStatus>,
     /// Failures in a row.
     pub attempt: u32,
@@ -63,6 +65,7 @@ impl Owned {
         Self {
             feed,
             phase: Phase::Establishing,
+            topic_id: TopicId::UNKNOWN,
             lanes: HashMap::new(),
             attempt: 0,
             since: Instant::now(),
@@ -289,6 +292,7 @@ impl Supervisor {
         let route = route(&feed, &consumer, Stream::Main);
         if let Some(owned) = self.owned.get_mut(key) {
             owned.phase = Phase::Running(consumer);
+            owned.topic_id = established.bounds.topic_id;
             owned.lanes = status;
             owned.since = Instant::now();
         }
