@@ -270,6 +270,86 @@ warehouse: {url: 'postgres://u@h/d', password: {file: password}}
         );
     }
 
+    /// Faults of structure and of meaning in one file; what follows from another fault is not said.
+    #[test]
+    fn a_fault_of_structure_hides_none_of_meaning() {
+        let cases: [(&str, &[&str]); 12] = [
+            ("{feed: A b, type: tabel, topic: t}", &["feed", "type"]),
+            (
+                "{type: stream, topic: t/t, lake: {zstd_level: 0}}",
+                &["feed", "lake.zstd_level", "topic"],
+            ),
+            ("{feed: 7, type: stream, lake: null}", &["feed", "lake", "topic"]),
+            (
+                "{feed: a, type: stream, topic: t, columns: [{name: _x, type: int}, {name: y, type: z}]}",
+                &["columns[0].name", "columns[1].type"],
+            ),
+            (
+                "{feed: a, type: stream, topic: t, columns: [{type: int}, 7, {name: _x, type: int}]}",
+                &["columns[0].name", "columns[1]", "columns[2].name"],
+            ),
+            (
+                "{feed: a, type: table, topic: t, key: {columns: [{name: a b, type: int}]}}",
+                &["key.columns[0].name", "key.format"],
+            ),
+            ("{feed: a, type: table, topic: t, key: {format: json}}", &["key.columns"]),
+            // What the time column is cannot be told from a type that is wrong.
+            (
+                "{feed: a, type: stream, topic: t, time: at, columns: [{name: at, type: dat}]}",
+                &["columns[0].type"],
+            ),
+            ("{feed: 'x-{topic}', type: stream, topics: 7}", &["topics"]),
+            ("{feed: 'x-{topic}', type: stream, tpics: ^t, start: now}", &["start", "tpics"]),
+            (
+                "{feed: a, type: stream, topic: t, lake: {linger: 5, zstd_level: 0}}",
+                &["lake.linger", "lake.zstd_level"],
+            ),
+            (
+                "{feed: a, type: stream, topic: t, quarantine: {park_above: 2, x: 1}}",
+                &["quarantine.park_above", "quarantine.x"],
+            ),
+        ];
+        let folder = folder(&[("node.yaml", "kafka: {bootstrap: 'a:1'}\nlake: {url: lake}\n")]);
+        let node = load_node(&folder.path().join("node.yaml")).unwrap();
+        fs::create_dir(folder.path().join("feeds")).unwrap();
+        for (text, expected) in cases {
+            fs::write(folder.path().join("feeds/f.yaml"), text).unwrap();
+            let faults = load_feeds(&node.feeds, &node).unwrap_err();
+            let expected: Vec<String> =
+                expected.iter().map(|field| format!("f.yaml {field}")).collect();
+            assert_eq!(fields(faults), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_node_file_without_what_is_required_is_checked_too() {
+        let cases: [(&str, &[&str]); 4] = [
+            (
+                "{kafka: {grup: x}, lake: {url: 'gs://x'}}",
+                &["kafka.bootstrap", "kafka.grup", "lake.url"],
+            ),
+            (
+                "{memory: {budget: 1MiB}, lake: {s3: {region: r}}}",
+                &["kafka", "lake.url", "memory.budget"],
+            ),
+            (
+                "{kafka: {bootstrap: a, sasl: {mechanism: PLAIN, username: ''}}}",
+                &["kafka.bootstrap", "kafka.sasl.password", "kafka.sasl.username"],
+            ),
+            (
+                "{kafka: {bootstrap: 'a:1'}, warehouse: {connections: 0, tls: {mode: verify-full}}, lake: {url: ''}}",
+                &["lake.url", "warehouse.connections", "warehouse.url"],
+            ),
+        ];
+        for (text, expected) in cases {
+            let folder = folder(&[("n.yaml", text)]);
+            let faults = load_node(&folder.path().join("n.yaml")).unwrap_err();
+            let expected: Vec<String> =
+                expected.iter().map(|field| format!("n.yaml {field}")).collect();
+            assert_eq!(fields(faults), expected, "{text}");
+        }
+    }
+
     #[test]
     fn a_missing_file_or_folder_is_a_fault() {
         let folder = folder(&[("node.yaml", NODE), ("password", "x")]);

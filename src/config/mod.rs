@@ -15,6 +15,7 @@ mod node;
 mod reference;
 mod refused;
 mod resolve;
+mod stand_in;
 mod units;
 mod walk;
 

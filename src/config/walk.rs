@@ -1,16 +1,18 @@
 //! A tree of values, walked against the schema of its type.
 //!
-//! Deserializing alone would stop at the first fault. The walk finds them all, and takes out what
-//! is wrong but optional, so that the meaning of the rest can be checked in the same run.
+//! Deserializing alone would stop at the first fault. The walk finds them all, takes out what is
+//! wrong but optional and puts a stand-in where something is required, so that the meaning of the
+//! rest can be checked in the same run.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::fault::{listed, nearest};
+use super::stand_in::{follows, stand_in};
 use super::{ByteSize, ColumnType, Duration, Fault, Start};
 
-/// Walks `value` along `schema`; afterwards `value` holds only what is valid.
+/// Walks `value` along `schema`; afterwards `value` holds only what is valid, and stand-ins.
 pub fn walk(file: &Path, schema: &Value, value: &mut Value) -> Walked {
     let mut walk = Walk {
         file,
@@ -25,21 +27,17 @@ pub fn walk(file: &Path, schema: &Value, value: &mut Value) -> Walked {
 /// What a walk found.
 pub struct Walked {
     pub faults: Vec<Fault>,
-    /// Fields that were taken out, or probably meant by one that was: whatever a later check says
-    /// of these would only repeat the fault.
+    /// Fields that were taken out or replaced, or probably meant by one that was: whatever a later
+    /// check says of these would only repeat the fault.
     pub pruned: Vec<String>,
-    /// Nothing required is missing or wrong: the rest can be deserialized.
+    /// It can be deserialized.
     pub usable: bool,
 }
 
 impl Walked {
     /// Whether a later fault of `field` would only repeat one of the walk's.
     pub fn explains(&self, field: &str) -> bool {
-        self.pruned.iter().any(|pruned| {
-            field
-                .strip_prefix(pruned.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        })
+        self.pruned.iter().any(|pruned| follows(field, pruned))
     }
 }
 
@@ -90,7 +88,9 @@ impl<'a> Walk<'a> {
             Value::Array(items) => {
                 // Every item is walked, also after a faulty one.
                 let walked = items.iter_mut().enumerate().map(|(index, item)| {
-                    self.value(&schema["items"], item, &format!("{path}[{index}]"))
+                    let (schema, path) = (&schema["items"], format!("{path}[{index}]"));
+                    // Its neighbours keep their numbers.
+                    self.value(schema, item, &path) || self.replace(schema, item, path)
                 });
                 walked.fold(true, |all, one| all & one)
             }
@@ -123,7 +123,8 @@ impl<'a> Walk<'a> {
                 continue;
             }
             if required.contains(&name.as_str()) {
-                usable = false;
+                usable &=
+                    self.replace(known, map.get_mut(&name).unwrap_or(&mut Value::Null), field);
             } else {
                 map.remove(&name);
                 self.walked.pruned.push(field);
@@ -131,13 +132,24 @@ impl<'a> Walk<'a> {
         }
         for name in required {
             if !map.contains_key(name) {
-                usable = false;
                 let meaning = properties.get(name).and_then(|property| self.meaning(property));
                 let allowed = meaning.unwrap_or_else(|| "a value: it is required".to_owned());
-                self.fault(&join(path, name), "nothing: the field is required", allowed);
+                let field = join(path, name);
+                self.fault(&field, "nothing: the field is required", allowed);
+                let mut value = Value::Null;
+                usable &= self.replace(&schema["properties"][name], &mut value, field);
+                map.insert(name.to_owned(), value);
             }
         }
         usable
+    }
+
+    /// Puts a stand-in in the place of a wrong value; false if there is none.
+    fn replace(&mut self, schema: &Value, value: &mut Value, field: String) -> bool {
+        let Some(other) = stand_in(self.root, schema, &field) else { return false };
+        *value = other;
+        self.walked.pruned.push(field);
+        true
     }
 
     fn unknown(&mut self, field: &str, path: &str, name: &str, known: &Map<String, Value>) {
@@ -467,6 +479,17 @@ quarantine: {park_above: high}
         assert!(walked.explains("strat") && walked.explains("start"));
         assert!(walked.explains("lake.linger") && !walked.explains("lake.zstd_level"));
         assert!(!walked.explains("startle"));
+    }
+
+    #[test]
+    fn what_is_required_is_stood_in_for() {
+        let text = "{feed: 7, type: x, topic: t, columns: [{name: a, type: x}, text]}";
+        let (walked, value) = walked(&feed_schema(), text);
+        assert!(walked.usable, "{value}");
+        assert_eq!(value["type"], "stream");
+        assert_eq!(value["columns"][0], serde_json::json!({"name": "a", "type": "string"}));
+        assert_eq!(value["columns"][1]["name"], "stand_in_columns_1__name");
+        assert!(walked.explains("columns[1].path") && !walked.explains("columns[0].name"));
     }
 
     #[test]
