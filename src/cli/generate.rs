@@ -4,14 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount};
-use rdkafka::ClientConfig;
 use serde_json::json;
 
 use super::{Exit, Output, failed, print_json};
 use crate::config::{self, Kafka, Protocol};
 use crate::generate::{Generator, Topic};
 use crate::publish::{Allowance, Gauge, Pace, Progress, Publisher, Speed, Tally};
-use crate::source::client_config;
 
 /// Publish made-up purchase transactions, and what is derived from them, to a broker.
 ///
@@ -76,13 +74,13 @@ Examples:
 
 impl Generate {
     pub fn run(self) -> Exit {
-        let config = match self.client() {
-            Ok(config) => config,
+        let kafka = match self.kafka() {
+            Ok(kafka) => kafka,
             Err(exit) => return exit,
         };
         let topics = if self.topics.is_empty() { Topic::ALL.to_vec() } else { self.topics.clone() };
         let stop = stop_on_interrupt();
-        let publisher = match Publisher::open(config) {
+        let publisher = match Publisher::open(&kafka) {
             Ok(publisher) => publisher,
             Err(error) => return failed(error),
         };
@@ -96,16 +94,16 @@ impl Generate {
         if tally.failed() > 0 { Exit::Failed } else { Exit::Good }
     }
 
-    fn client(&self) -> Result<ClientConfig, Exit> {
-        let kafka = match &self.bootstrap {
-            Some(bootstrap) => Kafka {
+    fn kafka(&self) -> Result<Kafka, Exit> {
+        match &self.bootstrap {
+            Some(bootstrap) => Ok(Kafka {
                 bootstrap: bootstrap.clone(),
                 group: String::new(),
                 protocol: Protocol::Auto,
                 tls: None,
                 sasl: None,
                 settings: Default::default(),
-            },
+            }),
             None => {
                 let named = || std::env::var_os("TIDEGATE_CONFIG").map(PathBuf::from);
                 let file = self.config.clone().or_else(named);
@@ -115,10 +113,9 @@ impl Generate {
                     eprintln!("(`--bootstrap HOST:PORT` needs no node file)");
                     Exit::UsedWrongly
                 })?;
-                node.kafka
+                Ok(node.kafka)
             }
-        };
-        client_config(&kafka).map_err(failed)
+        }
     }
 
     fn publish(

@@ -32,3 +32,6 @@ pub use node::{
 };
 pub use reference::{reference_markdown, schema_json};
 pub use units::{ByteSize, Duration};
+
+#[cfg(test)]
+pub use refused::remedy as refusal;

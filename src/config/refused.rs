@@ -2,11 +2,12 @@
 
 /// librdkafka settings the node does not let through, and what to do instead. A final `*` stands
 /// for any ending; the first line that fits is taken.
-const REFUSED: [(&str, &str); 29] = [
+const REFUSED: [(&str, &str); 30] = [
     ("bootstrap.servers", USE_BOOTSTRAP),
     ("metadata.broker.list", USE_BOOTSTRAP),
     ("group.id", "use `kafka.group`"),
     ("group.protocol", "use `kafka.protocol`"),
+    ("group.protocol.type", ASSIGNS),
     ("group.remote.assignor", ASSIGNS),
     ("partition.assignment.strategy", ASSIGNS),
     ("enable.auto.commit", PROGRESS),

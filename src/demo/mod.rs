@@ -30,7 +30,6 @@ use crate::config::{self, Faults};
 use crate::generate::Generator;
 use crate::publish::{PublishError, Publisher};
 use crate::record::SinkError;
-use crate::source::client_config;
 
 pub use report::Report;
 
@@ -87,7 +86,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Report, DemoError> {
     let broker = MockBroker::start().map_err(DemoError::failed)?;
     let file = folder::furnish(&options.folder, &broker.address(), options)?;
     let (node, feeds) = config::load(&file)?;
-    let publisher = Publisher::open(client_config(&node.kafka).map_err(DemoError::failed)?)?;
+    let publisher = Publisher::open(&node.kafka)?;
     let running = App::build(node, feeds, Permissions::default())?.start();
     let ended = carry(options, &publisher, &running, stop);
     let code = running.stop();

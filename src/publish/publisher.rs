@@ -1,13 +1,14 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::tally::{Receipts, Tally};
 use super::{Allowance, PublishError, topics};
+use crate::config::Kafka;
 use crate::generate::{Generated, Topic};
+use crate::source::producer_config;
 
 /// What the publisher wants where the user's settings say nothing.
 const DEFAULTS: [(&str, &str); 8] = [
@@ -30,19 +31,16 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// `config` says where the broker is and how to sign in; what it sets beyond that is kept.
-    /// Connects in the background.
-    pub fn open(mut config: ClientConfig) -> Result<Self, PublishError> {
-        // Less would warn of every setting that is for consumers alone.
-        config.set_log_level(RDKafkaLogLevel::Error);
-        config.set("log_level", (RDKafkaLogLevel::Error as i32).to_string());
+    /// Connects in the background. What the user sets for producers is kept.
+    pub fn open(kafka: &Kafka) -> Result<Self, PublishError> {
+        let mut config = producer_config(kafka).map_err(PublishError::Settings)?;
         for (setting, value) in DEFAULTS {
             if config.get(setting).is_none() {
                 config.set(setting, value);
             }
         }
         let producer = config
-            .create_with_context(Receipts::default())
+            .create_with_context(Receipts::new())
             .map_err(|error| PublishError::Settings(error.to_string()))?;
         Ok(Self { producer, config })
     }

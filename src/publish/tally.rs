@@ -3,11 +3,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
 use rdkafka::Message;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 
 use crate::generate::{Generated, Topic};
+use crate::source::Complaints;
 
 /// What was handed to the client and what the broker has acknowledged.
 #[derive(Debug, Clone, Default)]
@@ -99,26 +101,33 @@ impl TopicTally {
     }
 }
 
-/// Takes up the delivery reports and keeps what the client last complained of.
-#[derive(Default)]
+/// Takes up the delivery reports and what the client complains of.
 pub(super) struct Receipts {
     tally: Mutex<Tally>,
-    complaint: Mutex<Option<String>>,
+    complaints: Complaints,
 }
 
 impl Receipts {
+    pub fn new() -> Self {
+        Self { tally: Mutex::default(), complaints: Complaints::of("publisher") }
+    }
+
     pub fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn complaint(&self) -> Option<String> {
-        self.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.complaints.last()
     }
 }
 
 impl ClientContext for Receipts {
-    fn error(&self, _: KafkaError, reason: &str) {
-        *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.complaints.error(error, reason);
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.complaints.log(level, facility, line);
     }
 }
 

@@ -53,7 +53,7 @@ impl KafkaSource {
         on_event: impl Fn(Event) + Send + 'static,
     ) -> Result<Self, String> {
         let consumer: BaseConsumer<Rebalance> = config
-            .create_with_context(Rebalance::default())
+            .create_with_context(Rebalance::new())
             .map_err(|error| format!("creating the Kafka consumer: {error}"))?;
         if let Membership::Group(topics) = &membership {
             let topics: Vec<&str> = topics.iter().map(String::as_str).collect();

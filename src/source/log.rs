@@ -7,7 +7,8 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use super::client::client_config;
+use super::Complaints;
+use super::client::reader_config;
 use super::topic_id::topic_id;
 use crate::config::Kafka;
 use crate::flow::start::LogBounds;
@@ -17,26 +18,32 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client that asks and never joins a group.
 pub struct Log {
-    client: BaseConsumer,
+    client: BaseConsumer<Complaints>,
 }
 
 impl Log {
     pub fn open(kafka: &Kafka) -> Result<Self, String> {
-        let mut config = client_config(kafka)?;
-        config.set("isolation.level", "read_committed");
-        config.set("enable.auto.commit", "false");
-        config.set("enable.partition.eof", "true");
-        config.set("auto.offset.reset", "earliest");
-        // Manual assignment needs a group id; without a subscription no group is joined.
-        config.set("group.id", format!("{}-log", kafka.group));
-        let client = config.create().map_err(|error| error.to_string())?;
+        let client = reader_config(kafka)?
+            .create_with_context(Complaints::of("log"))
+            .map_err(|error| error.to_string())?;
         Ok(Self { client })
+    }
+
+    /// What a question failed with, and why, if the client knows: nothing else polls it, so its
+    /// complaints lie in its queue until now.
+    fn failed(&self, error: impl std::fmt::Display) -> String {
+        let heard = || self.client.poll(Duration::from_millis(20));
+        while let Some(Err(_)) = heard() {}
+        match self.client.context().last() {
+            Some(reason) => format!("{error} ({reason})"),
+            None => error.to_string(),
+        }
     }
 
     /// Names of all topics, less the broker's own.
     pub fn topics(&self) -> Result<Vec<String>, String> {
         let metadata =
-            self.client.fetch_metadata(None, TIMEOUT).map_err(|error| error.to_string())?;
+            self.client.fetch_metadata(None, TIMEOUT).map_err(|error| self.failed(error))?;
         let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
         Ok(names.filter(|name| !name.starts_with("__")).collect())
     }
@@ -44,22 +51,23 @@ impl Log {
     /// How many partitions the topic has; none where it does not exist.
     pub fn partitions(&self, topic: &str) -> Result<Option<i32>, String> {
         let metadata =
-            self.client.fetch_metadata(Some(topic), TIMEOUT).map_err(|error| error.to_string())?;
+            self.client.fetch_metadata(Some(topic), TIMEOUT).map_err(|error| self.failed(error))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         Ok(found.map(|found| found.partitions().len() as i32).filter(|count| *count > 0))
     }
 
     pub fn topic_id(&self, topic: &str) -> Result<TopicId, String> {
         topic_id(self.client.client().native_client(), topic, TIMEOUT)
+            .map_err(|error| self.failed(error))
     }
 
     /// The offsets a partition holds: the lowest, and one past the highest that a transaction still
     /// open does not hide.
     pub fn bounds(&self, source: &TopicPartition, topic_id: TopicId) -> Result<LogBounds, String> {
-        let (low, high) = self
-            .client
-            .fetch_watermarks(&source.topic, source.partition, TIMEOUT)
-            .map_err(|error| format!("reading the log bounds of {source}: {error}"))?;
+        let (low, high) =
+            self.client.fetch_watermarks(&source.topic, source.partition, TIMEOUT).map_err(
+                |error| self.failed(format_args!("reading the log bounds of {source}: {error}")),
+            )?;
         Ok(LogBounds { low, high, topic_id })
     }
 
@@ -77,7 +85,7 @@ impl Log {
             // The logical offsets are the protocol's special timestamps for the log's two ends.
             self.client
                 .offsets_for_times(list, TIMEOUT)
-                .map_err(|error| format!("reading log bounds: {error}"))
+                .map_err(|error| self.failed(format_args!("reading log bounds: {error}")))
         };
         let (lows, highs) = (ends(Offset::Beginning)?, ends(Offset::End)?);
         let at = |list: &TopicPartitionList, source: &TopicPartition| {
@@ -107,7 +115,7 @@ impl Log {
         let answer = self
             .client
             .offsets_for_times(list, TIMEOUT)
-            .map_err(|error| format!("looking up a time in {source}: {error}"))?;
+            .map_err(|error| self.failed(format_args!("looking up a time in {source}: {error}")))?;
         let element = answer.find_partition(&source.topic, source.partition);
         Ok(element.and_then(|element| match element.offset() {
             Offset::Offset(offset) => Some(offset),
@@ -154,9 +162,9 @@ impl Log {
                 Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => true,
                 Some(Err(error)) => return Err(format!("reading {source}: {error}")),
                 None => {
-                    return Err(format!(
+                    return Err(self.failed(format_args!(
                         "reading {source}: no answer from the broker in {TIMEOUT:?}"
-                    ));
+                    )));
                 }
             };
             if done || batch.payload_bytes() >= 1 << 20 {

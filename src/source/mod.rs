@@ -4,6 +4,7 @@
 //! and events go through closures.
 
 mod client;
+mod complaints;
 mod kafka;
 mod log;
 mod rebalance;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 use crate::flow::budget::Charge;
 use crate::record::{RawBatch, TopicPartition};
 
-pub use client::{client_config, group_consumer_config};
+pub use client::{client_config, group_consumer_config, producer_config};
+pub use complaints::Complaints;
 pub use kafka::{KafkaSource, Membership};
 pub use log::Log;
 

@@ -6,22 +6,31 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
-use tracing::{debug, warn};
+use tracing::warn;
 
-use super::Event;
+use super::{Complaints, Event};
 use crate::record::TopicPartition;
 
-#[derive(Default)]
 pub struct Rebalance {
     events: Mutex<Vec<Event>>,
     closing: AtomicBool,
+    complaints: Complaints,
 }
 
 impl Rebalance {
+    pub fn new() -> Self {
+        Self {
+            events: Mutex::default(),
+            closing: AtomicBool::new(false),
+            complaints: Complaints::of("consumer"),
+        }
+    }
+
     pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -38,8 +47,11 @@ impl Rebalance {
 
 impl ClientContext for Rebalance {
     fn error(&self, error: KafkaError, reason: &str) {
-        // Transport faults repeat while a broker is away; librdkafka retries them by itself.
-        debug!(target: "tidegate::source", %error, reason, "client error");
+        self.complaints.error(error, reason);
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.complaints.log(level, facility, line);
     }
 }
 
