@@ -30,12 +30,12 @@ start_kafka() {
 	if running "$dir" kafka; then return; fi
 	from=$(($(wc -c <"$dir/kafka.log") + 1))
 	launch "$dir" kafka "${kafka_java[@]}" kafka.Kafka "$dir/kafka/server.properties"
-	wait_ready 60 "$dir" kafka kafka_ready "$dir" "$from"
+	wait_ready 60 "$dir" kafka kafka_ready "$dir" kafka "$from"
 }
 
 # The port is open before the broker answers everything, so its own word counts too.
 kafka_ready() {
-	tail -c "+$2" "$1/kafka.log" | grep 'Kafka Server started' && listening "$(cat "$1/kafka/port")"
+	tail -c "+$3" "$1/$2.log" | grep 'Kafka Server started' && listening "$(cat "$1/$2/port")"
 }
 
 stop_kafka() { halt "$1" kafka TERM; }

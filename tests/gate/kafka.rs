@@ -1,5 +1,7 @@
 //! Topics and producers on the real broker.
 
+use std::cell::RefCell;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,13 +14,30 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext};
 
-use crate::servers::env;
+use crate::servers::{env, servers};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+thread_local! {
+    static OTHER: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// The broker of this thread's test.
+pub fn address() -> String {
+    OTHER.with_borrow(Clone::clone).unwrap_or_else(|| env("TIDEGATE_TEST_KAFKA"))
+}
+
+/// From now on this thread's test is about the broker that knows the classic group protocol alone.
+pub fn turn_to_classic() {
+    servers("start", "classic");
+    let port = Path::new(&env("TIDEGATE_TEST_DIR")).join("classic/port");
+    let port = std::fs::read_to_string(port).expect("the port of a broker that was started");
+    OTHER.set(Some(format!("127.0.0.1:{}", port.trim())));
+}
+
 pub fn config() -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", env("TIDEGATE_TEST_KAFKA"));
+    config.set("bootstrap.servers", address());
     // A broker that a proof restarts is away for a while; what lasts shows as an error of the call.
     config.set("log_level", "0");
     config

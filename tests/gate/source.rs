@@ -1,6 +1,6 @@
 //! The way to the broker, where reading begins, and who reads what.
 
-use crate::servers::{env, wait_for};
+use crate::servers::{env, servers, wait_for};
 use crate::source_place::{COLUMNS, Place, SOON, Sender};
 
 fn secure(place: &Place, password: &str) {
@@ -45,18 +45,103 @@ fn a_wrong_password_is_said() {
     // It may end with an error or go on trying; not go on without a word.
     let said = wait_for("the node to say that it was refused", SOON, || {
         let log = node.log();
-        let told = |line: &&str| {
-            let loud = line.contains("ERROR") || line.contains("WARN") || line.contains("error:");
-            loud && line.to_lowercase().contains("authentication")
-        };
+        let told =
+            |line: &&str| line.contains("ERROR") && line.contains("refuses the node's credentials");
         log.lines().find(told).map(str::to_owned)
     });
     println!("{said}");
+    for part in ["kafka.sasl.password", "uthentication failed", "tidegate::source"] {
+        assert!(said.contains(part), "{said} lacks {part}");
+    }
     assert!(!node.log().contains("not-this-one"), "the password is in the log");
     std::thread::sleep(std::time::Duration::from_secs(3));
     let lines = node.log().lines().count();
-    assert!(lines < 50, "{lines} lines within seconds: one cannot find anything in such a log");
-    println!("still running: {}", node.is_running());
+    assert!(lines < 20, "{lines} lines within seconds: one cannot find anything in such a log");
+    assert!(!node.log().contains("librdkafka: "), "said twice: {}", node.log());
+    // The world may heal: the node goes on trying.
+    assert!(node.is_running(), "{}", node.log());
+    drop(node);
+    // A command gives up, and says why.
+    let (code, said) = place.command(&["verify"]);
+    println!("{said}");
+    assert_ne!(code, 0);
+    assert!(said.contains("uthentication failed"), "{said}");
+}
+
+/// What is wrong with the way to the broker, and the field that mends it.
+#[test]
+fn each_wrong_way_to_the_broker_is_said() {
+    let place = Place::new("wrong-way");
+    place.plain_feed("orders", "nothing");
+    let (plain, tls) = (env("TIDEGATE_TEST_KAFKA"), env("TIDEGATE_TEST_KAFKA_TLS"));
+    let (ca, other) = (env("TIDEGATE_TEST_CA"), env("TIDEGATE_TEST_OTHER_CA"));
+    let sasl = "sasl: {mechanism: SCRAM-SHA-512, username: u, password: {file: node.yaml}}";
+    let stranger = tls.replace("localhost", "127.0.0.1");
+    let cases = [
+        (format!("bootstrap: '{tls}', tls: {{ca: '{other}'}}, {sasl}"), "not trusted"),
+        (format!("bootstrap: '{stranger}', tls: {{ca: '{ca}'}}, {sasl}"), "not trusted"),
+        (format!("bootstrap: '{plain}', tls: {{ca: '{ca}'}}"), "speaks no TLS"),
+        (format!("bootstrap: '{tls}'"), "seems to want TLS"),
+        (format!("bootstrap: '{tls}', tls: {{ca: '{ca}'}}"), "seems to want the node to sign in"),
+        (
+            format!(
+                "bootstrap: '{tls}', tls: {{ca: '{ca}'}}, {}",
+                sasl.replace("SCRAM-SHA-512", "PLAIN")
+            ),
+            "does not know the way the node signs in",
+        ),
+        ("bootstrap: 'nowhere.invalid:9092'".to_owned(), "name is not found"),
+        ("bootstrap: '127.0.0.1:1'".to_owned(), "no broker answers"),
+    ];
+    for (kafka, wrong) in cases {
+        place.edit_node(|text| {
+            let (_, rest) = text.split_once('\n').expect("the first line is Kafka's");
+            format!("kafka: {{{kafka}, group: nobody}}\n{rest}")
+        });
+        let mut node = place.node();
+        let told = |line: &&str| line.contains(wrong) && line.contains("kafka.");
+        let said = wait_for(&format!("`{wrong}` for {kafka}"), SOON, || {
+            node.log().lines().find(told).map(str::to_owned)
+        });
+        println!("{said}");
+        assert!(node.is_running(), "{}", node.log());
+    }
+}
+
+#[test]
+fn a_broker_without_the_consumer_protocol() {
+    crate::kafka::turn_to_classic();
+    let mut place = Place::new("old-broker");
+    let topic = place.topic("t", 4, &[]);
+    place.plain_feed("orders", &topic);
+    let sender = Sender::new();
+    sender.send(&topic, 0, 0..10);
+    let mut node = place.node();
+    node.wait_for_log("lacks the consumer protocol", SOON);
+    node.wait_for_log("classic (cooperative-sticky)", SOON);
+    place.wait_for_ids("orders", 0..10);
+    // A second one finds the same by itself, and they share the partitions.
+    let second = place.world.node("second");
+    second.wait_for_log("assigned: claiming", SOON);
+    node.wait_for_log("revoked: draining", SOON);
+    for partition in 0..4 {
+        let from = 100 * i64::from(partition + 1);
+        sender.send(&topic, partition, from..from + 10);
+    }
+    let all = (0..10).chain((1..5).flat_map(|of| 100 * of..100 * of + 10));
+    place.wait_for_ids("orders", all);
+    assert!(node.is_running());
+    drop(second);
+    node.terminate(SOON);
+    place.verify();
+    // Where it is asked for expressly, nothing else will do.
+    place.edit_node(|text| text.replace("protocol: auto", "protocol: consumer"));
+    let mut node = place.node();
+    node.wait_for_log("the consumer cannot go on", SOON);
+    assert!(node.log().contains("`auto` or `classic`"), "{}", node.log());
+    wait_for("the node to end", SOON, || (!node.is_running()).then_some(()));
+    drop(place);
+    servers("stop", "classic");
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl World {
             "kafka: {{bootstrap: '{}', group: {name}, protocol: {}}}\n\
              lake:\n  url: {lake_url}\n{}\
              warehouse: {{url: '{warehouse}', lock_timeout: {}ms}}\n",
-            env("TIDEGATE_TEST_KAFKA"),
+            kafka::address(),
             setup.protocol,
             s3.replace("@ENDPOINT@", endpoint).replace("@REGION@", &env("TIDEGATE_TEST_S3_REGION")),
             LOCK_TIMEOUT.as_millis(),

@@ -260,12 +260,14 @@ impl Handler<SourceEvent> for Supervisor {
             (Stream::Main, Event::Failed { reason, unsupported: true })
                 if self.protocol == Protocol::Auto =>
             {
-                info!(target: "tidegate::supervisor", reason, "the broker lacks the consumer protocol (KIP-848)");
+                info!(target: "tidegate::supervisor", reason, "the broker lacks the consumer protocol (KIP-848): falling back to the classic one; `kafka.protocol: classic` asks for it at once");
                 self.protocol = Protocol::Classic;
                 self.open_main(ctx);
             }
-            (Stream::Main, Event::Failed { reason, .. }) => {
-                error!(target: "tidegate::supervisor", reason, "the consumer cannot go on");
+            (Stream::Main, Event::Failed { reason, unsupported }) => {
+                let remedy =
+                    if unsupported { "set `kafka.protocol` to `auto` or `classic`" } else { "" };
+                error!(target: "tidegate::supervisor", reason, remedy, "the consumer cannot go on");
                 System::current().stop_with_code(1);
             }
             (Stream::CatchUp(sink), event) => {
