@@ -31,11 +31,8 @@ pub struct Topic {
 
 impl Broker {
     pub fn open(kafka: &Kafka) -> Result<Self, String> {
-        let mut kafka = kafka.clone();
-        // A whole log is read: the default of a second leaves the fetcher idle for most of the time.
-        kafka.settings.entry("fetch.queue.backoff.ms".to_owned()).or_insert("10".to_owned());
-        let admin = client_config(&kafka)?.create().map_err(|error| error.to_string())?;
-        Ok(Self { log: Log::open(&kafka)?, admin })
+        let admin = client_config(kafka)?.create().map_err(|error| error.to_string())?;
+        Ok(Self { log: Log::open(kafka)?, admin })
     }
 
     /// The topic's id and bounds; none where there is no such topic.
