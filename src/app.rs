@@ -9,15 +9,15 @@ use tracing::{info, warn};
 
 use crate::actors::message::{Status, Stop, Stream};
 use crate::actors::supervisor::Setup;
-use crate::actors::{Edges, Io, Supervisor};
+use crate::actors::{Edges, Installation, Io, Supervisor};
 use crate::catalog::Catalog;
 use crate::config::{FeedFile, Node, Protocol};
 use crate::flow::budget::Budget;
 use crate::lake::LakeStore;
-use crate::record::{Blame, SinkError};
+use crate::record::{Blame, SinkError, SinkKind};
 use crate::source::{KafkaSource, Log, Membership, group_consumer_config};
 use crate::telemetry::metrics;
-use crate::warehouse::{self, Warehouse};
+use crate::warehouse;
 
 /// What a node may do at its start that it would otherwise refuse.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,9 +65,10 @@ impl App {
         let log = Log::open(&node.kafka).map_err(SinkError::lasting)?;
         let embedded =
             node.warehouse.as_ref().is_some_and(|config| config.url.starts_with("sqlite:"));
-        runtime.block_on(check_sinks(lake.as_ref(), warehouse.as_deref(), embedded, allowed))?;
         let catalog = Catalog::new(node.kafka.clone(), lake.clone(), warehouse.clone());
-        let edges = Arc::new(Edges::new(warehouse, lake, Arc::new(log), catalog));
+        let installation = Installation::new(allowed.adopt);
+        let edges = Arc::new(Edges::new(warehouse, lake, Arc::new(log), catalog, installation));
+        runtime.block_on(check_sinks(&edges, embedded))?;
         Ok(Self { node: Arc::new(node), feeds, edges, runtime })
     }
 
@@ -124,47 +125,33 @@ impl App {
     }
 }
 
-async fn check_sinks(
-    lake: Option<&LakeStore>,
-    warehouse: Option<&dyn Warehouse>,
-    embedded: bool,
-    allowed: Permissions,
-) -> Result<(), SinkError> {
-    let mut id = uuid::Uuid::new_v4();
-    if let Some(warehouse) = warehouse {
+/// What can be known of the sinks before anything is read. One that is away is asked again when it is
+/// back.
+async fn check_sinks(edges: &Edges, embedded: bool) -> Result<(), SinkError> {
+    if let Some(warehouse) = &edges.warehouse {
         if embedded {
             warehouse.migrate().await?;
         }
-        match warehouse.check_schema().await {
-            Err(error) if error.blame == Blame::Passing => {
-                warn!(target: "tidegate::app", %error, "the warehouse does not answer; it will be caught up when it does");
-                return Ok(());
-            }
-            checked => checked?,
-        }
-        id = warehouse.installation(id, false).await?;
+        let checked = match warehouse.check_schema().await {
+            Ok(()) => edges.check_installation(SinkKind::Warehouse).await,
+            failed => failed,
+        };
+        unless_away(SinkKind::Warehouse, checked)?;
     }
-    let Some(lake) = lake else { return Ok(()) };
-    let found = match lake.installation(id, false).await {
+    if edges.lake.is_some() {
+        unless_away(SinkKind::Lake, edges.check_installation(SinkKind::Lake).await)?;
+    }
+    Ok(())
+}
+
+fn unless_away(sink: SinkKind, checked: Result<(), SinkError>) -> Result<(), SinkError> {
+    match checked {
         Err(error) if error.blame == Blame::Passing => {
-            warn!(target: "tidegate::app", %error, "the lake does not answer; it will be caught up when it does");
-            return Ok(());
+            warn!(target: "tidegate::app", %sink, %error, "the sink does not answer; it will be caught up when it does");
+            Ok(())
         }
-        found => found?,
-    };
-    if found == id || warehouse.is_none() {
-        return Ok(());
+        checked => checked,
     }
-    if allowed.adopt {
-        warn!(target: "tidegate::app", lake = %found, warehouse = %id, "adopting a lake of another installation");
-        lake.installation(id, true).await?;
-        return Ok(());
-    }
-    Err(SinkError::lasting(format!(
-        "the lake {} belongs to installation {found}, the warehouse to {id}: together they would mix \
-         two histories. Point the node at sinks that belong together, or start it once with --adopt",
-        lake.url()
-    )))
 }
 
 fn subscription(feeds: &[FeedFile]) -> Vec<String> {

@@ -20,6 +20,8 @@ pub struct Load {
     pub parts: Vec<Part>,
     pub receipts: Vec<actix::Recipient<Receipt>>,
     pub records: usize,
+    /// Answers for parts that an older claim left behind.
+    pub left_out: Vec<(actix::Recipient<Receipt>, Receipt)>,
 }
 
 impl Intake {
@@ -76,7 +78,7 @@ impl Intake {
         } else {
             self.recount();
         }
-        load(taken, records)
+        load(self.sink, taken, records)
     }
 
     /// Everything that waits is given up.
@@ -92,8 +94,8 @@ impl Intake {
     }
 }
 
-fn load(taken: Vec<Deliver>, records: usize) -> Load {
-    let mut load = Load { parts: Vec::new(), receipts: Vec::new(), records };
+fn load(sink: SinkKind, taken: Vec<Deliver>, records: usize) -> Load {
+    let mut load = Load { parts: Vec::new(), receipts: Vec::new(), records, left_out: Vec::new() };
     let mut index: std::collections::HashMap<(TopicPartition, Claim), usize> = Default::default();
     for deliver in taken {
         let key = (deliver.batch.source.clone(), deliver.claim);
@@ -115,12 +117,17 @@ fn load(taken: Vec<Deliver>, records: usize) -> Load {
     for part in &load.parts {
         last.insert(part.source.clone(), part.claim);
     }
-    let keep: Vec<bool> =
-        load.parts.iter().map(|part| last.get(&part.source) == Some(&part.claim)).collect();
-    let mut kept = keep.iter();
-    load.parts.retain(|_| kept.next().copied().unwrap_or(true));
-    let mut kept = keep.iter();
-    load.receipts.retain(|_| kept.next().copied().unwrap_or(true));
+    let pairs = load.parts.drain(..).zip(load.receipts.drain(..)).collect::<Vec<_>>();
+    for (part, to) in pairs {
+        if last.get(&part.source) == Some(&part.claim) {
+            load.parts.push(part);
+            load.receipts.push(to);
+        } else {
+            // Whichever of the two claims is alive asks again.
+            let outcome = Outcome::Lost(Loss::Fenced { found: None });
+            load.left_out.push((to, Receipt { sink, claim: part.claim, outcome }));
+        }
+    }
     load
 }
 

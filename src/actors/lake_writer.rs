@@ -89,7 +89,8 @@ impl LakeWriter {
         let patience = self.detach_after;
         let span = info_span!(target: "tidegate::lake", "lake stage", records = load.records);
         let work = async move {
-            let Load { parts, receipts, records } = load;
+            let Load { parts, receipts, records, left_out } = load;
+            answer(left_out).await;
             let to: Vec<_> = parts.iter().map(|part| part.claim).zip(receipts).collect();
             let staged = stage_patiently(table.as_ref(), parts, patience).await;
             fault::point("lake_writer.staged");

@@ -4,6 +4,7 @@
 //! `do_send` ignores a mailbox's bound, so it is banned here by lint: senders use `send` or
 //! `try_send` and handle a full mailbox.
 
+mod installation;
 mod intake;
 pub mod lake_committer;
 pub mod lake_writer;
@@ -26,6 +27,7 @@ use crate::flow::backoff::Backoff;
 use crate::flow::gather::Bounds;
 use crate::record::SinkError;
 
+pub use installation::Installation;
 pub use ownership::Edges;
 pub use supervisor::Supervisor;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
+use super::installation::Installation;
 use crate::catalog::Catalog;
 use crate::config::{Feed, Start};
 use crate::flow::start::{LogBounds, Verdict as Judgement, begin, judge};
@@ -29,6 +30,7 @@ pub struct Edges {
     pub lake: Option<LakeStore>,
     pub log: Arc<Log>,
     pub catalog: Catalog,
+    installation: Installation,
     tables: std::sync::Mutex<HashMap<Arc<str>, Arc<dyn LakeTable>>>,
     opening: Mutex<()>,
     /// One claim at a time for a feed and sink.
@@ -84,12 +86,14 @@ impl Edges {
         lake: Option<LakeStore>,
         log: Arc<Log>,
         catalog: Catalog,
+        installation: Installation,
     ) -> Self {
         Self {
             warehouse,
             lake,
             log,
             catalog,
+            installation,
             tables: std::sync::Mutex::default(),
             opening: Mutex::default(),
             claims: std::sync::Mutex::default(),
@@ -121,6 +125,7 @@ impl Edges {
         }
         let store =
             self.lake.as_ref().ok_or_else(|| SinkError::lasting("no lake is configured"))?;
+        self.check_installation(SinkKind::Lake).await?;
         if !self.proved.load(Ordering::Relaxed) {
             store.prove_conditional_create().await?;
             self.proved.store(true, Ordering::Relaxed);
@@ -131,11 +136,17 @@ impl Edges {
         Ok(table)
     }
 
+    /// Whether the sink belongs to the same installation as the other.
+    pub async fn check_installation(&self, sink: SinkKind) -> Result<(), SinkError> {
+        self.installation.check(sink, self.warehouse.as_deref(), self.lake.as_ref()).await
+    }
+
     async fn warehouse_for(&self, feed: &Feed) -> Result<Arc<dyn Warehouse>, SinkError> {
         let warehouse = self
             .warehouse
             .clone()
             .ok_or_else(|| SinkError::lasting("no warehouse is configured"))?;
+        self.check_installation(SinkKind::Warehouse).await?;
         let mut prepared = self.prepared.lock().await;
         if !prepared.contains(&feed.name) {
             warehouse.prepare(feed).await?;

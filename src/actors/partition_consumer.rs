@@ -242,9 +242,14 @@ impl PartitionConsumer {
             claim: slot.lane.claim(),
             change,
         };
-        // The supervisor outlives us, and its mailbox is drained by an arbiter of its own; should it
-        // ever be full, its heartbeat finds the lane all the same.
-        drop(self.supervisor.try_send(changed));
+        // However full its mailbox is: without this the lane would wait for ever. A closed one is a
+        // node that stops.
+        if let Err(SendError::Full(changed)) = self.supervisor.try_send(changed) {
+            let supervisor = self.supervisor.clone();
+            actix::spawn(async move {
+                let _ = supervisor.send(changed).await;
+            });
+        }
     }
 
     fn index(&self, sink: SinkKind) -> Option<usize> {

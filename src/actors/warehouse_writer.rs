@@ -61,11 +61,13 @@ impl WarehouseWriter {
     fn write(&mut self, ctx: &mut Context<Self>) {
         fault::point("warehouse_writer.write");
         self.writing = true;
-        let load = self.intake.take();
+        let mut load = self.intake.take();
+        let left_out = std::mem::take(&mut load.left_out);
         let (feed, warehouse) = (self.feed.clone(), self.warehouse.clone());
         let patience = self.detach_after;
         let span = info_span!(target: "tidegate::warehouse", "warehouse commit", feed = %feed.name, records = load.records);
         let work = async move {
+            answer(left_out).await;
             let outcome = write_patiently(&feed, warehouse.as_ref(), &load, patience).await;
             let failed = outcome.as_ref().err().cloned();
             answer(receipts(&load, outcome)).await;

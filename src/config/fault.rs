@@ -98,10 +98,7 @@ impl From<Fault> for Faults {
 }
 
 /// The candidate that was probably meant, if any is close enough to be worth naming.
-pub(super) fn nearest<'a>(
-    found: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<String> {
+pub fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let found = found.to_lowercase();
     let distance = |candidate: &str| {
         let candidate = candidate.to_lowercase();

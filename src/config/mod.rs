@@ -20,7 +20,7 @@ mod units;
 mod walk;
 
 pub use columns::{Column, ColumnType, PARTITION_COLUMNS};
-pub use fault::{Fault, Faults};
+pub use fault::{Fault, Faults, nearest};
 pub use feed::{
     Feed, FeedFile, FeedKind, Key, KeyFormat, LakeOptions, OnGap, Quarantine, Schema, Start,
     WarehouseOptions,

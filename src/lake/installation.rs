@@ -58,10 +58,20 @@ impl LakeStore {
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
             Err(error) => return Err(judged(&error).context("writing the lake's installation id")),
         }
-        let got = store.get(&NAME.into()).await.map_err(|error| judged(&error))?;
+        let found = self.known_installation().await?;
+        found.ok_or_else(|| SinkError::passing(format!("_tidegate/{NAME} was removed meanwhile")))
+    }
+
+    /// The id of the installation that owns the lake, if one does.
+    pub async fn known_installation(&self) -> Result<Option<Uuid>, SinkError> {
+        let got = match self.below("_tidegate").get(&NAME.into()).await {
+            Ok(got) => got,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(judged(&error).context("reading the lake's installation id")),
+        };
         let bytes = got.bytes().await.map_err(|error| judged(&error))?;
         let found: Installation = serde_json::from_slice(&bytes)
             .map_err(|error| SinkError::lasting(format!("_tidegate/{NAME} is damaged: {error}")))?;
-        Ok(found.installation)
+        Ok(Some(found.installation))
     }
 }

@@ -4,6 +4,7 @@
 //! group membership is kept either way.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
@@ -14,12 +15,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use tracing::{debug, error, info, warn};
 
-use super::log::headers;
+use super::headers::{borrowed, headers};
 use super::rebalance::Rebalance;
 use super::slot::{Gathered, Slot};
 use super::{Assignment, Command, Event, Route};
 use crate::flow::budget::Budget;
 use crate::record::TopicPartition;
+use crate::telemetry::fault;
 
 /// How partitions come to this consumer.
 pub enum Membership {
@@ -61,7 +63,7 @@ impl KafkaSource {
         }
         let manual = matches!(membership, Membership::Manual);
         let (commands, inbox) = channel();
-        let poll = Poll {
+        let mut poll = Poll {
             consumer,
             manual,
             inbox,
@@ -77,7 +79,16 @@ impl KafkaSource {
         };
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || poll.run())
+            .spawn(move || {
+                let ended = catch_unwind(AssertUnwindSafe(|| poll.run()));
+                poll.consumer.context().close();
+                let Poll { consumer, on_event, .. } = poll;
+                // Leaves the group and commits what was stored.
+                drop(consumer);
+                if ended.is_err() {
+                    on_event(Event::Panicked);
+                }
+            })
             .map_err(|error| format!("starting the poll thread: {error}"))?;
         Ok(Self { commands, thread: Some(thread) })
     }
@@ -122,7 +133,7 @@ struct Poll {
 }
 
 impl Poll {
-    fn run(mut self) {
+    fn run(&mut self) {
         while self.take_commands() {
             let events = self.consumer.context().take();
             for event in events {
@@ -146,14 +157,13 @@ impl Poll {
             if !self.wait_for_room() {
                 continue;
             }
+            fault::point("source.poll");
             if !self.poll_some() {
                 break;
             }
             self.flush_due();
             self.tick();
         }
-        self.consumer.context().close();
-        // Dropping the consumer leaves the group and commits what was stored.
     }
 
     /// Answers whether to go on.
@@ -226,7 +236,11 @@ impl Poll {
         list.add_partition_offset(&source.topic, source.partition, Offset::Offset(offset))?;
         let known = self.index.contains_key(&source);
         if !known && !self.manual {
-            debug!(target: "tidegate::source", %source, "no longer assigned: not started");
+            // Gone for good, and nobody owns it any more; or given anew, and on its way: then the
+            // owner, who believes that it runs, must ask once more.
+            let feed = route.feed;
+            let reason = "the partition is not assigned at this moment".to_owned();
+            (self.on_event)(Event::Refused { source, feed, reason });
             return Ok(());
         }
         let slot = self.slot(&source, offset);
@@ -396,7 +410,7 @@ impl Poll {
                     message.timestamp().to_millis().unwrap_or(-1),
                     message.key(),
                     message.payload(),
-                    headers(&message),
+                    borrowed(&headers(&message)),
                 );
                 self.gathered += slot.gathered_bytes() - before;
                 drop(message);

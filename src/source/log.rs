@@ -5,10 +5,12 @@
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::Complaints;
 use super::client::reader_config;
+use super::headers::{borrowed, headers};
 use super::topic_id::topic_id;
 use crate::config::Kafka;
 use crate::flow::start::LogBounds;
@@ -180,25 +182,12 @@ impl Log {
 }
 
 /// Copies one message into a raw batch.
-pub fn push(batch: &mut RawBatch, message: &rdkafka::message::BorrowedMessage<'_>) {
+fn push(batch: &mut RawBatch, message: &BorrowedMessage<'_>) {
     batch.push(
         message.offset(),
         message.timestamp().to_millis().unwrap_or(-1),
         message.key(),
         message.payload(),
-        headers(message),
+        borrowed(&headers(message)),
     );
-}
-
-/// The headers of a message whose names are text, which the protocol demands.
-pub fn headers<'a>(
-    message: &'a rdkafka::message::BorrowedMessage<'_>,
-) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> {
-    use rdkafka::message::Headers as _;
-    message.headers().into_iter().flat_map(|headers| {
-        (0..headers.count()).map(move |index| {
-            let header = headers.get(index);
-            (header.key, header.value)
-        })
-    })
 }

@@ -5,6 +5,7 @@
 
 mod client;
 mod complaints;
+mod headers;
 mod kafka;
 mod log;
 mod rebalance;
@@ -60,6 +61,8 @@ pub enum Event {
     Refused { source: TopicPartition, feed: Arc<str>, reason: String },
     /// The budget has been full for a while: reading stands still.
     Full,
+    /// The poll thread panicked and has left the group: whatever it was assigned is no longer read.
+    Panicked,
     /// The consumer cannot go on. `unsupported`: the broker lacks the group protocol asked for.
     Failed { reason: String, unsupported: bool },
 }

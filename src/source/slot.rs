@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Delivery, Read, Route};
 use crate::flow::budget::Budget;
@@ -12,6 +12,8 @@ use crate::record::{RawBatch, TopicPartition};
 /// A batch is passed on when it holds this much, whatever comes behind it.
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_RECORDS: usize = 8192;
+/// How long after a restart the client's position is not believed.
+const SETTLED: Duration = Duration::from_secs(1);
 
 pub struct Slot {
     pub source: TopicPartition,
@@ -19,6 +21,8 @@ pub struct Slot {
     position: i64,
     gathered: RawBatch,
     since: Option<Instant>,
+    /// When the position was last set from outside.
+    placed: Instant,
     routes: Vec<Route>,
     /// Durable in every sink, by feed.
     durable: HashMap<Arc<str>, i64>,
@@ -33,6 +37,7 @@ impl Slot {
             source,
             position,
             since: None,
+            placed: Instant::now(),
             routes: Vec::new(),
             durable: HashMap::new(),
             waiting: VecDeque::new(),
@@ -53,6 +58,7 @@ impl Slot {
         self.position = position;
         self.gathered = RawBatch::new(self.source.clone(), position);
         self.since = None;
+        self.placed = Instant::now();
     }
 
     pub fn add_route(&mut self, route: Route) {
@@ -99,6 +105,10 @@ impl Slot {
 
     /// Moves the position past offsets that hold no record, once everything read is passed on.
     pub fn skip_to(&mut self, position: i64) {
+        // Just after a restart the client may still tell the position from before it.
+        if self.placed.elapsed() < SETTLED {
+            return;
+        }
         if self.gathered.is_empty() && position > self.position {
             self.gathered.range.end = position;
         }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::kafka;
 use crate::node::tidegate;
-use crate::servers::{env, turn, wait_for};
+use crate::servers::{env, servers, turn, wait_for};
 use crate::source_place::{COLUMNS, Place, SOON, Sender};
 
 struct Ended {
@@ -281,6 +281,28 @@ fn a_lake_of_another_installation() {
     sender.send(&topic, 0, 3..6);
     let _node = place.node();
     place.wait_for_ids("orders", 0..6);
+}
+
+/// The check waits for a warehouse that is away when the node starts; it is not left out.
+#[test]
+fn a_lake_of_another_installation_and_a_warehouse_that_is_away() {
+    let mut place = Place::new("adopt-later");
+    let topic = place.topic("t", 1, &[]);
+    place.plain_feed("orders", &topic);
+    let sender = Sender::new();
+    sender.send(&topic, 0, 0..3);
+    let mut node = place.node();
+    place.wait_for_ids("orders", 0..3);
+    assert!(node.terminate(SOON).0.success());
+    place.world.database.execute("UPDATE tidegate.installation SET id = gen_random_uuid()");
+    sender.send(&topic, 0, 3..6);
+    servers("stop", "postgres");
+    let mut node = place.node();
+    node.wait_for_log("the sink does not answer", SOON);
+    servers("start", "postgres");
+    node.wait_for_log("they would mix two histories", SOON);
+    assert_eq!(place.warehouse("orders").len(), 3, "the wrong warehouse was written to");
+    assert!(node.is_running());
 }
 
 #[test]

@@ -28,6 +28,11 @@ fn a_partition_consumer_panics() {
 }
 
 #[test]
+fn the_poll_thread_panics() {
+    panics("panic-poll", "source.poll=panic@500", "the poll thread died");
+}
+
+#[test]
 fn the_warehouse_writer_panics() {
     panics("panic-warehouse", "warehouse_writer.write=panic@2", "a writer died");
 }

@@ -33,6 +33,25 @@ fn scram_over_tls() {
     assert!(!node.log().contains(&env("TIDEGATE_TEST_KAFKA_PASSWORD")), "a password in the log");
 }
 
+/// A name that no topic has, and the topic that was meant; the feed begins when its topic is there.
+#[test]
+fn a_topic_that_is_not_there_is_said() {
+    let mut place = Place::new("no-topic");
+    let other = place.topic("orders", 1, &[]);
+    let missing = place.name("order");
+    place.plain_feed("orders", &missing);
+    let node = place.node();
+    let said = wait_for("the node to say that there is no such topic", SOON, || {
+        let log = node.log();
+        let told = |line: &&str| line.contains("no such topic") && line.contains(&missing);
+        log.lines().find(told).map(str::to_owned)
+    });
+    assert!(said.contains(&other), "{said} does not name {other}");
+    place.topic("order", 1, &[]);
+    Sender::new().send(&missing, 0, 0..3);
+    place.wait_for_ids("orders", 0..3);
+}
+
 #[test]
 fn a_wrong_password_is_said() {
     let mut place = Place::new("wrong-password");

@@ -1,16 +1,19 @@
 //! What a log may hold beside records: transactions, markers, holes, compressed batches.
 
 use std::collections::BTreeMap;
+use std::ffi::{CString, c_int};
+use std::ptr;
 use std::time::Duration;
 
 use rdkafka::Message;
+use rdkafka::bindings as ffi;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::Producer;
+use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::kafka;
 use crate::servers::wait_for;
-use crate::source_place::{Place, Row, SOON, Sender};
+use crate::source_place::{COLUMNS, Place, Row, SOON, Sender};
 
 #[test]
 fn aborted_transactions_and_their_markers() {
@@ -50,6 +53,58 @@ fn aborted_transactions_and_their_markers() {
     place.wait_for_ids("deals", 0..30);
     place.wait_for_watermarks("deals", &[50]);
     place.verify();
+}
+
+/// The broker takes header names that are no UTF-8, so one must not end the reading.
+#[test]
+fn a_header_whose_name_is_no_text() {
+    let mut place = Place::new("odd-header");
+    let topic = place.topic("t", 1, &[]);
+    place.feed(
+        "deals",
+        &format!("topic: {topic}\n{COLUMNS}\nlake: {{linger: 200ms, keep_headers: true}}"),
+    );
+    let sender = Sender::new();
+    sender.send(&topic, 0, 0..3);
+    send_with_header(&sender.0, &topic, b"x\xff\xfe", b"{\"id\":3}");
+    sender.send(&topic, 0, 4..6);
+    let _node = place.node();
+    place.wait_for_ids("deals", 0..6);
+    place.verify();
+}
+
+/// Past rdkafka's own types, which hold text alone.
+fn send_with_header(producer: &BaseProducer, topic: &str, name: &[u8], value: &[u8]) {
+    use ffi::rd_kafka_vtype_t as vtype;
+    let topic = CString::new(topic).expect("a name");
+    // SAFETY: pointers live through the call, which copies; each tag is followed by what it says.
+    let code = unsafe {
+        let headers = ffi::rd_kafka_headers_new(1);
+        ffi::rd_kafka_header_add(
+            headers,
+            name.as_ptr().cast(),
+            name.len() as isize,
+            ptr::null(),
+            0,
+        );
+        ffi::rd_kafka_producev(
+            producer.client().native_ptr(),
+            vtype::RD_KAFKA_VTYPE_TOPIC as c_int,
+            topic.as_ptr(),
+            vtype::RD_KAFKA_VTYPE_PARTITION as c_int,
+            0 as c_int,
+            vtype::RD_KAFKA_VTYPE_VALUE as c_int,
+            value.as_ptr(),
+            value.len(),
+            vtype::RD_KAFKA_VTYPE_MSGFLAGS as c_int,
+            ffi::RD_KAFKA_MSG_F_COPY as c_int,
+            vtype::RD_KAFKA_VTYPE_HEADERS as c_int,
+            headers,
+            vtype::RD_KAFKA_VTYPE_END as c_int,
+        )
+    };
+    assert_eq!(code, ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
+    producer.flush(SOON).expect("the broker takes the record");
 }
 
 /// A node that begins behind markers: it must not wait for a record after them.

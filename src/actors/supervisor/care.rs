@@ -9,11 +9,34 @@ use tracing::{info, warn};
 
 use super::super::message::{Beat, Detach, Flush, InFlight, Loss, Stream};
 use super::{Key, Supervisor};
+use crate::config::{FeedFile, nearest};
 use crate::record::{SinkKind, TopicPartition};
 use crate::telemetry::metrics;
 
 /// An actor that has not answered by then is as good as dead: nothing it does blocks that long.
 const BEAT_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often a feed without a topic is spoken of.
+const TOPICS_EVERY: Duration = Duration::from_secs(30);
+
+/// Feeds that read nothing: the name or pattern that no topic has, and a topic that may be meant.
+fn without_topic<'f>(
+    files: &'f [FeedFile],
+    topics: &[String],
+) -> Vec<(&'f FeedFile, &'f str, Option<String>)> {
+    let enabled = files.iter().filter(|file| file.enabled);
+    let silent = enabled.filter(|file| match file.topic_pattern() {
+        Some(pattern) => !topics.iter().any(|topic| pattern.is_match(topic)),
+        None => !topics.iter().any(|topic| file.topic.as_ref() == Some(topic)),
+    });
+    silent
+        .filter_map(|file| {
+            let missing = file.topic.as_deref().or(file.topics.as_deref())?;
+            let names = topics.iter().map(String::as_str);
+            Some((file, missing, file.topic.as_ref().and_then(|topic| nearest(topic, names))))
+        })
+        .collect()
+}
 
 enum Watched {
     Partition(Key),
@@ -27,6 +50,27 @@ impl Supervisor {
         }
         self.beat(ctx);
         self.relieve(ctx);
+        self.look_for_topics(ctx);
+    }
+
+    /// A name that no topic has reads nothing and fails nothing: somebody must be told.
+    fn look_for_topics(&mut self, ctx: &mut Context<Self>) {
+        if Instant::now() < self.topics_due {
+            return;
+        }
+        self.topics_due = Instant::now() + TOPICS_EVERY;
+        let log = self.setup.edges.log.clone();
+        let asking = self
+            .setup
+            .io
+            .spawn(async move { tokio::task::spawn_blocking(move || log.topics()).await });
+        ctx.spawn(asking.into_actor(self).map(|answer, supervisor, _| {
+            // A broker that does not answer is told of elsewhere.
+            let Ok(Ok(Ok(topics))) = answer else { return };
+            for (file, missing, nearest) in without_topic(&supervisor.setup.feeds, &topics) {
+                warn!(target: "tidegate::supervisor", feed = file.feed, topic = missing, nearest, "the broker has no such topic: the feed waits for it");
+            }
+        }));
     }
 
     /// One round of heartbeats; the next begins when all have answered. A closed mailbox answers at
@@ -198,6 +242,23 @@ fn gone(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn feeds_without_a_topic_are_named() {
+        let file = |text: &str| -> FeedFile { serde_json::from_str(text).unwrap() };
+        let files = [
+            file(r#"{"feed": "a", "type": "stream", "topic": "orders"}"#),
+            file(r#"{"feed": "b", "type": "stream", "topic": "order"}"#),
+            file(r#"{"feed": "c", "type": "stream", "topic": "nothing-alike", "enabled": false}"#),
+            file(r#"{"feed": "{topic}", "type": "stream", "topics": "^raw_.*"}"#),
+            file(r#"{"feed": "e-{topic}", "type": "stream", "topics": "^ord.*"}"#),
+        ];
+        let topics = ["orders".to_owned(), "payments".to_owned()];
+        let found = without_topic(&files, &topics);
+        let found: Vec<_> =
+            found.iter().map(|(_, missing, nearest)| (*missing, nearest.as_deref())).collect();
+        assert_eq!(found, [("order", Some("orders")), ("^raw_.*", None)]);
+    }
 
     #[test]
     fn those_alone_whose_position_is_gone() {

@@ -31,6 +31,7 @@ use crate::flow::backoff::Backoff;
 use crate::flow::budget::Budget;
 use crate::record::{SinkKind, TopicPartition};
 use crate::source::{Command, Event, KafkaSource};
+use crate::telemetry::metrics;
 
 /// Between attempts to take a partition or a lane.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
@@ -38,6 +39,8 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_s
 const PARK_AFTER: u32 = 8;
 /// A partition that has run this long starts counting anew.
 const STEADY: Duration = Duration::from_secs(30);
+/// How long a consumer may take to leave the group when the node stops.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(500);
 
 /// A feed of one partition: the unit of ownership.
@@ -73,6 +76,11 @@ pub struct Supervisor {
     asking: HashSet<Key>,
     /// How often the session expired.
     losses: u64,
+    /// Deaths of the poll thread in a row.
+    source_deaths: u32,
+    opened: Instant,
+    /// When the feeds are next held against the broker's topics.
+    topics_due: Instant,
     full_since: Option<Instant>,
     beating: bool,
     next_arbiter: usize,
@@ -92,6 +100,9 @@ impl Supervisor {
             assigned: HashSet::new(),
             asking: HashSet::new(),
             losses: 0,
+            source_deaths: 0,
+            opened: Instant::now(),
+            topics_due: Instant::now() + Duration::from_secs(3),
             full_since: None,
             beating: false,
             next_arbiter: 0,
@@ -109,7 +120,10 @@ impl Supervisor {
         };
         info!(target: "tidegate::supervisor", group = self.setup.node.kafka.group, protocol, "joining the group");
         match (self.setup.open_source)(Stream::Main, self.protocol, budget, events) {
-            Ok(source) => self.main = Some(source),
+            Ok(source) => {
+                self.main = Some(source);
+                self.opened = Instant::now();
+            }
             Err(error) => {
                 error!(target: "tidegate::supervisor", %error, "the consumer could not be started");
                 System::current().stop_with_code(1);
@@ -162,6 +176,28 @@ impl Supervisor {
             self.drop_partition(&key);
         }
         self.tell_main(Command::Unassign(partitions));
+    }
+
+    /// What was assigned is no longer read, and the group may have given it to others by now.
+    fn on_panic(&mut self, ctx: &mut Context<Self>) {
+        metrics::ACTOR_RESTARTS.add(1);
+        error!(target: "tidegate::supervisor", "the poll thread died; the node joins the group anew");
+        self.main = None;
+        self.losses += 1;
+        let assigned: Vec<TopicPartition> = self.assigned.drain().collect();
+        for key in self.keys_of(&assigned) {
+            self.drop_partition(&key);
+        }
+        if self.opened.elapsed() > STEADY {
+            self.source_deaths = 0;
+        }
+        let wait = RETRY.wait(self.source_deaths, rand::random());
+        self.source_deaths += 1;
+        ctx.run_later(wait, |supervisor, ctx| {
+            if !supervisor.stopping && supervisor.main.is_none() {
+                supervisor.open_main(ctx);
+            }
+        });
     }
 
     fn keys_of(&self, partitions: &[TopicPartition]) -> Vec<Key> {
@@ -218,7 +254,12 @@ impl Supervisor {
                     source.close();
                 }
             });
-            async move { drop(closing.await) }.into_actor(supervisor)
+            let closed = async move {
+                if tokio::time::timeout(CLOSE_WITHIN, closing).await.is_err() {
+                    warn!(target: "tidegate::supervisor", "a consumer did not close; the group will notice by its session");
+                }
+            };
+            closed.into_actor(supervisor)
         }))
     }
 }
@@ -244,6 +285,7 @@ impl Handler<SourceEvent> for Supervisor {
             (Stream::Main, Event::Assigned(partitions)) => self.on_assigned(partitions, ctx),
             (Stream::Main, Event::Revoked(partitions)) => self.on_revoked(partitions, ctx),
             (Stream::Main, Event::Lost(partitions)) => self.on_lost(partitions),
+            (Stream::Main, Event::Panicked) => self.on_panic(ctx),
             (stream, Event::OutOfRange(read)) => self.recheck(stream, read, ctx),
             (_, Event::Full) => {}
             (Stream::Main, Event::Refused { source, feed, reason }) => {
