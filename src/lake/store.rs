@@ -1,6 +1,6 @@
 //! The lake's place: a local folder or an S3 bucket, opened from the configuration.
 
-use std::path::{Path as FilePath, absolute};
+use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
@@ -39,8 +39,9 @@ impl LakeStore {
         let failed = |error: std::io::Error| {
             SinkError::lasting(format!("the lake's folder {}: {error}", folder.display()))
         };
-        let folder = absolute(folder).map_err(failed)?;
-        std::fs::create_dir_all(&folder).map_err(failed)?;
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        // The store's paths know no `..`.
+        let folder = std::fs::canonicalize(folder).map_err(failed)?;
         let url = Url::from_directory_path(&folder)
             .map_err(|()| SinkError::lasting(format!("not a folder: {}", folder.display())))?;
         let base = Path::from_absolute_path(&folder).map_err(SinkError::lasting)?;
@@ -108,4 +109,17 @@ pub fn join(base: &Path, below: &str) -> Path {
     let parts = base.parts().map(|part| part.as_ref().to_owned());
     let below = below.split('/').filter(|part| !part.is_empty()).map(str::to_owned);
     Path::from_iter(parts.chain(below))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_beside_the_node_files_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LakeStore::open_local(&folder.path().join("node/../lake")).unwrap();
+        store.installation(uuid::Uuid::nil(), false).await.unwrap();
+        assert!(folder.path().join("lake/_tidegate/installation.json").is_file());
+    }
 }
