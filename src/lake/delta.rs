@@ -28,14 +28,17 @@ use uuid::Uuid;
 
 use super::columns::delta_columns;
 use super::encode::{Encoded, encode};
-use super::log::{self, CommitLine, Watermarks, entry_path, judged, read_checkpoint, read_log};
+use super::log::{
+    self, CommitLine, Watermarks, entry_path, judged, judged_write, read_checkpoint, read_log,
+};
 use super::quarantine::{encode_rejects, quarantine_schema};
 use super::{LakeStore, LakeTable, Staged, StagedFile, StagedPart, lake_schema};
 use crate::config::Feed;
 use crate::flow::backoff::Backoff;
 use crate::layout::{self, Day, PARTITION_COLUMNS};
 use crate::record::{
-    GapReason, OffsetRange, Part, Progress, Reject, SinkError, TopicId, TopicPartition, Verdict,
+    Blame, GapReason, OffsetRange, Part, Progress, Reject, SinkError, TopicId, TopicPartition,
+    Verdict,
 };
 use crate::telemetry::fault;
 
@@ -408,7 +411,11 @@ impl Log {
                 debug!(target: "tidegate::lake", %error, "creating a table another node may have made");
                 match read_log(self.store.as_ref(), 0).await? {
                     Some(_) => Ok(()),
-                    None => Err(judged_delta(error).context("creating the lake table")),
+                    None => Err(match &error {
+                        DeltaTableError::ObjectStore { source } => judged_write(source),
+                        _ => judged_delta(error),
+                    }
+                    .context("creating the lake table")),
                 }
             }
         }
@@ -489,7 +496,7 @@ impl Log {
         self.store
             .put(&location, encoded.bytes.into())
             .await
-            .map_err(|error| judged(&error).context(format!("staging {path}")))?;
+            .map_err(|error| judged_write(&error).context(format!("staging {path}")))?;
         let values = layout::partition_values(encoded.day);
         Ok(StagedFile {
             path,
@@ -533,6 +540,11 @@ impl Log {
                 Ok(true)
             }
             Err(TransactionError::VersionAlreadyExists(_)) => Ok(false),
+            Err(TransactionError::ObjectStore { source })
+                if judged_write(&source).blame == Blame::Lasting =>
+            {
+                Err(judged_write(&source).context(format!("writing log entry {version}")))
+            }
             Err(error) => {
                 warn!(target: "tidegate::lake", table = %self.log.root_url(), version, %error, "a commit's outcome is unknown: reading the log");
                 state.unknown += 1;

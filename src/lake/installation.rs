@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::LakeStore;
-use super::log::judged;
+use super::log::{judged, judged_write};
 use crate::record::SinkError;
 
 #[derive(Serialize, Deserialize)]
@@ -30,7 +30,7 @@ impl LakeStore {
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
                 Ok(self.kept_columns(feed).await?.unwrap_or(columns))
             }
-            Err(error) => Err(judged(&error)),
+            Err(error) => Err(judged_write(&error)),
         }
     }
 
@@ -56,7 +56,9 @@ impl LakeStore {
         match store.put_opts(&NAME.into(), body.into(), options).await {
             Ok(_) => return Ok(mine),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
-            Err(error) => return Err(judged(&error).context("writing the lake's installation id")),
+            Err(error) => {
+                return Err(judged_write(&error).context("writing the lake's installation id"));
+            }
         }
         let found = self.known_installation().await?;
         found.ok_or_else(|| SinkError::passing(format!("_tidegate/{NAME} was removed meanwhile")))

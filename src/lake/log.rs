@@ -124,13 +124,44 @@ pub async fn read_log(store: &dyn ObjectStore, version: u64) -> Result<Option<Lo
 /// A store's error: everything it can say is the world's fault.
 pub fn judged(error: &Error) -> SinkError {
     match error {
-        Error::PermissionDenied { .. }
-        | Error::Unauthenticated { .. }
-        | Error::NotSupported { .. }
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+            SinkError::lasting(format!(
+                "access to the lake is denied ({}): correct the keys in `lake.s3`, or allow them to \
+                 read and write at `lake.url`",
+                said(error)
+            ))
+        }
+        Error::NotSupported { .. }
         | Error::NotImplemented { .. }
         | Error::InvalidPath { .. }
         | Error::UnknownConfigurationKey { .. } => SinkError::lasting(error),
         _ => SinkError::passing(error),
+    }
+}
+
+/// The same for a write, where what is not found is the bucket itself, or in some stores the key.
+pub fn judged_write(error: &Error) -> SinkError {
+    match error {
+        Error::NotFound { .. } => SinkError::lasting(format!(
+            "there is no such place to write to ({}): create the bucket that `lake.url` names, or \
+             correct `lake.url` or `lake.s3`",
+            said(error)
+        )),
+        other => judged(other),
+    }
+}
+
+/// What S3 says, without the XML around it.
+fn said(error: &Error) -> String {
+    let text = error.to_string();
+    let element = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        rest.split_once(&format!("</{name}>")).map(|(content, _)| content.to_owned())
+    };
+    match (element("Code"), element("Message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code,
+        (None, _) => text,
     }
 }
 
@@ -264,6 +295,7 @@ fn apply_txns(batch: &RecordBatch, marks: &mut Watermarks) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Blame;
 
     #[test]
     fn an_app_id_reads_back() {
@@ -289,6 +321,35 @@ mod tests {
             order.iter().for_each(|txn| marks.apply(txn));
             assert_eq!(marks.get(&source).unwrap().next_offset, 3);
         }
+    }
+
+    #[test]
+    fn a_missing_bucket_and_a_wrong_key_last_and_say_what_to_do() {
+        let answer = |code: &str| {
+            let xml =
+                format!("<Error><Code>{code}</Code><Message>Not so.</Message><A>b</A></Error>");
+            (String::from("lake/x"), xml.into())
+        };
+        let (path, source) = answer("NoSuchBucket");
+        let missing = Error::NotFound { path, source };
+        let judgement = judged_write(&missing);
+        assert_eq!(judgement.blame, Blame::Lasting);
+        assert!(judgement.message.contains("(NoSuchBucket: Not so.)"), "{judgement}");
+        assert!(judgement.message.contains("`lake.url`"), "{judgement}");
+        assert_eq!(judged(&missing).blame, Blame::Passing, "of a read it says nothing");
+        let (path, source) = answer("InvalidAccessKeyId");
+        let denied = Error::PermissionDenied { path, source };
+        let (path, source) = answer("ExpiredToken");
+        let unknown = Error::Unauthenticated { path, source };
+        for error in [denied, unknown] {
+            for judgement in [judged(&error), judged_write(&error)] {
+                assert_eq!(judgement.blame, Blame::Lasting);
+                assert!(judgement.message.contains("`lake.s3`"), "{judgement}");
+                assert!(!judgement.message.contains('<'), "{judgement}");
+            }
+        }
+        let away = Error::Generic { store: "S3", source: "no answer".into() };
+        assert_eq!(judged_write(&away).blame, Blame::Passing);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use futures::future::join_all;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use super::LakeStore;
+use super::log::judged_write;
 use crate::record::SinkError;
 
 const WRITERS: usize = 8;
@@ -27,7 +28,7 @@ impl LakeStore {
         drop(store.delete(&path).await);
         match (won, odd) {
             (1, _) => Ok(()),
-            (0, Some(error)) => Err(SinkError::passing(format!("writing to the lake: {error}"))),
+            (0, Some(error)) => Err(judged_write(error).context("writing to the lake")),
             (won, _) => Err(SinkError::lasting(format!(
                 "the lake's store does not honour a conditional create (If-None-Match): {won} of {} \
                  writers of one new object were told that they made it; two nodes would overwrite \

@@ -195,6 +195,39 @@ fn the_schema_and_the_page_made_from_it() {
 }
 
 #[test]
+fn a_bucket_that_is_not_there_and_a_key_that_is_not_known() {
+    let node = |bucket: &str, key: &str| {
+        format!(
+            "kafka: {{bootstrap: '{}'}}
+lake:
+  url: s3://{bucket}/x
+  s3:
+    endpoint: {}
+    region: {}
+    access_key: {{env: {key}}}
+    secret_key: {{env: TIDEGATE_TEST_S3_SECRET_KEY}}
+",
+            kafka::address(),
+            env("TIDEGATE_TEST_S3_ENDPOINT"),
+            env("TIDEGATE_TEST_S3_REGION"),
+        )
+    };
+    let bucket = env("TIDEGATE_TEST_S3_BUCKET");
+    for (bucket, key, remedy) in [
+        ("no-such-bucket", "TIDEGATE_TEST_S3_ACCESS_KEY", "create the bucket"),
+        // Any variable that holds something else than the key; this server answers that with a 404.
+        (&bucket, "TIDEGATE_TEST_S3_REGION", "`lake.s3`"),
+    ] {
+        let feed = "feed: one\ntype: stream\ntopic: first\n";
+        let files = [("tidegate.yaml", &*node(bucket, key)), ("feeds/one.yaml", feed)];
+        let config = folder("wrong-lake", &files);
+        let ended = with_config(&["run"], &config);
+        assert_eq!(ended.code, 1, "{}", ended.err);
+        assert!(ended.err.contains(remedy) && !ended.err.contains("<Error>"), "{}", ended.err);
+    }
+}
+
+#[test]
 fn feeds_as_a_list() {
     let config = folder(
         "feeds-list",
