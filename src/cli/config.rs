@@ -2,6 +2,7 @@ use clap::Subcommand;
 
 use super::{Exit, NodeFile, Output, print_json};
 use crate::config::{load, reference_markdown, schema_json};
+use crate::telemetry::print::{answer, tell};
 
 /// Check the configuration, or print what may stand in it.
 #[derive(Debug, clap::Args)]
@@ -30,7 +31,7 @@ enum Command {
 impl Config {
     pub fn run(self) -> Exit {
         match self.command {
-            Command::Schema { markdown: true } => print!("{}", reference_markdown()),
+            Command::Schema { markdown: true } => answer!("{}", reference_markdown().trim_end()),
             Command::Schema { markdown: false } => print_json(&schema_json()),
             Command::Check { file, output } => return check(&file, output),
         }
@@ -41,7 +42,7 @@ impl Config {
 fn check(file: &NodeFile, output: Output) -> Exit {
     match (load(file.path()), output) {
         (Ok((_, feeds)), Output::Text) => {
-            println!("{}: good, {} feed files", file.path().display(), feeds.len());
+            answer!("{}: good, {} feed files", file.path().display(), feeds.len());
             Exit::Good
         }
         (Ok((_, feeds)), Output::Json) => {
@@ -49,7 +50,7 @@ fn check(file: &NodeFile, output: Output) -> Exit {
             Exit::Good
         }
         (Err(faults), Output::Text) => {
-            eprintln!("{faults}");
+            tell!("{faults}");
             Exit::UsedWrongly
         }
         (Err(faults), Output::Json) => {

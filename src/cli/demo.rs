@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use super::generate::{ratio, stop_on_interrupt};
 use super::{Exit, Output, failed, print_json};
 use crate::demo::{self, DemoError, Options};
+use crate::telemetry::print::tell;
 
 /// See it all at work in one process: nothing to install, nothing to configure.
 ///
@@ -43,7 +44,7 @@ impl Demo {
         let report = match demo::run(&options, &stop) {
             Ok(report) => report,
             Err(DemoError::Refused(reason)) => {
-                eprintln!("error: {reason}");
+                tell!("error: {reason}");
                 return Exit::UsedWrongly;
             }
             Err(error) => return failed(error),

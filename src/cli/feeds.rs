@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::{Exit, NodeFile, Output, print_json};
 use crate::config::{FeedFile, FeedKind};
+use crate::telemetry::print::answer;
 
 /// List or check the feed files.
 #[derive(Debug, clap::Args)]
@@ -38,9 +39,9 @@ impl Feeds {
             Err(exit) => return exit,
         };
         match output {
-            None => println!("{} feed files: good", feeds.len()),
+            None => answer!("{} feed files: good", feeds.len()),
             Some(Output::Json) => print_json(&feeds.iter().map(describe).collect::<Vec<_>>()),
-            Some(Output::Text) => feeds.iter().for_each(|feed| println!("{}", line(feed))),
+            Some(Output::Text) => feeds.iter().for_each(|feed| answer!("{}", line(feed))),
         }
         Exit::Good
     }

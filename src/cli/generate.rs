@@ -10,6 +10,7 @@ use super::{Exit, Output, failed, print_json};
 use crate::config::{self, Kafka, Protocol};
 use crate::generate::{Generator, Topic};
 use crate::publish::{Allowance, Gauge, Pace, Progress, Publisher, Speed, Tally};
+use crate::telemetry::print::{answer, tell};
 
 /// Publish made-up purchase transactions, and what is derived from them, to a broker.
 ///
@@ -109,8 +110,8 @@ impl Generate {
                 let file = self.config.clone().or_else(named);
                 let file = file.unwrap_or_else(|| "tidegate.yaml".into());
                 let node = config::load_node(&file).map_err(|faults| {
-                    eprintln!("{faults}");
-                    eprintln!("(`--bootstrap HOST:PORT` needs no node file)");
+                    tell!("{faults}");
+                    tell!("(`--bootstrap HOST:PORT` needs no node file)");
                     Exit::UsedWrongly
                 })?;
                 Ok(node.kafka)
@@ -175,7 +176,7 @@ impl Generate {
             })),
             Output::Text => {
                 let (records, bytes) = (HumanCount(tally.taken()), HumanBytes(tally.taken_bytes()));
-                println!(
+                answer!(
                     "{} messages: {records} records ({bytes}) in {seconds:.1} s, {} records/s.",
                     HumanCount(tally.messages),
                     HumanCount(rate as u64)
@@ -183,16 +184,12 @@ impl Generate {
                 for topic in topics {
                     let of = tally.topic(*topic);
                     let new = if created.contains(topic) { "  (created)" } else { "" };
-                    println!(
-                        "  {:<32} {:>12}{new}",
-                        topic.name(),
-                        HumanCount(of.taken).to_string()
-                    );
+                    answer!("  {:<32} {:>12}{new}", topic.name(), HumanCount(of.taken).to_string());
                 }
             }
         }
         for (reason, count) in &tally.failures {
-            eprintln!("error: {} records were not taken: {reason}", HumanCount(*count));
+            tell!("error: {} records were not taken: {reason}", HumanCount(*count));
         }
     }
 }

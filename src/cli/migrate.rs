@@ -1,4 +1,5 @@
 use super::{Exit, NodeFile, block_on, failed};
+use crate::telemetry::print::{answer, tell};
 use crate::warehouse;
 
 /// Bring the warehouse's bookkeeping schema to this release's version.
@@ -18,7 +19,7 @@ impl Migrate {
             Err(exit) => return exit,
         };
         let Some(config) = node.warehouse else {
-            eprintln!(
+            tell!(
                 "{}: no `warehouse` is configured: nothing to migrate",
                 self.file.path().display()
             );
@@ -27,11 +28,11 @@ impl Migrate {
         let migrated = block_on(async { warehouse::open(&config)?.migrate().await });
         match migrated {
             Ok(Ok(applied)) if applied.is_empty() => {
-                println!("The schema is up to date.");
+                answer!("The schema is up to date.");
                 Exit::Good
             }
             Ok(Ok(applied)) => {
-                applied.iter().for_each(|name| println!("applied {name}"));
+                applied.iter().for_each(|name| answer!("applied {name}"));
                 Exit::Good
             }
             Ok(Err(error)) => failed(error),

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{FeedFile, Node, load};
+use crate::telemetry::print::{self, answer, tell};
 use crate::telemetry::{LogFormat, log_to_stderr};
 
 /// How a command ended; the process's exit code.
@@ -79,7 +80,7 @@ impl NodeFile {
     /// Reads and checks everything; faults are printed, all of them.
     pub fn load(&self) -> Result<(Node, Vec<FeedFile>), Exit> {
         load(&self.config).map_err(|faults| {
-            eprintln!("{faults}");
+            tell!("{faults}");
             Exit::UsedWrongly
         })
     }
@@ -105,7 +106,7 @@ pub fn main() -> Exit {
         _ => "warn,deltalake_core=error",
     };
     log_to_stderr(cli.log_format, level);
-    match cli.command {
+    let exit = match cli.command {
         Command::Run(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Generate(command) => command.run(),
@@ -115,12 +116,13 @@ pub fn main() -> Exit {
         Command::Verify(command) => command.run(),
         Command::Quarantine(command) => command.run(),
         Command::Resolve(command) => command.run(),
-    }
+    };
+    if exit == Exit::Good && print::is_incomplete() { Exit::Failed } else { exit }
 }
 
 /// Prints an error for a person and answers that the command failed.
 pub fn failed(error: impl std::fmt::Display) -> Exit {
-    eprintln!("error: {error}");
+    tell!("error: {error}");
     Exit::Failed
 }
 
@@ -135,7 +137,7 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Exit> {
 /// Prints a value as one JSON document.
 pub fn print_json(value: &impl serde::Serialize) {
     match serde_json::to_string_pretty(value) {
-        Ok(text) => println!("{text}"),
-        Err(error) => eprintln!("error: {error}"),
+        Ok(text) => answer!("{text}"),
+        Err(error) => tell!("error: {error}"),
     }
 }

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{Exit, NodeFile, Output, block_on, failed, print_json};
+use crate::telemetry::print::answer;
 use crate::verify::{Kept, newest, shortened};
 
 /// Look at the records that became no row.
@@ -48,8 +49,8 @@ impl Quarantine {
         };
         match output {
             Output::Json => print_json(&kept.iter().map(describe).collect::<Vec<_>>()),
-            Output::Text if kept.is_empty() => println!("No record is in quarantine."),
-            Output::Text => kept.iter().for_each(|record| println!("{}", text(record))),
+            Output::Text if kept.is_empty() => answer!("No record is in quarantine."),
+            Output::Text => kept.iter().for_each(|record| answer!("{}", text(record))),
         }
         Exit::Good
     }

@@ -8,6 +8,7 @@ use crate::flow::start::{LogBounds, Verdict as Judgement, judge};
 use crate::lake::{self, DeltaTable, LakeStore, LakeTable};
 use crate::record::{Claim, GapReason, OffsetRange, Progress, SinkKind, TopicPartition, Verdict};
 use crate::source::Log;
+use crate::telemetry::print::answer;
 use crate::verify;
 use crate::warehouse::{self, ClaimRequest, Warehouse};
 
@@ -178,7 +179,7 @@ async fn settle_lake(
 ) -> Result<(), String> {
     let named = |error| format!("lake: {error}");
     if DeltaTable::read_progress(store, &feed.name).await.map_err(named)?.is_empty() {
-        println!("lake: feed {} has no progress yet", feed.name);
+        answer!("lake: feed {} has no progress yet", feed.name);
         return Ok(());
     }
     let table = DeltaTable::open(store, Arc::new(feed.clone())).await.map_err(named)?;
@@ -263,12 +264,13 @@ async fn rewind(node: &Node, feed: &Feed) -> Result<(), String> {
     let store = LakeStore::open(config).map_err(|error| error.to_string())?;
     let rewound = lake::rewind(&store, &feed.name).await.map_err(|error| error.to_string())?;
     let Some(rewound) = rewound else {
-        println!("lake: no RESTORE of feed {} is unsettled", feed.name);
+        answer!("lake: no RESTORE of feed {} is unsettled", feed.name);
         return Ok(());
     };
-    println!(
+    answer!(
         "lake: version {} brought back version {}; progress is set back to it:",
-        rewound.restore, rewound.target
+        rewound.restore,
+        rewound.target
     );
     for (source, before, after) in rewound.partitions {
         let word = |offset: Option<i64>| offset.map_or("none".to_owned(), |it| it.to_string());
@@ -293,9 +295,9 @@ fn told(
             let appended = sink == SinkKind::Lake || feed.kind == FeedKind::Stream;
             match (appended, before.topic_id.agrees(log.topic_id)) {
                 (true, true) => {
-                    println!("  rows that are in the {sink} already will be there twice");
+                    answer!("  rows that are in the {sink} already will be there twice");
                 }
-                (true, false) => println!("  rows of the former topic stay in the {sink}"),
+                (true, false) => answer!("  rows of the former topic stay in the {sink}"),
                 (false, _) => {}
             }
         }
@@ -306,7 +308,7 @@ fn told(
 }
 
 fn say(sink: SinkKind, source: &TopicPartition, words: &str) {
-    println!("{sink}: {source}: {words}");
+    answer!("{sink}: {source}: {words}");
 }
 
 #[cfg(test)]

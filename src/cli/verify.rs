@@ -3,6 +3,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Exit, NodeFile, Output, block_on, failed, print_json};
+use crate::telemetry::print::answer;
 use crate::verify::{self, Options, Verdict};
 
 /// Compare the log, the lake and the warehouse, feed by feed.
@@ -47,7 +48,7 @@ impl Verify {
             Err(exit) => return exit,
         };
         match self.output {
-            Output::Text => println!("{report}"),
+            Output::Text => answer!("{report}"),
             Output::Json => print_json(&report),
         }
         match report.verdict {

@@ -30,6 +30,7 @@ use crate::config::{self, Faults};
 use crate::generate::Generator;
 use crate::publish::{PublishError, Publisher};
 use crate::record::SinkError;
+use crate::telemetry::print::tell;
 
 pub use report::Report;
 
@@ -95,9 +96,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Report, DemoError> {
     if code != 0 {
         return Err(DemoError::failed(format!("the node ended with code {code}")));
     }
-    eprintln!(
-        "The node is stopped. Comparing both sinks with the records, made again from the seed."
-    );
+    tell!("The node is stopped. Comparing both sinks with the records, made again from the seed.");
     check(options, seconds)
 }
 
@@ -118,9 +117,9 @@ fn carry(
         End::Stopped => Err(DemoError::Stopped(options.folder.clone())),
         End::Failed(reason) => Err(DemoError::Failed(reason)),
         End::Still => {
-            eprintln!("The node carries no more; the partitions as it sees them:");
+            tell!("The node carries no more; the partitions as it sees them:");
             for of in running.status().unwrap_or_default() {
-                eprintln!("  {} {}-{}: {}", of.feed, of.topic, of.partition, of.state);
+                tell!("  {} {}-{}: {}", of.feed, of.topic, of.partition, of.state);
             }
             Ok(seconds)
         }

@@ -3,6 +3,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::telemetry::print::tell;
+
 /// How far one thing has come.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Gauge {
@@ -65,7 +67,7 @@ impl Progress {
     pub fn show(&mut self, gauges: &[Gauge]) {
         self.shown = Instant::now();
         let Some(bars) = &self.bars else {
-            eprintln!("{}", plain(&self.labels, gauges));
+            tell!("{}", plain(&self.labels, gauges));
             return;
         };
         for (bar, gauge) in bars.iter().zip(gauges) {

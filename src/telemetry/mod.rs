@@ -2,6 +2,7 @@
 
 pub mod fault;
 pub mod metrics;
+pub mod print;
 
 use tracing_subscriber::EnvFilter;
 
@@ -18,7 +19,11 @@ pub enum LogFormat {
 pub fn log_to_stderr(format: LogFormat, default: &str) {
     let filter =
         EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // It would say so on standard error, and panic where that is what failed.
+        .log_internal_errors(false);
     // A second call (a test, a demo inside a node) leaves the first in place.
     drop(match format {
         LogFormat::Human => lines.try_init(),

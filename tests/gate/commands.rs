@@ -194,6 +194,33 @@ fn the_schema_and_the_page_made_from_it() {
     );
 }
 
+/// As `| head` leaves it, but before the first byte.
+fn nobody_reads() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn nobody_reads_what_is_said() {
+    let page = tidegate()
+        .args(["config", "schema", "--markdown"])
+        .stdout(nobody_reads())
+        .stderr(Stdio::piped())
+        .output()
+        .expect("the binary runs");
+    let err = String::from_utf8_lossy(&page.stderr);
+    assert_eq!((page.status.code(), &*err), (Some(0), ""));
+    // Faults are said on standard error; the exit code tells of them still.
+    let config = folder("faults-unread", &[("tidegate.yaml", BAD_NODE)]);
+    for command in ["config check", "run"] {
+        let mut check = tidegate();
+        check.args(command.split(' ')).arg("--config").arg(&config);
+        let ended = check.stdout(nobody_reads()).stderr(nobody_reads()).status();
+        assert_eq!(ended.expect("the binary runs").code(), Some(2), "{command}");
+    }
+}
+
 #[test]
 fn a_bucket_that_is_not_there_and_a_key_that_is_not_known() {
     let node = |bucket: &str, key: &str| {
