@@ -48,6 +48,10 @@ pub struct Resolve {
     /// The lake's table was rolled back by a Delta RESTORE: set its progress back too.
     #[arg(long, group = "how", conflicts_with_all = ["partition", "sink"])]
     rewind_lake: bool,
+    /// The lake's log is cleaned up so far that it cannot tell of a Delta RESTORE, and there was none:
+    /// go on from the progress it has.
+    #[arg(long, group = "how", conflicts_with_all = ["partition", "sink"])]
+    trust_lake: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -86,6 +90,9 @@ impl Resolve {
             let feed = feed.ok_or_else(|| format!("feed {} is not of that topic", self.feed))?;
             if self.rewind_lake {
                 return rewind(&node, feed).await;
+            }
+            if self.trust_lake {
+                return trust(&node, feed).await;
             }
             self.settle(&node, feed).await
         });
@@ -257,11 +264,24 @@ async fn skip(
     }
 }
 
-async fn rewind(node: &Node, feed: &Feed) -> Result<(), String> {
+fn lake_of(node: &Node, feed: &Feed) -> Result<LakeStore, String> {
     let (Some(config), Some(_)) = (&node.lake, &feed.lake) else {
         return Err(format!("feed {} has no lake side", feed.name));
     };
-    let store = LakeStore::open(config).map_err(|error| error.to_string())?;
+    LakeStore::open(config).map_err(|error| error.to_string())
+}
+
+async fn trust(node: &Node, feed: &Feed) -> Result<(), String> {
+    let store = lake_of(node, feed)?;
+    match lake::trust(&store, &feed.name).await.map_err(|error| error.to_string())? {
+        true => answer!("lake: feed {} goes on from the progress it has", feed.name),
+        false => answer!("lake: the log of feed {} tells enough by itself", feed.name),
+    }
+    Ok(())
+}
+
+async fn rewind(node: &Node, feed: &Feed) -> Result<(), String> {
+    let store = lake_of(node, feed)?;
     let rewound = lake::rewind(&store, &feed.name).await.map_err(|error| error.to_string())?;
     let Some(rewound) = rewound else {
         answer!("lake: no RESTORE of feed {} is unsettled", feed.name);

@@ -32,6 +32,7 @@ use super::log::{
     self, CommitLine, Watermarks, entry_path, judged, judged_write, read_checkpoint, read_log,
 };
 use super::quarantine::{encode_rejects, quarantine_schema};
+use super::rewind::{Before, before};
 use super::{LakeStore, LakeTable, Staged, StagedFile, StagedPart, lake_schema};
 use crate::config::Feed;
 use crate::flow::backoff::Backoff;
@@ -297,22 +298,41 @@ struct State {
     marks: Watermarks,
     /// Where gaps begin that this log has recorded as open, as far back as it was read.
     open_gaps: HashMap<TopicPartition, i64>,
-    /// A RESTORE that none of our commits followed.
-    restored: Option<u64>,
+    standing: Standing,
     /// Another writer changed the table's shape: it must be checked again.
     reshaped: bool,
     /// Attempts in a row whose outcome the store did not tell.
     unknown: u32,
 }
 
+/// Whether progress and rows belong together: a RESTORE takes rows away and leaves progress.
+#[derive(Default)]
+enum Standing {
+    /// They do: no RESTORE came after the last commit of ours.
+    #[default]
+    Together,
+    /// Not known yet: read from this checkpoint on, which does not keep what came before it.
+    Since(u64),
+    /// A RESTORE that none of our commits followed.
+    Restored(u64),
+    /// The entry of this version, which could have told, is gone.
+    Gone(u64),
+}
+
 impl State {
     fn refuse_after_restore(&self, feed: &str) -> Result<(), SinkError> {
-        match self.restored {
-            None => Ok(()),
-            Some(version) => Err(SinkError::lasting(format!(
+        match self.standing {
+            Standing::Together | Standing::Since(_) => Ok(()),
+            Standing::Restored(version) => Err(SinkError::lasting(format!(
                 "the lake table of feed {feed} was rolled back by a Delta RESTORE (version {version}): \
                  its rows went back but its progress did not. `tidegate resolve --feed {feed} \
                  --rewind-lake` sets the progress back too, and the rows are read again"
+            ))),
+            Standing::Gone(version) => Err(SinkError::lasting(format!(
+                "the log of the lake table of feed {feed} is gone up to version {version}, and none \
+                 of its own commits came after: whether a Delta RESTORE took rows away cannot be \
+                 known. If `tidegate verify --feed {feed}` finds no row lost, `tidegate resolve \
+                 --feed {feed} --trust-lake` lets it go on"
             ))),
         }
     }
@@ -337,9 +357,9 @@ impl State {
             }
         }
         if restored {
-            self.restored = Some(file.version);
+            self.standing = Standing::Restored(file.version);
         } else if ours.is_some() {
-            self.restored = None;
+            self.standing = Standing::Together;
         }
         self.version = Some(file.version);
         self.entry = Some(file.meta);
@@ -380,7 +400,8 @@ impl Log {
             && let Some((version, marks)) = read_checkpoint(store).await?
         {
             state.marks = marks;
-            // The entry itself too: it says whether the version was a RESTORE.
+            state.standing = Standing::Since(version);
+            // The entry itself too, to know the log again by.
             match read_log(store, version).await? {
                 Some(file) => drop(state.apply(file)),
                 None => state.version = Some(version),
@@ -391,6 +412,17 @@ impl Log {
         while let Some(file) = read_log(store, next).await? {
             seen.extend(state.apply(file));
             next += 1;
+        }
+        if let Standing::Since(version) = state.standing {
+            state.standing = match before(store, version).await? {
+                Before::Ours | Before::Nothing => Standing::Together,
+                Before::Restore(version, _) => Standing::Restored(version),
+                // No progress, nothing that a RESTORE could have left behind.
+                Before::Gone(_) if state.marks.all().is_empty() => Standing::Together,
+                // A stop that proves needless costs a look. To go on behind rows that were taken
+                // away loses them without a word. It is rare: our tables keep their log.
+                Before::Gone(version) => Standing::Gone(version),
+            };
         }
         Ok(seen)
     }

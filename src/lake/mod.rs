@@ -26,7 +26,7 @@ use crate::record::{
 pub use delta::DeltaTable;
 pub use encode::{encode, lake_schema};
 pub use log::{CommitLine, LogFile, read_log};
-pub use rewind::{Rewound, record_skip, rewind};
+pub use rewind::{Rewound, record_skip, rewind, trust};
 pub use store::{LakeStore, join};
 
 /// A table of the lake that keeps its rows and its progress in one log.

@@ -63,6 +63,29 @@ pub async fn rewind(store: &LakeStore, feed: &str) -> Result<Option<Rewound>, Si
     Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
 }
 
+/// Takes the progress of a feed's table as true although the log that could deny it is gone: a commit
+/// of ours says so from now on. Answers false if the log still tells by itself.
+pub async fn trust(store: &LakeStore, feed: &str) -> Result<bool, SinkError> {
+    let folder = layout::table_path(feed);
+    for _ in 0..ATTEMPTS {
+        let table = store.below(&folder);
+        let Some(latest) = Versions::list(table.as_ref()).await?.latest() else { return Ok(false) };
+        match before(table.as_ref(), latest).await? {
+            Before::Gone(_) => {}
+            Before::Restore(version, _) => {
+                return Err(SinkError::lasting(format!(
+                    "version {version} is a RESTORE: `--rewind-lake` settles it"
+                )));
+            }
+            Before::Ours | Before::Nothing => return Ok(false),
+        }
+        if commit(store, &folder, latest + 1, Vec::new(), HashMap::new()).await? {
+            return Ok(true);
+        }
+    }
+    Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
+}
+
 /// Moves a partition's progress past `gap` and says so in the commit, for whoever looks for these
 /// rows. Answers false if the progress does not stand at the gap's start.
 pub async fn record_skip(
@@ -136,33 +159,55 @@ async fn unsettled(
 ) -> Result<Option<(u64, u64)>, SinkError> {
     let mut found: Option<(u64, u64)> = None;
     let mut at = latest;
-    while let Some((version, info)) = restore_before(table, at).await? {
-        at = target_of(table, versions, version, &info).await?;
-        found = Some((found.map_or(version, |(restore, _)| restore), at));
+    loop {
+        match before(table, at).await? {
+            Before::Restore(version, info) => {
+                at = target_of(table, versions, version, &info).await?;
+                found = Some((found.map_or(version, |(restore, _)| restore), at));
+            }
+            Before::Gone(version) if found.is_none() => {
+                return Err(SinkError::lasting(format!(
+                    "the log's entries up to version {version} are gone, and none of ours came \
+                     after: whether there was a RESTORE cannot be known"
+                )));
+            }
+            Before::Ours | Before::Nothing | Before::Gone(_) => return Ok(found),
+        }
     }
-    Ok(found)
 }
 
-async fn restore_before(
-    table: &dyn ObjectStore,
-    latest: u64,
-) -> Result<Option<(u64, CommitInfo)>, SinkError> {
+/// What the log says last, of what tells whether progress and rows belong together.
+pub(super) enum Before {
+    /// A commit of ours. What a RESTORE before it did cannot be undone by progress alone: it was
+    /// settled, or rows were written behind it that would come twice.
+    Ours,
+    Restore(u64, CommitInfo),
+    /// Neither, back to the log's beginning.
+    Nothing,
+    /// Neither, as far as there are entries: this one is not there.
+    Gone(u64),
+}
+
+/// Walks back from `latest`, which it looks at too.
+pub(super) async fn before(table: &dyn ObjectStore, latest: u64) -> Result<Before, SinkError> {
     for version in (0..=latest).rev() {
-        let Some(LogFile { lines, .. }) = read_log(table, version).await? else { break };
+        let Some(LogFile { lines, .. }) = read_log(table, version).await? else {
+            return Ok(Before::Gone(version));
+        };
         let infos = lines.into_iter().filter_map(|line| match line {
             CommitLine::CommitInfo(info) => Some(info),
             _ => None,
         });
         for info in infos {
             if info.tidegate_commit.is_some() {
-                return Ok(None);
+                return Ok(Before::Ours);
             }
             if info.operation.as_deref() == Some("RESTORE") {
-                return Ok(Some((version, info)));
+                return Ok(Before::Restore(version, info));
             }
         }
     }
-    Ok(None)
+    Ok(Before::Nothing)
 }
 
 /// The version that a RESTORE says it brought back. Writers spell numbers as text or as numbers.

@@ -102,6 +102,27 @@ impl Lab {
         table
     }
 
+    /// A commit of somebody else.
+    fn foreign(&self, version: u64, info: &str) {
+        let entry = format!("streams/f/_delta_log/{version:020}.json");
+        let line = format!(r#"{{"commitInfo":{{"timestamp":1,{info}}}}}"#);
+        std::fs::write(self.folder.path().join(entry), line).unwrap();
+    }
+
+    async fn checkpoint(&self) {
+        let mut library =
+            deltalake_core::DeltaTable::new(self.store().log_store("streams/f").unwrap());
+        library.load().await.unwrap();
+        deltalake_core::checkpoints::create_checkpoint(&library, None).await.unwrap();
+    }
+
+    fn clean_log(&self, versions: Range<u64>) {
+        for version in versions {
+            let entry = format!("streams/f/_delta_log/{version:020}.json");
+            std::fs::remove_file(self.folder.path().join(entry)).unwrap();
+        }
+    }
+
     /// Rows that the log's live files hold, by the counts in the log itself.
     async fn rows(&self, folder: &str) -> usize {
         let store = self.store().below(folder);
@@ -275,19 +296,61 @@ async fn a_restore_stops_the_table_until_progress_is_set_back() {
     assert!(again.progress().await.is_err(), "and a newly opened table sees it too");
 }
 
+const RESTORE: &str = r#""operation":"RESTORE","operationParameters":{"version":"1"}"#;
+const OPTIMIZE: &str = r#""operation":"OPTIMIZE""#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_stops_the_table_from_behind_a_checkpoint_of_another_writer() {
+    let lab = Lab::new();
+    commit(&lab.table().await, vec![part(0, 0..10, &[])]).await;
+    lab.foreign(3, RESTORE);
+    lab.foreign(4, OPTIMIZE);
+    lab.checkpoint().await;
+    lab.foreign(5, OPTIMIZE);
+    let table = DeltaTable::open(&lab.store(), feed()).await.unwrap();
+    let error = table.progress().await.unwrap_err();
+    assert_eq!(error.blame, Blame::Lasting);
+    assert!(error.message.contains("(version 3)"), "{error}");
+    assert!(error.message.contains("--rewind-lake"), "{error}");
+    let rewound = rewind(&lab.store(), "f").await.unwrap().unwrap();
+    assert_eq!((rewound.restore, rewound.target), (3, 1));
+    assert_eq!(next(&table, 0).await, Some(0));
+    lab.checkpoint().await;
+    lab.foreign(7, OPTIMIZE);
+    lab.checkpoint().await;
+    let again = DeltaTable::open(&lab.store(), feed()).await.unwrap();
+    assert_eq!(next(&again, 0).await, Some(0), "settled for good");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_tell_of_a_restore_any_more_is_not_trusted_unasked() {
+    let lab = Lab::new();
+    commit(&lab.table().await, vec![part(0, 0..10, &[])]).await;
+    lab.foreign(3, OPTIMIZE);
+    lab.foreign(4, OPTIMIZE);
+    lab.checkpoint().await;
+    lab.clean_log(0..2);
+    let table = DeltaTable::open(&lab.store(), feed()).await.unwrap();
+    assert_eq!(next(&table, 0).await, Some(10), "our own commit is still there");
+    assert!(!trust(&lab.store(), "f").await.unwrap());
+    lab.clean_log(2..3);
+    let table = DeltaTable::open(&lab.store(), feed()).await.unwrap();
+    let error = table.progress().await.unwrap_err();
+    assert_eq!(error.blame, Blame::Lasting);
+    assert!(error.message.contains("--trust-lake"), "{error}");
+    assert!(rewind(&lab.store(), "f").await.is_err(), "there is nothing to go back to");
+    assert!(trust(&lab.store(), "f").await.unwrap());
+    assert_eq!(next(&table, 0).await, Some(10));
+    assert_eq!(commit(&table, vec![part(0, 10..20, &[])]).await, [DURABLE]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn progress_is_found_in_a_checkpoint() {
     let lab = Lab::new();
     let table = lab.table().await;
     commit(&table, vec![part(0, 0..10, &[])]).await;
-    let log = lab.store().log_store("streams/f").unwrap();
-    let mut library = deltalake_core::DeltaTable::new(log);
-    library.load().await.unwrap();
-    deltalake_core::checkpoints::create_checkpoint(&library, None).await.unwrap();
-    for version in 0..2 {
-        let entry = format!("streams/f/_delta_log/{version:020}.json");
-        std::fs::remove_file(lab.folder.path().join(entry)).unwrap();
-    }
+    lab.checkpoint().await;
+    lab.clean_log(0..2);
     let again = DeltaTable::open(&lab.store(), feed()).await.unwrap();
     assert_eq!((next(&again, 0).await, next(&again, 1).await), (Some(10), Some(0)));
 }
