@@ -32,7 +32,7 @@ kafka:
 lake:
   url: s3://company-lake/events
 warehouse:
-  url: postgres://tidegate@warehouse:5432/dwh
+  url: postgres://ingest@warehouse:5432/dwh
   schema: analytics
   password: {env: WAREHOUSE_PASSWORD}
 memory:
