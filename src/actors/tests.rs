@@ -28,15 +28,14 @@ use crate::source::Read;
 use crate::warehouse::{ClaimRequest, Warehouse};
 
 fn feed() -> Arc<Feed> {
-    let column =
-        Column { name: "id".to_owned(), kind: ColumnType::Long, path: None, required: false };
+    let column = Column::new("id", ColumnType::Long);
     Arc::new(Feed {
         name: "f".into(),
         kind: FeedKind::Stream,
         topic: "t".into(),
         start: Start::Earliest,
         on_gap: OnGap::Park,
-        schema: Schema { key_format: None, columns: vec![column], key_columns: 0, time: None },
+        schema: Schema::json(vec![column], 0),
         lake: Some(LakeOptions::default()),
         warehouse: Some(WarehouseOptions::default()),
         quarantine: Quarantine { park_above: 0.5, park_min_records: 4 },

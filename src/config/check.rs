@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::check_columns::{column_faults, time_column};
-use super::{Column, Fault, FeedFile, FeedKind, KeyFormat, LakeOptions, Node, WarehouseOptions};
+use super::{
+    Column, ColumnType, Fault, FeedFile, FeedKind, Key, KeyFormat, LakeOptions, Node, ValueFormat,
+    WarehouseOptions, Window,
+};
 
 /// PostgreSQL cuts longer identifiers silently.
 pub const MAX_IDENTIFIER: usize = 63;
@@ -31,6 +34,7 @@ pub fn feed(feed: &mut FeedFile, written: Written, node: &Node) -> Vec<Fault> {
     check.names();
     check.topics();
     check.key();
+    check.format();
     check.columns();
     check.time();
     check.sides(node);
@@ -131,18 +135,63 @@ impl FeedCheck<'_> {
             }
             return;
         };
-        if key.columns.is_empty() {
+        let count = key.columns.len();
+        if key.format == KeyFormat::None {
+            if self.feed.kind == FeedKind::Table {
+                let fault = self.fault("key.format", "`none`", "a key: `type: table` needs one");
+                fault.remedy = Some(KEY_LINES.into());
+            } else if count > 0 || key.window != Window::None {
+                let allowed = "a format that can be read: with `none` the key is not looked at";
+                self.fault("key.format", "`none`, and columns or a window", allowed);
+            }
+            return;
+        }
+        if count == 0 {
             self.fault("key.columns", "no columns", "at least one column").remedy =
                 Some(KEY_LINES.into());
-        } else if key.format == KeyFormat::String && key.columns.len() > 1 {
-            let found = format!("{} columns", key.columns.len());
-            self.fault("key.columns", found, "exactly one column with `format: string`").remedy =
+        } else if !key.format.has_fields() && count > 1 {
+            let allowed = "exactly one column, unless the format is `json`";
+            self.fault("key.columns", format!("{count} columns"), allowed).remedy =
                 Some("several key columns need `format: json`".into());
+        }
+        self.window(key);
+    }
+
+    fn window(&mut self, key: &Key) {
+        let sized = matches!(key.window, Window::Time | Window::Store);
+        if key.window_size.is_some() && !sized {
+            let allowed = "nothing, unless `window` is `time` or `store`";
+            self.fault("key.window_size", "a size", allowed);
+        }
+        if key.window_size.is_some_and(|size| size.get().is_zero()) {
+            self.fault("key.window_size", "0", "the window's length, such as `5m`");
+        }
+        if key.window == Window::None && !key.window_in_key {
+            let allowed = "nothing, unless there is a `window`";
+            self.fault("key.window_in_key", "`false`", allowed);
+        }
+    }
+
+    /// A value that is one column whole has one, of a type that such bytes can become.
+    fn format(&mut self) {
+        let whole = match self.feed.format {
+            ValueFormat::Json | ValueFormat::Connect => return,
+            ValueFormat::String => "string",
+            ValueFormat::Bytes => "bytes",
+        };
+        let Some(columns) = &self.feed.columns else { return };
+        if columns.len() != 1 {
+            let allowed = format!("exactly one column with `format: {whole}`, or none named");
+            self.fault("columns", format!("{} columns", columns.len()), allowed);
+        } else if self.feed.format == ValueFormat::Bytes && columns[0].kind != ColumnType::Bytes {
+            let found = format!("`{}`", columns[0].kind);
+            self.fault("columns[0].type", found, "`bytes` with `format: bytes`");
         }
     }
 
     fn columns(&mut self) {
-        let faults = column_faults(self.feed.key.as_ref(), self.feed.columns.as_deref());
+        let value = self.feed.value_columns();
+        let faults = column_faults(self.feed.key.as_ref(), value.as_deref());
         for (field, found, allowed) in faults {
             self.fault(field, found, allowed);
         }
@@ -153,9 +202,12 @@ impl FeedCheck<'_> {
     }
 
     fn time(&mut self) {
-        let (Some(time), Some(value)) = (&self.feed.time, &self.feed.columns) else { return };
+        let (Some(time), Some(value)) = (&self.feed.time, &self.feed.value_columns()) else {
+            return;
+        };
+        let window = self.feed.key.as_ref().map(Key::window_columns).unwrap_or_default();
         let key = self.feed.key.iter().flat_map(|key| &key.columns);
-        let columns: Vec<&Column> = key.chain(value).collect();
+        let columns: Vec<&Column> = key.chain(&window).chain(value).collect();
         if let Err((found, allowed, meant)) = time_column(time, &columns) {
             self.fault("time", found, allowed).nearest = meant;
         }

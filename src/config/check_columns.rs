@@ -15,7 +15,9 @@ pub fn column_faults(
     let value = value.unwrap_or_default();
     let lists = [("key.columns", key_columns), ("columns", value)];
     let mut faults = Vec::new();
-    let mut names: HashMap<String, String> = HashMap::new();
+    let window = key.map(Key::window_columns).unwrap_or_default();
+    let mut names: HashMap<String, String> =
+        window.into_iter().map(|column| (column.name, "key.window".to_owned())).collect();
     for (list, columns) in lists {
         for (index, column) in columns.iter().enumerate() {
             let field = format!("{list}[{index}].name");
@@ -28,11 +30,10 @@ pub fn column_faults(
                     "a name other than `year`, `month` and `day`, which the lake is partitioned by";
                 faults.push((field.clone(), format!("`{}`", column.name), allowed));
             }
-            if list == "key.columns" && matches!(column.kind, ColumnType::Json | ColumnType::Double)
-            {
+            if list == "key.columns" && !can_be_key(column.kind, key) {
                 let field = format!("{list}[{index}].type");
-                let allowed =
-                    "a type whose values are equal in one way only: not `json`, not `double`";
+                let allowed = "a type whose values are equal in one way only: not `json`, and \
+                               `double` only with `format: double`";
                 faults.push((field, format!("`{}`", column.kind), allowed));
             }
             // SQLite and most readers of the lake do not tell case apart.
@@ -42,12 +43,20 @@ pub fn column_faults(
             }
         }
     }
-    // A string key has no fields: its column's path is not looked at.
-    if key.is_some_and(|key| key.format == KeyFormat::Json) {
+    // Other keys have no fields: their column's path is not looked at.
+    if key.is_some_and(|key| key.format.has_fields()) {
         path_faults("key.columns", key_columns, &mut faults);
     }
     path_faults("columns", value, &mut faults);
     faults
+}
+
+fn can_be_key(kind: ColumnType, key: Option<&Key>) -> bool {
+    match kind {
+        ColumnType::Json => false,
+        ColumnType::Double => key.is_some_and(|key| key.format == KeyFormat::Double),
+        _ => true,
+    }
 }
 
 fn path_faults(list: &str, columns: &[Column], faults: &mut Vec<(String, String, &'static str)>) {

@@ -18,20 +18,46 @@ pub struct Column {
     /// Column name in both sinks: at most 63 bytes, letters, digits and `_`, not starting with `_`
     /// or a digit.
     pub name: String,
-    /// `string`, `int`, `long`, `double`, `boolean`, `decimal(P,S)`, `timestamp`, `date` or `json`.
+    /// `string`, `int`, `long`, `double`, `boolean`, `decimal(P,S)`, `timestamp`, `date`, `bytes` or `json`.
     #[serde(rename = "type")]
     pub kind: ColumnType,
     /// Where the value stands in the message: field names joined by `.`. Default: the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// What a number in a `timestamp` column counts since 1970: `seconds`, `millis` or `micros`.
+    /// Default: `millis`.
+    #[serde(default, skip_serializing_if = "Epoch::is_millis")]
+    pub epoch: Epoch,
     /// A record without a value here is rejected. Default: false. Key columns are always required.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
 }
 
 impl Column {
+    /// A column found under its own name, null where it is absent.
+    pub fn new(name: impl Into<String>, kind: ColumnType) -> Self {
+        Self { name: name.into(), kind, path: None, epoch: Epoch::Millis, required: false }
+    }
+
     pub fn path(&self) -> &str {
         self.path.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// What a number that stands for a time counts since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Epoch {
+    Seconds,
+    #[default]
+    Millis,
+    Micros,
+}
+
+impl Epoch {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_millis(&self) -> bool {
+        *self == Self::Millis
     }
 }
 
@@ -53,6 +79,8 @@ pub enum ColumnType {
     /// UTC, microseconds.
     Timestamp,
     Date,
+    /// Any bytes; in JSON they are base64 text. `bytea` in PostgreSQL.
+    Bytes,
     /// Any JSON value, kept as its text; `jsonb` in PostgreSQL.
     Json,
 }
@@ -71,12 +99,13 @@ impl ColumnType {
             }
             ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             ColumnType::Date => DataType::Date32,
+            ColumnType::Bytes => DataType::Binary,
         }
     }
 }
 
 pub(super) const TYPE_TEXT: &str = "`string`, `int`, `long`, `double`, `boolean`, `decimal(P,S)`, \
-    `timestamp`, `date` or `json`, where `P` is 1 to 38 digits, `S` of them after the point";
+    `timestamp`, `date`, `bytes` or `json`, where `P` is 1 to 38 digits, `S` of them after the point";
 
 impl FromStr for ColumnType {
     type Err = String;
@@ -90,6 +119,7 @@ impl FromStr for ColumnType {
             "boolean" => ColumnType::Boolean,
             "timestamp" => ColumnType::Timestamp,
             "date" => ColumnType::Date,
+            "bytes" => ColumnType::Bytes,
             "json" => ColumnType::Json,
             _ => return decimal(text).ok_or_else(|| format!("a column type is {TYPE_TEXT}")),
         })
@@ -121,6 +151,7 @@ impl fmt::Display for ColumnType {
             }
             ColumnType::Timestamp => "timestamp",
             ColumnType::Date => "date",
+            ColumnType::Bytes => "bytes",
             ColumnType::Json => "json",
         })
     }
@@ -147,10 +178,10 @@ impl JsonSchema for ColumnType {
         json_schema!({
             "type": "string",
             "format": "column-type",
-            "pattern": "^(string|int|long|double|boolean|timestamp|date|json\
+            "pattern": "^(string|int|long|double|boolean|timestamp|date|bytes|json\
                 |decimal\\( *[0-9]{1,2} *, *[0-9]{1,2} *\\))$",
             "examples": ["string", "int", "long", "double", "boolean", "decimal(38,9)",
-                "timestamp", "date", "json"],
+                "timestamp", "date", "bytes", "json"],
             "description": format!("A column type: {TYPE_TEXT}."),
         })
     }

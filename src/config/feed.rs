@@ -11,7 +11,7 @@ use chrono::{DateTime, SecondsFormat};
 use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{ByteSize, Column, Duration};
+use super::{ByteSize, Column, ColumnType, Duration};
 
 /// One feed file: which topics, how their records are read, and where they go.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +43,11 @@ pub struct FeedFile {
     /// How the record key is read. Required for a table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Key>,
+    /// How the record value is read. `json`: an object. `connect`: the same inside Kafka Connect's
+    /// schema envelope. `string`, `bytes`: the whole value is the one column, by default `value`.
+    /// Default: `json`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub format: ValueFormat,
     /// The columns taken from the value. Default: inferred from the first records and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<Column>>,
@@ -51,7 +56,7 @@ pub struct FeedFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
     /// `enabled: false` pauses the feed. Default: true.
-    #[serde(default = "enabled")]
+    #[serde(default = "yes")]
     pub enabled: bool,
     /// The lake side; `lake: null` leaves the lake out.
     #[serde(default = "lake_default")]
@@ -65,10 +70,6 @@ pub struct FeedFile {
     /// The file this was read from, for messages.
     #[serde(skip)]
     pub file: PathBuf,
-}
-
-fn enabled() -> bool {
-    true
 }
 
 fn lake_default() -> Option<LakeOptions> {
@@ -167,18 +168,136 @@ pub enum OnGap {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
-    /// `string`: the key's bytes are the one key column. `json`: an object with the key columns, or
-    /// a bare value for the one key column.
+    /// `none`: the key is not read. `string`, and `int` (4 bytes), `long` (8 bytes), `double`
+    /// (8 bytes), big-endian as Kafka's own serializers write them: the key's bytes are the one key
+    /// column. `json`: an object with the key columns, or a bare value for the one key column.
+    /// `connect`: the same inside Kafka Connect's schema envelope.
     pub format: KeyFormat,
-    /// The key columns, first in the table; a table's primary key.
+    /// The key columns, first in the table; a table's primary key. Default: none.
+    #[serde(default)]
     pub columns: Vec<Column>,
+    /// What follows the key in its bytes, as ksqlDB and Kafka Streams write windowed tables: `time`
+    /// (the window's start), `session` (its end, then its start), `store` (its start and a sequence
+    /// number, in the topics behind Kafka Streams' window stores). It becomes the column
+    /// `window_start`, with `session` also `window_end`. Default: `none`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub window: Window,
+    /// Length of a `time` or `store` window, which its key does not tell. With it there is a column
+    /// `window_end`, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_size: Option<Duration>,
+    /// How the window's bounds are kept: `timestamp`, or `long` in epoch milliseconds. Default:
+    /// `timestamp`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub window_type: WindowType,
+    /// Whether `window_start` (with `session` also `window_end`) belongs to the table's primary key.
+    /// Without it a table keeps each key's latest window. Default: true.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub window_in_key: bool,
 }
+
+impl Key {
+    pub fn new(format: KeyFormat, columns: Vec<Column>) -> Self {
+        Self {
+            format,
+            columns,
+            window: Window::None,
+            window_size: None,
+            window_type: WindowType::Timestamp,
+            window_in_key: true,
+        }
+    }
+
+    /// The columns that the window becomes.
+    pub fn window_columns(&self) -> Vec<Column> {
+        let kind = match self.window_type {
+            WindowType::Timestamp => ColumnType::Timestamp,
+            WindowType::Long => ColumnType::Long,
+        };
+        let has_end = self.window == Window::Session || self.window_size.is_some();
+        let names = match (self.window, has_end) {
+            (Window::None, _) => &[][..],
+            (_, false) => &WINDOW_COLUMNS[..1],
+            (_, true) => &WINDOW_COLUMNS[..],
+        };
+        let column = |name: &&str| Column { required: true, ..Column::new(*name, kind) };
+        names.iter().map(column).collect()
+    }
+
+    /// How many of [`Key::window_columns`] belong to the primary key: an end that follows from the
+    /// start does not.
+    pub fn window_keys(&self) -> usize {
+        match self.window {
+            _ if !self.window_in_key => 0,
+            Window::None => 0,
+            Window::Time | Window::Store => 1,
+            Window::Session => 2,
+        }
+    }
+}
+
+/// What a window becomes.
+pub const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyFormat {
+    None,
     String,
+    Int,
+    Long,
+    Double,
     Json,
+    Connect,
+}
+
+impl KeyFormat {
+    /// Whether the key has fields, found by their paths.
+    pub fn has_fields(self) -> bool {
+        matches!(self, KeyFormat::Json | KeyFormat::Connect)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Window {
+    #[default]
+    None,
+    Time,
+    Session,
+    Store,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WindowType {
+    #[default]
+    Timestamp,
+    Long,
+}
+
+/// How the record value is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ValueFormat {
+    #[default]
+    Json,
+    Connect,
+    String,
+    Bytes,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The lake side of a feed. A batch is committed when the first of its bounds is reached.
@@ -284,22 +403,54 @@ impl Feed {
 /// The columns of a feed: key columns first, then the value's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schema {
-    pub key_format: Option<KeyFormat>,
-    /// Key columns, then value columns.
+    pub key_format: KeyFormat,
+    pub value_format: ValueFormat,
+    /// Key columns and window columns, then value columns.
     pub columns: Vec<Column>,
-    /// How many of `columns` are the key.
+    /// How many of `columns` are the primary key.
     pub key_columns: usize,
+    pub window: Option<WindowColumns>,
     /// Index in `columns` of the event time, if one is declared.
     pub time: Option<usize>,
 }
 
+/// Where in a [`Schema`] the parts of a windowed key go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowColumns {
+    pub kind: Window,
+    /// Index of `window_start`: as many columns before it are read from the key itself.
+    pub start: usize,
+    /// How many window columns there are, one or two.
+    pub count: usize,
+    /// Length of the window in milliseconds, where it is known.
+    pub size_ms: Option<i64>,
+}
+
 impl Schema {
+    /// JSON objects; the first `key_columns` columns are the key.
+    pub fn json(columns: Vec<Column>, key_columns: usize) -> Self {
+        let key_format = if key_columns == 0 { KeyFormat::None } else { KeyFormat::Json };
+        let value_format = ValueFormat::Json;
+        Self { key_format, value_format, columns, key_columns, window: None, time: None }
+    }
+
     pub fn key(&self) -> &[Column] {
         &self.columns[..self.key_columns]
     }
 
+    /// The columns that do not belong to the primary key.
     pub fn value(&self) -> &[Column] {
         &self.columns[self.key_columns..]
+    }
+
+    /// How many columns come from the record key, the window's included.
+    pub fn from_key(&self) -> usize {
+        self.window.map_or(self.key_columns, |window| window.start + window.count)
+    }
+
+    /// How many columns are read from the key without its window.
+    pub fn inner_key(&self) -> usize {
+        self.window.map_or(self.key_columns, |window| window.start)
     }
 
     /// The Arrow schema of a batch's rows.

@@ -19,11 +19,11 @@ mod stand_in;
 mod units;
 mod walk;
 
-pub use columns::{Column, ColumnType, PARTITION_COLUMNS};
+pub use columns::{Column, ColumnType, Epoch, PARTITION_COLUMNS};
 pub use fault::{Fault, Faults, nearest};
 pub use feed::{
     Feed, FeedFile, FeedKind, Key, KeyFormat, LakeOptions, OnGap, Quarantine, Schema, Start,
-    WarehouseOptions,
+    ValueFormat, WINDOW_COLUMNS, WarehouseOptions, Window, WindowColumns, WindowType,
 };
 pub use load::{load, load_feeds, load_node};
 pub use node::{

@@ -4,7 +4,9 @@ use regex::Regex;
 
 use super::check::{self, MAX_IDENTIFIER, TOPIC};
 use super::check_columns::{column_faults, time_column};
-use super::{Column, Fault, Feed, FeedFile, Key, Schema};
+use super::{
+    Column, ColumnType, Fault, Feed, FeedFile, Key, KeyFormat, Schema, ValueFormat, WindowColumns,
+};
 
 impl FeedFile {
     /// Whether the feed reads this topic. Compiles `topics` anew: for many topics, use
@@ -56,7 +58,7 @@ impl FeedFile {
 
     fn schema(&self, topic: &str, inferred: Option<Vec<Column>>) -> Result<Schema, Fault> {
         let declared = self.columns.is_some();
-        let Some(value) = self.columns.clone().or(inferred) else {
+        let Some(value) = self.value_columns().or(inferred) else {
             let found = format!("nothing, and no record of `{topic}` to infer columns from");
             return Err(self.fault("columns", found, "a list of columns, or a record to read"));
         };
@@ -73,16 +75,34 @@ impl FeedFile {
             }
             return Err(fault);
         }
-        let key = self.key.as_ref().map(|key| key.columns.as_slice()).unwrap_or_default();
-        let key_columns = key.len();
-        let required = key.iter().map(|column| Column { required: true, ..column.clone() });
-        let columns: Vec<Column> = required.chain(value).collect();
+        let key = self.key.as_ref();
+        let inner = key.map(|key| key.columns.as_slice()).unwrap_or_default();
+        let windowed = key.map(Key::window_columns).unwrap_or_default();
+        let window = key.filter(|_| !windowed.is_empty()).map(|key| WindowColumns {
+            kind: key.window,
+            start: inner.len(),
+            count: windowed.len(),
+            size_ms: key.window_size.map(|size| size.get().as_millis() as i64),
+        });
+        let key_columns = inner.len() + key.map_or(0, Key::window_keys);
+        let required = inner.iter().map(|column| Column { required: true, ..column.clone() });
+        let columns: Vec<Column> = required.chain(windowed).chain(value).collect();
         let time = match &self.time {
             Some(time) => Some(self.time_index(time, &columns)?),
             None => None,
         };
-        let key_format = self.key.as_ref().map(|Key { format, .. }| *format);
-        Ok(Schema { key_format, columns, key_columns, time })
+        let key_format = key.map_or(KeyFormat::None, |key| key.format);
+        Ok(Schema { key_format, value_format: self.format, columns, key_columns, window, time })
+    }
+
+    /// The value's columns, where they need not be inferred.
+    pub fn value_columns(&self) -> Option<Vec<Column>> {
+        let whole = match self.format {
+            ValueFormat::String => Some(ColumnType::String),
+            ValueFormat::Bytes => Some(ColumnType::Bytes),
+            ValueFormat::Json | ValueFormat::Connect => None,
+        };
+        self.columns.clone().or_else(|| Some(vec![Column::new("value", whole?)]))
     }
 
     fn time_index(&self, time: &str, columns: &[Column]) -> Result<usize, Fault> {
@@ -116,7 +136,6 @@ fn word(topic: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ColumnType, KeyFormat};
     use super::*;
 
     fn parsed(text: &str) -> FeedFile {
@@ -124,7 +143,7 @@ mod tests {
     }
 
     fn column(name: &str, kind: ColumnType) -> Column {
-        Column { name: name.to_owned(), kind, path: None, required: false }
+        Column::new(name, kind)
     }
 
     #[test]
@@ -165,7 +184,7 @@ mod tests {
              columns: [{name: v, type: int}, {name: at, type: timestamp}]}",
         );
         let schema = file.resolve("t", None).unwrap().schema;
-        assert_eq!(schema.key_format, Some(KeyFormat::Json));
+        assert_eq!(schema.key_format, KeyFormat::Json);
         assert_eq!((schema.key_columns, schema.time), (1, Some(2)));
         assert!(schema.key()[0].required && !schema.value()[0].required);
     }
@@ -176,7 +195,10 @@ mod tests {
         assert_eq!(file.resolve("t", None).unwrap_err().field, "columns");
         let inferred = vec![column("at", ColumnType::Timestamp), column("b", ColumnType::Int)];
         let schema = file.resolve("t", Some(inferred)).unwrap().schema;
-        assert_eq!((schema.columns.len(), schema.time, schema.key_format), (2, Some(0), None));
+        assert_eq!(
+            (schema.columns.len(), schema.time, schema.key_format),
+            (2, Some(0), KeyFormat::None)
+        );
         let fault = file.resolve("t", Some(vec![column("b", ColumnType::Int)])).unwrap_err();
         assert_eq!(fault.field, "time");
     }

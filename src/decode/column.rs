@@ -3,21 +3,25 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayBuilder, ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder,
-    Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+    ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
+    Float64Builder, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
 };
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::fault::{Fault, Misfit, Outcome, excerpt};
 use super::json::Cursor;
 use super::number::Number;
 use super::time;
-use crate::config::{Column, ColumnType};
+use crate::config::{Column, ColumnType, Epoch};
 use crate::record::RejectClass;
 
 pub(super) struct Slot {
     /// How reasons call the field.
     place: String,
     kind: ColumnType,
+    epoch: Epoch,
     required: bool,
     values: Values,
     /// Bytes of text a row took in the last batch, so that the next one is allocated once.
@@ -32,8 +36,9 @@ enum Values {
     Double(Float64Builder),
     Boolean(BooleanBuilder),
     Decimal(Decimal128Builder, u8, u8),
-    Timestamp(TimestampMicrosecondBuilder),
+    Timestamp(TimestampMicrosecondBuilder, Epoch),
     Date(Date32Builder),
+    Bytes(BinaryBuilder),
 }
 
 /// Runs one expression on whatever builder there is.
@@ -46,8 +51,9 @@ macro_rules! each {
             Values::Double($builder) => $run,
             Values::Boolean($builder) => $run,
             Values::Decimal($builder, ..) => $run,
-            Values::Timestamp($builder) => $run,
+            Values::Timestamp($builder, _) => $run,
             Values::Date($builder) => $run,
+            Values::Bytes($builder) => $run,
         }
     };
 }
@@ -57,8 +63,9 @@ impl Slot {
         let place =
             if is_key { format!("key {}", column.path()) } else { column.path().to_owned() };
         let required = column.required || is_key;
-        let values = builder(column.kind, 0, 0);
-        Self { place, kind: column.kind, required, values, row_bytes: 16 }
+        let (kind, epoch) = (column.kind, column.epoch);
+        let values = builder(kind, epoch, 0, 0);
+        Self { place, kind, epoch, required, values, row_bytes: 16 }
     }
 
     pub fn row_bytes(&self) -> usize {
@@ -67,14 +74,17 @@ impl Slot {
 
     /// Makes room for `rows` rows with `bytes` bytes of text.
     pub fn begin(&mut self, rows: usize, bytes: usize) {
-        self.values = builder(self.kind, rows, bytes);
+        self.values = builder(self.kind, self.epoch, rows, bytes);
     }
 
     pub fn finish(&mut self) -> ArrayRef {
-        if let Values::Text(text) | Values::Json(text) = &self.values
-            && text.len() > 0
-        {
-            self.row_bytes = text.values_slice().len() * 9 / 8 / text.len() + 1;
+        let held = match &self.values {
+            Values::Text(text) | Values::Json(text) => text.values_slice().len(),
+            Values::Bytes(bytes) => bytes.values_slice().len(),
+            _ => 0,
+        };
+        if held > 0 {
+            self.row_bytes = held * 9 / 8 / self.len() + 1;
         }
         each!(&mut self.values, values => Arc::new(values.finish()))
     }
@@ -155,9 +165,49 @@ impl Slot {
         Fault::new(misfit.class(), format!("{}: found {found}, expected {expected}", self.place))
     }
 
+    /// Appends a number out of a binary key.
+    pub fn read_long(&mut self, number: i64) -> Outcome<()> {
+        if let Values::Timestamp(values, epoch) = &mut self.values {
+            match time::from_epoch(number, *epoch) {
+                Ok(micros) => values.append_value(micros),
+                Err(misfit) => return Err(self.misfit(misfit, &number.to_string())),
+            }
+            return Ok(());
+        }
+        self.read_text(&number.to_string())
+    }
+
+    /// Appends a number out of a binary key. Of the two zeros one is meant, and no number is none.
+    pub fn read_double(&mut self, number: f64) -> Outcome<()> {
+        match &mut self.values {
+            _ if number.is_nan() => Err(self.misfit(Misfit::Range, "NaN")),
+            Values::Double(values) => {
+                values.append_value(number + 0.0);
+                Ok(())
+            }
+            _ => self.read_text(&(number + 0.0).to_string()),
+        }
+    }
+
+    /// Appends the whole of a key or value that is not looked into.
+    pub fn read_bytes(&mut self, bytes: &[u8]) -> Outcome<()> {
+        match &mut self.values {
+            Values::Bytes(values) => {
+                values.append_value(bytes);
+                Ok(())
+            }
+            // The configuration allows no other column here.
+            _ => Err(self.misfit(Misfit::Type, "bytes")),
+        }
+    }
+
     /// Appends a value that is the whole of a text: a record key of format `string`.
     pub fn read_text(&mut self, text: &str) -> Outcome<()> {
         let misfit = match &mut self.values {
+            Values::Bytes(values) => {
+                values.append_value(text);
+                Ok(())
+            }
             Values::Text(values) => {
                 values.append_value(text);
                 Ok(())
@@ -194,9 +244,13 @@ impl Values {
             Values::Decimal(values, precision, scale) => {
                 values.append_value(number.to_decimal(*precision, *scale)?)
             }
-            Values::Timestamp(values) => values.append_value(time::from_millis(number.to_long()?)?),
+            Values::Timestamp(values, epoch) => {
+                values.append_value(time::from_epoch(number.to_long()?, *epoch)?)
+            }
             Values::Date(values) => values.append_value(time::from_days(number.to_long()?)?),
-            Values::Text(_) | Values::Json(_) | Values::Boolean(_) => return Err(Misfit::Type),
+            Values::Text(_) | Values::Json(_) | Values::Boolean(_) | Values::Bytes(_) => {
+                return Err(Misfit::Type);
+            }
         }
         Ok(())
     }
@@ -204,11 +258,14 @@ impl Values {
     #[inline]
     fn append_quoted(&mut self, text: &str) -> Result<(), Misfit> {
         match self {
-            Values::Timestamp(values) => values.append_value(time::timestamp(text)?),
+            Values::Timestamp(values, _) => values.append_value(time::timestamp(text)?),
             Values::Date(values) => values.append_value(time::date(text)?),
             Values::Decimal(values, precision, scale) => {
                 let number = Number::whole(text).ok_or(Misfit::Type)?;
                 values.append_value(number.to_decimal(*precision, *scale)?);
+            }
+            Values::Bytes(values) => {
+                values.append_value(STANDARD.decode(text).map_err(|_| Misfit::Type)?);
             }
             _ => return Err(Misfit::Type),
         }
@@ -216,7 +273,7 @@ impl Values {
     }
 }
 
-fn builder(kind: ColumnType, rows: usize, bytes: usize) -> Values {
+fn builder(kind: ColumnType, epoch: Epoch, rows: usize, bytes: usize) -> Values {
     match kind {
         ColumnType::String => Values::Text(StringBuilder::with_capacity(rows, bytes)),
         ColumnType::Json => Values::Json(StringBuilder::with_capacity(rows, bytes)),
@@ -230,9 +287,10 @@ fn builder(kind: ColumnType, rows: usize, bytes: usize) -> Values {
         }
         ColumnType::Timestamp => {
             let values = TimestampMicrosecondBuilder::with_capacity(rows);
-            Values::Timestamp(values.with_data_type(kind.arrow()))
+            Values::Timestamp(values.with_data_type(kind.arrow()), epoch)
         }
         ColumnType::Date => Values::Date(Date32Builder::with_capacity(rows)),
+        ColumnType::Bytes => Values::Bytes(BinaryBuilder::with_capacity(rows, bytes)),
     }
 }
 
@@ -244,9 +302,10 @@ fn expected(kind: ColumnType) -> String {
         ColumnType::Long => "an integer of 64 bits".to_owned(),
         ColumnType::Double => "a number that fits a double".to_owned(),
         ColumnType::Boolean => "true or false".to_owned(),
+        ColumnType::Bytes => "base64 text".to_owned(),
         ColumnType::Decimal { precision, scale } => format!("a decimal({precision},{scale})"),
         ColumnType::Timestamp => {
-            "an ISO 8601 timestamp or epoch milliseconds, years 0001 to 9999".to_owned()
+            "an ISO 8601 timestamp or a number since 1970, years 0001 to 9999".to_owned()
         }
         ColumnType::Date => "a date YYYY-MM-DD or epoch days, years 0001 to 9999".to_owned(),
     }

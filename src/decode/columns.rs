@@ -44,6 +44,21 @@ impl Columns {
         self.slots[column].read_text(text)
     }
 
+    pub fn read_long(&mut self, column: usize, number: i64) -> Outcome<()> {
+        self.filled += 1;
+        self.slots[column].read_long(number)
+    }
+
+    pub fn read_double(&mut self, column: usize, number: f64) -> Outcome<()> {
+        self.filled += 1;
+        self.slots[column].read_double(number)
+    }
+
+    pub fn read_bytes(&mut self, column: usize, bytes: &[u8]) -> Outcome<()> {
+        self.filled += 1;
+        self.slots[column].read_bytes(bytes)
+    }
+
     /// Where a member's name with escapes is resolved.
     pub fn scratch(&mut self) -> &mut String {
         &mut self.scratch

@@ -206,7 +206,7 @@ impl Field {
 fn column(path: &str, kind: ColumnType, names: &mut Names) -> Column {
     let name = names.make(path);
     let path = (name != path).then(|| path.to_owned());
-    Column { name, kind, path, required: false }
+    Column { path, ..Column::new(name, kind) }
 }
 
 /// Column names given so far.
@@ -273,12 +273,10 @@ impl KeySamples {
             Self { all_objects: true, object, .. } if object.can_be_flattened() => {
                 let mut columns = Vec::new();
                 object.fields.iter().for_each(|field| field.columns("", names, &mut columns));
-                Some(Key { format: KeyFormat::Json, columns })
+                Some(Key::new(KeyFormat::Json, columns))
             }
-            Self { all_quoted: true, .. } => {
-                Some(Key { format: KeyFormat::Json, columns: one(names) })
-            }
-            _ => Some(Key { format: KeyFormat::String, columns: one(names) }),
+            Self { all_quoted: true, .. } => Some(Key::new(KeyFormat::Json, one(names))),
+            _ => Some(Key::new(KeyFormat::String, one(names))),
         }
     }
 }
@@ -374,8 +372,7 @@ mod tests {
 
     #[test]
     fn leaves_declared_names_alone() {
-        let id =
-            Column { name: "id".into(), kind: ColumnType::String, path: None, required: false };
+        let id = Column::new("id", ColumnType::String);
         let found = infer([(None, Some(&b"{\"ID\":1}"[..]))], &[id]).unwrap();
         assert_eq!(found.columns[0].name, "id_2");
     }

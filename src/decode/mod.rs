@@ -11,8 +11,9 @@
 //! | `double` | a number | `OutOfRange` if it overflows to infinity |
 //! | `boolean` | `true`, `false` | `WrongType` |
 //! | `decimal(P,S)` | a number, or a string holding one; exact, exponents too | `OutOfRange` beyond P digits, or with more than S that count after the point |
-//! | `timestamp` | a string `YYYY-MM-DD` `T` or space `HH:MM[:SS[.fraction]]` and nothing (UTC), `Z` or an offset; an integer is epoch milliseconds | `OutOfRange` outside the years 0001 to 9999 and for days no calendar has |
+//! | `timestamp` | a string `YYYY-MM-DD` `T` or space `HH:MM[:SS[.fraction]]` and nothing (UTC), `Z` or an offset; an integer counts since 1970 in milliseconds, or in what the column's `epoch` says | `OutOfRange` outside the years 0001 to 9999 and for days no calendar has |
 //! | `date` | a string `YYYY-MM-DD`; an integer is epoch days | the same |
+//! | `bytes` | a string that is base64; the whole of a key or value that is not JSON, as it stands | `WrongType` |
 //! | `json` | anything; its text is kept as it stands | |
 //!
 //! * `null` and a missing field are null, or `MissingField` where the column is required. Key
@@ -24,17 +25,20 @@
 //!   string column an escape that is half a surrogate pair: `Encoding`.
 //! * A key of format `string` is the one key column's text, and numbers and `true` count there
 //!   without quotes. A key of format `json` is an object, read by path, or with one key column the
-//!   bare value.
+//!   bare value. Keys of other formats, and the windows behind them: [`key`].
+//! * In Connect's envelope (`connect`) the payload is read; a payload that is null is a value that is.
 //! * A table's record without a value is a delete: its row has the key columns alone. In a stream
 //!   it is `Malformed`.
 //! * Kept headers are a JSON array of [name, base64 or null]; `[]` where there are none.
 
 mod column;
 mod columns;
+mod connect;
 mod escape;
 mod fault;
 mod infer;
 mod json;
+mod key;
 mod number;
 mod rows;
 #[cfg(test)]
@@ -52,49 +56,51 @@ use self::column::Slot;
 use self::columns::Columns;
 use self::fault::{Fault, Outcome};
 use self::json::Cursor;
+use self::key::KeyReader;
 use self::rows::Rows;
 use self::tree::Tree;
-use crate::config::{KeyFormat, Schema};
+use crate::config::{Schema, ValueFormat};
 use crate::record::{Batch, Hold, OffsetRange, RawBatch, RawRecord, Reject, RejectClass};
 
 /// Decodes the batches of one feed, one after the other; it learns their field order and size.
 pub struct Decoder {
     schema: SchemaRef,
     key: KeyReader,
-    key_columns: usize,
-    value: Tree,
+    from_key: usize,
+    value: ValueReader,
     columns: Columns,
     table: bool,
     keep_key: bool,
     keep_headers: bool,
 }
 
-enum KeyReader {
-    Unread,
-    Text,
-    Json { tree: Tree, bare: bool },
+enum ValueReader {
+    Json(Tree),
+    Connect(Tree),
+    /// The whole value is the column of this number.
+    Text(usize),
+    Bytes(usize),
 }
 
 impl Decoder {
     /// `table`: the feed is a keyed changelog, whose null value is a delete.
     pub fn new(schema: &Schema, table: bool, keep_key: bool, keep_headers: bool) -> Self {
-        let key_columns = schema.key_columns;
-        let slot = |(number, column)| Slot::new(column, number < key_columns);
-        let key = match schema.key_format {
-            _ if key_columns == 0 => KeyReader::Unread,
-            Some(KeyFormat::String) => KeyReader::Text,
-            Some(KeyFormat::Json) | None => KeyReader::Json {
-                tree: Tree::new("the key", schema.key().iter().enumerate()),
-                bare: key_columns == 1,
-            },
+        let from_key = schema.from_key();
+        let slot = |(number, column)| Slot::new(column, number < from_key);
+        let tree = || Tree::new("the value", schema.columns.iter().enumerate().skip(from_key));
+        let value = match schema.value_format {
+            ValueFormat::Json => ValueReader::Json(tree()),
+            ValueFormat::Connect => ValueReader::Connect(tree()),
+            ValueFormat::String => ValueReader::Text(from_key),
+            ValueFormat::Bytes => ValueReader::Bytes(from_key),
         };
         Self {
             schema: schema.arrow(),
-            key,
-            key_columns,
-            value: Tree::new("the value", schema.columns.iter().enumerate().skip(key_columns)),
+            key: KeyReader::new(schema),
+            from_key,
+            value,
             columns: Columns::new(schema.columns.iter().enumerate().map(slot).collect()),
-            table: table && key_columns > 0,
+            table: table && schema.key_columns > 0,
             keep_key,
             keep_headers,
         }
@@ -139,45 +145,43 @@ impl Decoder {
 
     /// Appends one row; whether it is a delete. On a fault the row may be left incomplete.
     fn record(&mut self, record: &RawRecord<'_>) -> Outcome<bool> {
-        self.read_key(record.key)?;
+        self.key.read(record.key, &mut self.columns)?;
         match record.value {
-            Some(value) => {
-                let mut cursor = Cursor::new(utf8(value, "the value")?);
-                cursor.space();
-                self.value.read(&mut cursor, &mut self.columns)?;
-                cursor.end()?;
+            Some(value) if self.value(value)? => {
                 self.columns.end_row()?;
                 Ok(false)
             }
-            None if self.table => {
-                self.columns.end_tombstone(self.key_columns)?;
+            _ if self.table => {
+                self.columns.end_tombstone(self.from_key)?;
                 Ok(true)
             }
-            None => Err(Fault::malformed("the value is null")),
+            _ => Err(Fault::malformed("the value is null")),
         }
     }
 
-    fn read_key(&mut self, key: Option<&[u8]>) -> Outcome<()> {
-        if matches!(self.key, KeyReader::Unread) {
-            return Ok(());
-        }
-        let Some(key) = key else {
-            return Err(Fault::new(RejectClass::MissingField, "the record has no key"));
-        };
-        let text = utf8(key, "the key")?;
-        match &mut self.key {
-            KeyReader::Unread => Ok(()),
-            KeyReader::Text => self.columns.read_text(0, text),
-            KeyReader::Json { tree, bare } => {
-                let mut cursor = Cursor::new(text);
-                cursor.space();
-                let read = match *bare && cursor.peek() != b'{' {
-                    true => self.columns.read(0, &mut cursor),
-                    false => tree.read(&mut cursor, &mut self.columns),
-                };
-                read.and_then(|()| cursor.end()).map_err(|fault| fault.in_key())
+    /// Reads a value into its columns; whether it is one: an envelope may hold null.
+    fn value(&mut self, value: &[u8]) -> Outcome<bool> {
+        let enveloped = matches!(self.value, ValueReader::Connect(_));
+        let (tree, text) = match &mut self.value {
+            ValueReader::Bytes(column) => {
+                self.columns.read_bytes(*column, value)?;
+                return Ok(true);
             }
+            ValueReader::Text(column) => {
+                self.columns.read_text(*column, utf8(value, "the value")?)?;
+                return Ok(true);
+            }
+            ValueReader::Json(tree) => (tree, utf8(value, "the value")?),
+            ValueReader::Connect(tree) => (tree, connect::payload(utf8(value, "the value")?)?),
+        };
+        let mut cursor = Cursor::new(text);
+        cursor.space();
+        if enveloped && cursor.eat_all(b"null") {
+            return Ok(false);
         }
+        tree.read(&mut cursor, &mut self.columns)?;
+        cursor.end()?;
+        Ok(true)
     }
 
     /// The rows, without those of the bad records.

@@ -5,19 +5,19 @@ use arrow::datatypes::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Column, ColumnType};
+use crate::config::{Column, ColumnType, Epoch, KeyFormat, Window, WindowColumns};
 use crate::record::{Op, TopicPartition};
 
 use RejectClass::{DuplicateField, Encoding, Malformed, MissingField, OutOfRange, WrongType};
 
 fn column(name: &str, kind: ColumnType) -> Column {
-    Column { name: name.to_lowercase(), kind, path: Some(name.to_owned()), required: false }
+    Column { path: Some(name.to_owned()), ..Column::new(name.to_lowercase(), kind) }
 }
 
 fn schema(key: Option<KeyFormat>, keys: Vec<Column>, values: Vec<Column>) -> Schema {
     let key_columns = keys.len();
     let columns = keys.into_iter().chain(values).collect();
-    Schema { key_format: key, columns, key_columns, time: None }
+    Schema { key_format: key.unwrap_or(KeyFormat::None), ..Schema::json(columns, key_columns) }
 }
 
 fn stream(values: Vec<Column>) -> Decoder {
@@ -51,6 +51,9 @@ fn shown(batch: &Batch, column: usize) -> Result<String, RejectClass> {
     }
     Ok(match array.data_type() {
         arrow::datatypes::DataType::Utf8 => array.as_string::<i32>().value(0).to_owned(),
+        arrow::datatypes::DataType::Binary => {
+            std::string::String::from_utf8_lossy(array.as_binary::<i32>().value(0)).into_owned()
+        }
         arrow::datatypes::DataType::Boolean => array.as_boolean().value(0).to_string(),
         arrow::datatypes::DataType::Int32 => array.as_primitive::<Int32Type>().value(0).to_string(),
         arrow::datatypes::DataType::Int64 => array.as_primitive::<Int64Type>().value(0).to_string(),
@@ -113,6 +116,10 @@ fn types_of_values() {
         (Boolean, "false", Ok("false")),
         (Boolean, "tru", Err(Malformed)),
         (Boolean, "1", Err(WrongType)),
+        (Bytes, r#""QUI=""#, Ok("AB")),
+        (Bytes, r#""""#, Ok("")),
+        (Bytes, r#""A!""#, Err(WrongType)),
+        (Bytes, "5", Err(WrongType)),
         (DECIMAL, "339.47", Ok("339.47")),
         (DECIMAL, "-3", Ok("-3.00")),
         (DECIMAL, "1.2300", Ok("1.23")),
@@ -355,6 +362,222 @@ fn keys_of_format_json() {
     assert_eq!(shown(&found, 0), Err(WrongType));
 }
 
+/// Bytes from hexadecimal digits; blanks do not count.
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.bytes().filter(|byte| *byte != b' ').collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+/// As Kafka's `IntegerSerializer`, `LongSerializer` and `DoubleSerializer` write them.
+#[test]
+fn keys_that_are_numbers_in_binary() {
+    use ColumnType::*;
+    let cases: &[(KeyFormat, ColumnType, &str, Result<&str, RejectClass>)] = &[
+        (KeyFormat::Int, Int, "00 00 00 07", Ok("7")),
+        (KeyFormat::Int, Int, "ff ff ff fe", Ok("-2")),
+        (KeyFormat::Int, Int, "80 00 00 00", Ok("-2147483648")),
+        (KeyFormat::Int, String, "7f ff ff ff", Ok("2147483647")),
+        (KeyFormat::Int, Long, "00 00 00 07", Ok("7")),
+        (KeyFormat::Int, Int, "00 00 07", Err(WrongType)),
+        (KeyFormat::Int, Int, "00 00 00 00 07", Err(WrongType)),
+        (KeyFormat::Int, Int, "", Err(WrongType)),
+        (KeyFormat::Long, Long, "00 00 01 99 de 69 1c a0", Ok("1760373054624")),
+        (KeyFormat::Long, Long, "ff ff ff ff ff ff ff ff", Ok("-1")),
+        (KeyFormat::Long, Int, "00 00 01 99 de 69 1c a0", Err(OutOfRange)),
+        (KeyFormat::Long, Timestamp, "00 00 00 00 00 00 03 e8", Ok("1000000")),
+        (KeyFormat::Long, Long, "00 00 00 07", Err(WrongType)),
+        (KeyFormat::Double, Double, "40 09 21 fb 54 44 2d 18", Ok("3.141592653589793")),
+        (KeyFormat::Double, Double, "80 00 00 00 00 00 00 00", Ok("0")),
+        (KeyFormat::Double, Double, "7f f8 00 00 00 00 00 00", Err(OutOfRange)),
+        (KeyFormat::Double, DECIMAL, "3f f8 00 00 00 00 00 00", Ok("1.50")),
+        (KeyFormat::Double, String, "3f f8 00 00 00 00 00 00", Ok("1.5")),
+        (KeyFormat::String, Bytes, "41 42", Ok("AB")),
+    ];
+    for (format, kind, key, expected) in cases {
+        let schema = schema(Some(*format), vec![column("K", *kind)], vec![]);
+        let key = bytes(key);
+        let found = Decoder::new(&schema, true, false, false)
+            .decode(&batch(&[(Some(&key), Some(b"{}"))]), 0);
+        let shown = shown(&found, 0);
+        assert_eq!(shown.as_deref().map_err(|class| *class), *expected, "{format:?} {key:?}");
+    }
+}
+
+/// 2025-10-13T16:30:54.624Z and five minutes later, as Kafka Streams puts them behind a key.
+#[test]
+fn keys_with_windows() {
+    const START: &str = "00 00 01 99 de 69 1c a0";
+    const END: &str = "00 00 01 99 de 6d b0 80";
+    let text = "70 75 72 63 68 61 73 65"; // purchase
+    let at = |millis: i64| Ok((millis * 1000).to_string());
+    let (start, end) = (1_760_373_054_624, 1_760_373_354_624);
+    let cases: Vec<(Window, Option<i64>, String, [Result<String, RejectClass>; 3])> = vec![
+        (
+            Window::Time,
+            None,
+            format!("{text} {START}"),
+            [Ok("purchase".into()), at(start), Ok("null".into())],
+        ),
+        (
+            Window::Time,
+            Some(300_000),
+            format!("{text} {START}"),
+            [Ok("purchase".into()), at(start), at(end)],
+        ),
+        (
+            Window::Store,
+            None,
+            format!("{text} {START} 00 00 00 09"),
+            [Ok("purchase".into()), at(start), Ok("null".into())],
+        ),
+        // The end comes first.
+        (
+            Window::Session,
+            None,
+            format!("{text} {END} {START}"),
+            [Ok("purchase".into()), at(start), at(end)],
+        ),
+        (
+            Window::Session,
+            None,
+            format!("{text} {START} {END}"),
+            [Err(OutOfRange), Err(OutOfRange), Err(OutOfRange)],
+        ),
+        (
+            Window::Time,
+            None,
+            START.to_owned(),
+            [Ok(std::string::String::new()), at(start), Ok("null".into())],
+        ),
+        (
+            Window::Time,
+            None,
+            "00 00 01".to_owned(),
+            [Err(WrongType), Err(WrongType), Err(WrongType)],
+        ),
+        (Window::Session, None, START.to_owned(), [Err(WrongType), Err(WrongType), Err(WrongType)]),
+        (
+            Window::Time,
+            None,
+            format!("{text} 7f ff ff ff ff ff ff ff"),
+            [Err(OutOfRange), Err(OutOfRange), Err(OutOfRange)],
+        ),
+        (
+            Window::Time,
+            None,
+            format!("{text} ff ff ff ff ff ff ff ff"),
+            [Err(OutOfRange), Err(OutOfRange), Err(OutOfRange)],
+        ),
+    ];
+    for (kind, size_ms, key, expected) in cases {
+        let has_end = kind == Window::Session || size_ms.is_some();
+        let window = WindowColumns { kind, start: 1, count: 1 + usize::from(has_end), size_ms };
+        let bounds = ["WINDOW_START", "WINDOW_END"].map(|name| column(name, ColumnType::Timestamp));
+        // Without an end its place is a value's, and stays null.
+        let schema = Schema {
+            window: Some(window),
+            ..schema(
+                Some(KeyFormat::String),
+                vec![column("K", ColumnType::String)],
+                bounds.to_vec(),
+            )
+        };
+        let key = bytes(&key);
+        let found = Decoder::new(&schema, true, false, false)
+            .decode(&batch(&[(Some(&key), Some(b"{}"))]), 0);
+        let found = [0, 1, 2].map(|column| shown(&found, column));
+        assert_eq!(found, expected, "{kind:?} {key:?}");
+    }
+}
+
+#[test]
+fn a_windowed_json_key_of_several_columns() {
+    let window = WindowColumns { kind: Window::Time, start: 2, count: 1, size_ms: None };
+    let columns = vec![
+        column("USER", ColumnType::String),
+        column("TYPE", ColumnType::String),
+        column("WINDOW_START", ColumnType::Long),
+        column("TOTAL", ColumnType::Long),
+    ];
+    let schema = Schema { window: Some(window), ..Schema::json(columns, 3) };
+    let mut key = br#"{"TYPE":"refund","USER":"U1"}"#.to_vec();
+    key.extend(1000i64.to_be_bytes());
+    let raw = batch(&[(Some(&key), Some(b"{\"TOTAL\":5}")), (Some(&key), None)]);
+    let found = Decoder::new(&schema, true, false, false).decode(&raw, 0);
+    assert_eq!([0, 1, 2, 3].map(|at| shown(&found, at).unwrap()), ["U1", "refund", "1000", "5"]);
+    assert_eq!((found.op(1), found.rows.column(2).null_count()), (Op::Delete, 0));
+    assert!(found.rows.column(3).is_null(1));
+}
+
+/// As Kafka Connect's `JsonConverter` writes with `schemas.enable`.
+#[test]
+fn envelopes_of_connect() {
+    let cases: &[(&str, Result<&str, RejectClass>)] = &[
+        (r#"{"schema":{"type":"struct","fields":[]},"payload":{"V":7}}"#, Ok("7")),
+        (r#" {"payload" : {"V":7} , "schema":null } "#, Ok("7")),
+        (r#"{"schema":{"payload":{"V":1}},"payload":{"V":7}}"#, Ok("7")),
+        (r#"{"schema":null}"#, Err(Malformed)),
+        (r#"{"V":7}"#, Err(Malformed)),
+        (r#"{"payload":{"V":7},"payload":{"V":8}}"#, Err(Malformed)),
+        (r#"{"schema":null,"payload":null}"#, Err(Malformed)),
+        (r#"{"payload":7}"#, Err(WrongType)),
+        (r#"{"payload":{"V":7}"#, Err(Malformed)),
+        (r#"{"payload":{"V":7}} x"#, Err(Malformed)),
+        ("[]", Err(Malformed)),
+        ("", Err(Malformed)),
+    ];
+    let values_only = Schema::json(vec![column("V", ColumnType::Long)], 0);
+    let schema = Schema { value_format: ValueFormat::Connect, ..values_only };
+    for (value, expected) in cases {
+        let found = values(&mut Decoder::new(&schema, false, false, false), &[value.as_bytes()]);
+        assert_eq!(shown(&found, 0).as_deref().map_err(|class| *class), *expected, "{value}");
+    }
+    let columns = vec![column("K", ColumnType::Long), column("V", ColumnType::Long)];
+    let schema = Schema {
+        key_format: KeyFormat::Connect,
+        value_format: ValueFormat::Connect,
+        ..Schema::json(columns, 1)
+    };
+    let key = br#"{"schema":{"type":"int64"},"payload":7}"#;
+    let raw = batch(&[(Some(key), Some(b"{\"schema\":null,\"payload\":null}"))]);
+    let found = Decoder::new(&schema, true, false, false).decode(&raw, 0);
+    assert_eq!((found.op(0), shown(&found, 0).as_deref()), (Op::Delete, Ok("7")));
+}
+
+#[test]
+fn values_that_are_one_column() {
+    let whole = |format, kind| Schema {
+        value_format: format,
+        ..Schema::json(vec![column("VALUE", kind)], 0)
+    };
+    for (format, kind, value, expected) in [
+        (ValueFormat::String, ColumnType::String, &b"{no JSON"[..], Ok("{no JSON")),
+        (ValueFormat::String, ColumnType::Long, b"-5", Ok("-5")),
+        (ValueFormat::String, ColumnType::Long, b"x", Err(WrongType)),
+        (ValueFormat::String, ColumnType::String, b"\xff", Err(Encoding)),
+        (ValueFormat::Bytes, ColumnType::Bytes, b"\x00A", Ok("\0A")),
+        (ValueFormat::Bytes, ColumnType::Bytes, b"", Ok("")),
+    ] {
+        let mut decoder = Decoder::new(&whole(format, kind), false, false, false);
+        let found = values(&mut decoder, &[value]);
+        assert_eq!(shown(&found, 0).as_deref().map_err(|class| *class), expected, "{value:?}");
+    }
+}
+
+#[test]
+fn times_count_in_what_the_column_says() {
+    for (epoch, expected) in [
+        (Epoch::Seconds, "1760373054000000"),
+        (Epoch::Millis, "1760373054000"),
+        (Epoch::Micros, "1760373054"),
+    ] {
+        let at = Column { epoch, ..column("AT", ColumnType::Timestamp) };
+        let found = values(&mut stream(vec![at]), &[b"{\"AT\":1760373054}"]);
+        assert_eq!(shown(&found, 0).as_deref(), Ok(expected));
+    }
+}
+
 #[test]
 fn tables_delete_and_streams_do_not() {
     let long = ColumnType::Long;
@@ -501,6 +724,37 @@ proptest! {
         let expected: Vec<i64> = raw.iter_from(from).map(|record| record.offset).collect();
         prop_assert_eq!(offsets, expected);
         infer(records, &[]);
+    }
+
+    /// Keys and values of every format: whatever the bytes, a row or a reject.
+    #[test]
+    fn arbitrary_keys_never_panic(
+        key in prop::option::of(prop::collection::vec(any::<u8>(), 0..40)),
+        value in prop::option::of(prop::collection::vec(any::<u8>(), 0..40)),
+        format in prop::sample::select(vec![
+            KeyFormat::String, KeyFormat::Int, KeyFormat::Long, KeyFormat::Double, KeyFormat::Json,
+            KeyFormat::Connect,
+        ]),
+        kind in prop::sample::select(vec![
+            ColumnType::String, ColumnType::Int, ColumnType::Long, ColumnType::Double,
+            ColumnType::Bytes, ColumnType::Timestamp, ColumnType::Date, DECIMAL,
+        ]),
+        window in prop::sample::select(vec![Window::Time, Window::Session, Window::Store]),
+        windowed in any::<bool>(),
+        value_format in prop::sample::select(vec![ValueFormat::Connect, ValueFormat::String]),
+    ) {
+        let bounds = ["S", "E"].map(|name| column(name, ColumnType::Timestamp));
+        let columns = [vec![column("K", kind)], bounds.to_vec(), vec![column("V", kind)]].concat();
+        let window = WindowColumns { kind: window, start: 1, count: 2, size_ms: Some(i64::MAX) };
+        let schema = Schema {
+            key_format: format,
+            value_format,
+            window: windowed.then_some(window),
+            ..Schema::json(columns, 3)
+        };
+        let raw = batch(&[(key.as_deref(), value.as_deref())]);
+        let found = Decoder::new(&schema, true, false, false).decode(&raw, 0);
+        prop_assert_eq!(found.num_rows() + found.rejects.len(), 1);
     }
 
     /// Good rows come out the same whatever stands between them.

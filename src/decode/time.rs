@@ -2,6 +2,7 @@
 //! Python print it.
 
 use super::fault::Misfit;
+use crate::config::Epoch;
 
 const MICROS: i64 = 1_000_000;
 const DAY: i64 = 86_400;
@@ -51,10 +52,16 @@ pub(super) fn date(text: &str) -> Result<i32, Misfit> {
     }
 }
 
-/// Milliseconds since the epoch to microseconds.
-pub(super) fn from_millis(millis: i64) -> Result<i64, Misfit> {
-    match (FIRST_DAY * DAY * 1000..(LAST_DAY + 1) * DAY * 1000).contains(&millis) {
-        true => Ok(millis * 1000),
+/// A count since 1970 to microseconds.
+pub(super) fn from_epoch(count: i64, epoch: Epoch) -> Result<i64, Misfit> {
+    let micros = match epoch {
+        Epoch::Seconds => MICROS,
+        Epoch::Millis => 1000,
+        Epoch::Micros => 1,
+    };
+    let time = count.checked_mul(micros).ok_or(Misfit::Range)?;
+    match (FIRST_DAY * DAY * MICROS..(LAST_DAY + 1) * DAY * MICROS).contains(&time) {
+        true => Ok(time),
         false => Err(Misfit::Range),
     }
 }
@@ -227,8 +234,11 @@ mod tests {
             assert_eq!(date(text), expected, "{text}");
         }
         assert_eq!(from_days(LAST_DAY + 1), Err(Range));
-        assert_eq!(from_millis(i64::MAX), Err(Range));
-        assert_eq!(from_millis(-1), Ok(-1000));
+        assert_eq!(from_epoch(i64::MAX, Epoch::Millis), Err(Range));
+        assert_eq!(from_epoch(i64::MAX, Epoch::Micros), Err(Range));
+        assert_eq!(from_epoch(-1, Epoch::Millis), Ok(-1000));
+        assert_eq!(from_epoch(-1, Epoch::Seconds), Ok(-MICROS));
+        assert_eq!(from_epoch(-1, Epoch::Micros), Ok(-1));
     }
 
     proptest! {

@@ -93,7 +93,7 @@ warehouse: {url: 'sqlite:warehouse.db'}
             };
             match declared.format {
                 KeyFormat::String => assert_eq!(declared.columns.len(), 1),
-                KeyFormat::Json => {
+                _ => {
                     let mut found = BTreeSet::new();
                     leaves(&serde_json::from_slice(&key).unwrap(), "", &mut found);
                     let columns = declared.columns.iter();

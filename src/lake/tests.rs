@@ -23,15 +23,14 @@ use crate::config::{
 use crate::record::{Batch, Blame, Claim, Hold, OffsetRange, RejectClass};
 
 fn feed() -> Arc<Feed> {
-    let column =
-        Column { name: "id".to_owned(), kind: ColumnType::Long, path: None, required: false };
+    let column = Column::new("id", ColumnType::Long);
     Arc::new(Feed {
         name: "f".into(),
         kind: FeedKind::Stream,
         topic: "t".into(),
         start: Start::Earliest,
         on_gap: OnGap::Park,
-        schema: Schema { key_format: None, columns: vec![column], key_columns: 0, time: None },
+        schema: Schema::json(vec![column], 0),
         lake: Some(LakeOptions::default()),
         warehouse: None,
         quarantine: Quarantine::default(),

@@ -30,6 +30,7 @@ pub fn decoded(kind: ColumnType, array: &dyn Array, row: usize) -> Option<String
             array.as_primitive::<TimestampMicrosecondType>().value(row).to_string()
         }
         ColumnType::Date => date(array.as_primitive::<Date32Type>().value(row)),
+        ColumnType::Bytes => hex(array.as_binary::<i32>().value(row)),
     })
 }
 
@@ -45,8 +46,14 @@ pub fn spelled(kind: ColumnType, text: &str) -> String {
             _ => text.to_owned(),
         },
         ColumnType::Timestamp => micros(text).map_or_else(|| text.to_owned(), |it| it.to_string()),
+        ColumnType::Bytes => text.strip_prefix("\\x").unwrap_or(text).to_ascii_lowercase(),
         ColumnType::Json => json(text),
     }
+}
+
+/// Bytes as two digits each, as PostgreSQL spells them behind its `\\x`.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn date(days: i32) -> String {

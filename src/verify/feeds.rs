@@ -58,7 +58,7 @@ fn stand_in(file: &FeedFile) -> Vec<Column> {
         Some(time) => (time, ColumnType::Timestamp),
         None => ("columns_not_known".to_owned(), ColumnType::Json),
     };
-    vec![Column { name, kind, path: None, required: false }]
+    vec![Column::new(name, kind)]
 }
 
 /// The columns inferred for a feed, as the node keeps them: beside the lake, else in the warehouse.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::types::{FromSql, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row as Found};
 
+use super::canon::hex;
 use super::gap::Gap;
 use super::warehouse::{Quarantined, Row, Standing};
 use crate::config::{Column, Feed};
@@ -211,9 +212,8 @@ fn text(row: &Found<'_>, column: usize) -> Result<Option<String>, String> {
         ValueRef::Null => None,
         ValueRef::Integer(number) => Some(number.to_string()),
         ValueRef::Real(number) => Some(number.to_string()),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
-            Some(String::from_utf8_lossy(bytes).into_owned())
-        }
+        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        ValueRef::Blob(bytes) => Some(hex(bytes)),
     })
 }
 

@@ -5,6 +5,8 @@ use arrow::datatypes::{
     Date32Type, Decimal128Type, DecimalType, Float64Type, Int32Type, Int64Type,
     TimestampMicrosecondType,
 };
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, NaiveDate, SecondsFormat};
 
 use crate::config::{Column, ColumnType};
@@ -69,6 +71,7 @@ fn value(kind: ColumnType, array: &dyn Array, row: usize) -> String {
             let days = array.as_primitive::<Date32Type>().value(row);
             date(days).map_or_else(|| days.to_string(), |text| quoted(&text))
         }
+        ColumnType::Bytes => quoted(&STANDARD.encode(array.as_binary::<i32>().value(row))),
         ColumnType::Json => {
             let text = array.as_string::<i32>().value(row);
             match serde_json::from_str::<serde::de::IgnoredAny>(text) {

@@ -200,7 +200,7 @@ pub fn source(partition: i32) -> TopicPartition {
 }
 
 pub fn column(name: &str, kind: ColumnType) -> Column {
-    Column { name: name.into(), kind, path: None, required: false }
+    Column::new(name, kind)
 }
 
 /// A feed of accounts: id, then owner and balance.
@@ -216,7 +216,7 @@ pub fn accounts(kind: FeedKind) -> Feed {
         topic: "bank".into(),
         start: Start::Earliest,
         on_gap: OnGap::Park,
-        schema: Schema { key_format: None, columns, key_columns: 1, time: None },
+        schema: Schema::json(columns, 1),
         lake: None,
         warehouse: Some(WarehouseOptions::default()),
         quarantine: Quarantine { park_above: 0.5, park_min_records: 10 },

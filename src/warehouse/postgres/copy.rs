@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, AsArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array,
-    Int64Array, StringArray, TimestampMicrosecondArray,
+    Array, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array,
+    Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{
     Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
@@ -94,6 +94,7 @@ enum Values<'a> {
     Decimal(&'a Decimal128Array, u32),
     Timestamp(&'a TimestampMicrosecondArray),
     Date(&'a Date32Array),
+    Bytes(&'a BinaryArray),
 }
 
 impl<'a> View<'a> {
@@ -151,6 +152,7 @@ impl<'a> Values<'a> {
             DataType::Timestamp(..) => {
                 Values::Timestamp(array.as_primitive::<TimestampMicrosecondType>())
             }
+            DataType::Binary => Values::Bytes(array.as_binary()),
             DataType::Date32 => Values::Date(array.as_primitive::<Date32Type>()),
             _ => Values::Text(array.as_string::<i32>()),
         }
@@ -166,6 +168,7 @@ impl<'a> Values<'a> {
             Values::Decimal(array, _) => array.is_null(row),
             Values::Timestamp(array) => array.is_null(row),
             Values::Date(array) => array.is_null(row),
+            Values::Bytes(array) => array.is_null(row),
         }
     }
 
@@ -175,11 +178,8 @@ impl<'a> Values<'a> {
             return out.extend_from_slice(&NULL);
         }
         match self {
-            Values::Text(array) => {
-                let bytes = array.value(row).as_bytes();
-                out.extend_from_slice(&(bytes.len() as i32).to_be_bytes());
-                out.extend_from_slice(bytes);
-            }
+            Values::Text(array) => put_bytes(out, array.value(row).as_bytes()),
+            Values::Bytes(array) => put_bytes(out, array.value(row)),
             Values::Int(array) => put4(out, array.value(row).to_be_bytes()),
             Values::Long(array) => put8(out, array.value(row).to_be_bytes()),
             Values::Double(array) => put8(out, array.value(row).to_be_bytes()),
@@ -199,6 +199,11 @@ impl<'a> Values<'a> {
 }
 
 #[inline]
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as i32).to_be_bytes());
+    out.extend_from_slice(bytes);
+}
+
 fn put4(out: &mut Vec<u8>, value: [u8; 4]) {
     let mut field = [0, 0, 0, 4, 0, 0, 0, 0];
     field[4..].copy_from_slice(&value);

@@ -99,6 +99,7 @@ pub(super) fn column_type(kind: ColumnType) -> String {
         ColumnType::Decimal { precision, scale } => return format!("numeric({precision},{scale})"),
         ColumnType::Timestamp => "timestamp with time zone",
         ColumnType::Date => "date",
+        ColumnType::Bytes => "bytea",
         ColumnType::Json => "jsonb",
     }
     .to_owned()

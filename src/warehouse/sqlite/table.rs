@@ -83,6 +83,7 @@ fn column_type(kind: ColumnType) -> &'static str {
     match kind {
         ColumnType::Int | ColumnType::Long | ColumnType::Boolean => "INTEGER",
         ColumnType::Double => "REAL",
+        ColumnType::Bytes => "BLOB",
         ColumnType::String
         | ColumnType::Decimal { .. }
         | ColumnType::Timestamp

@@ -180,6 +180,9 @@ fn value(kind: ColumnType, array: &dyn Array, row: usize) -> ToSqlOutput<'_> {
         ColumnType::String | ColumnType::Json => {
             ToSqlOutput::Borrowed(ValueRef::Text(array.as_string::<i32>().value(row).as_bytes()))
         }
+        ColumnType::Bytes => {
+            ToSqlOutput::Borrowed(ValueRef::Blob(array.as_binary::<i32>().value(row)))
+        }
         ColumnType::Int => array.as_primitive::<Int32Type>().value(row).into(),
         ColumnType::Long => array.as_primitive::<Int64Type>().value(row).into(),
         ColumnType::Double => array.as_primitive::<Float64Type>().value(row).into(),
