@@ -179,6 +179,10 @@ impl FeedCheck<'_> {
             ValueFormat::String => "string",
             ValueFormat::Bytes => "bytes",
         };
+        if self.feed.rest {
+            let allowed = format!("nothing: with `format: {whole}` the value has no fields");
+            self.fault("rest", "`true`", allowed);
+        }
         let Some(columns) = &self.feed.columns else { return };
         if columns.len() != 1 {
             let allowed = format!("exactly one column with `format: {whole}`, or none named");
@@ -379,6 +383,19 @@ mod tests {
             "feed: 'raw-{topic}'\ntype: stream\ntopics: '^raw\\..*'\nwarehouse: {table: 'raw.{topic}'}"
                 .to_owned(),
             format!("{STREAM}columns: [{{name: AT, path: a.at, type: date}}]\ntime: AT"),
+            format!("{STREAM}format: bytes"),
+            format!("{STREAM}format: connect\nrest: true\ncolumns: [{{name: a, type: bytes}}]"),
+            format!("{STREAM}key: {{format: none}}"),
+            format!("{TABLE}key: {{format: double, columns: [{{name: id, type: double}}]}}"),
+            format!(
+                "{TABLE}key: {{format: string, window: session, window_type: long, \
+                 columns: [{{name: id, type: string}}]}}"
+            ),
+            format!(
+                "{TABLE}key: {{format: json, window: time, window_size: 5m, \
+                 columns: [{{name: a, type: string}}, {{name: b, type: long}}]}}\ntime: window_end\n\
+                 columns: [{{name: v, type: long}}]"
+            ),
             format!("{STREAM}columns: [{{name: a, path: a.x, type: int}}, {{name: b, path: ab, type: int}}]"),
         ] {
             assert_eq!(faults(&text), [], "{text}");
@@ -405,6 +422,56 @@ mod tests {
                 "key.columns",
                 "exactly one",
             ),
+            (key("format: none"), "key.format", "needs one"),
+            (
+                format!("{STREAM}key: {{format: none, columns: [{{name: a, type: int}}]}}"),
+                "key.format",
+                "can be read",
+            ),
+            (
+                key("format: long, columns: [{name: a, type: double}]"),
+                "key.columns[0].type",
+                "double",
+            ),
+            (key("format: int, columns: [{name: a, type: json}]"), "key.columns[0].type", "json"),
+            (
+                key("format: string, window_size: 5m, columns: [{name: a, type: int}]"),
+                "key.window_size",
+                "unless",
+            ),
+            (
+                key(
+                    "format: string, window: time, window_size: 0s, columns: [{name: a, type: int}]",
+                ),
+                "key.window_size",
+                "5m",
+            ),
+            (
+                key("format: string, window_in_key: false, columns: [{name: a, type: int}]"),
+                "key.window_in_key",
+                "unless",
+            ),
+            (
+                format!(
+                    "{}columns: [{{name: window_start, type: int}}]",
+                    key("format: string, window: time, columns: [{name: a, type: int}]")
+                ),
+                "columns[0].name",
+                "as in key.window",
+            ),
+            (
+                format!(
+                    "{STREAM}format: string\ncolumns: [{{name: a, type: int}}, {{name: b, type: int}}]"
+                ),
+                "columns",
+                "exactly one column",
+            ),
+            (
+                format!("{STREAM}format: bytes\ncolumns: [{{name: a, type: string}}]"),
+                "columns[0].type",
+                "`bytes`",
+            ),
+            (format!("{STREAM}format: bytes\nrest: true"), "rest", "no fields"),
             (columns("{name: _a, type: int}"), "columns[0].name", "starting with a letter"),
             (columns("{name: 1a, type: int}"), "columns[0].name", "starting with a letter"),
             (columns("{name: a b, type: int, path: a}"), "columns[0].name", "`a b`"),

@@ -51,6 +51,10 @@ pub struct FeedFile {
     /// The columns taken from the value. Default: inferred from the first records and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<Column>>,
+    /// Keep the fields that no column takes, in a last column `_rest`: a JSON object of their paths
+    /// and values, null where there are none. Default: false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rest: bool,
     /// The timestamp or date column that gives a record's event time, and so its day in the lake.
     /// Default: Kafka's timestamp.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -236,6 +240,9 @@ impl Key {
     }
 }
 
+/// Where the fields go that no column takes.
+pub const REST_COLUMN: &str = "_rest";
+
 /// What a window becomes.
 pub const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
 
@@ -410,6 +417,8 @@ pub struct Schema {
     /// How many of `columns` are the primary key.
     pub key_columns: usize,
     pub window: Option<WindowColumns>,
+    /// Whether the last column is [`REST_COLUMN`].
+    pub rest: bool,
     /// Index in `columns` of the event time, if one is declared.
     pub time: Option<usize>,
 }
@@ -431,7 +440,15 @@ impl Schema {
     pub fn json(columns: Vec<Column>, key_columns: usize) -> Self {
         let key_format = if key_columns == 0 { KeyFormat::None } else { KeyFormat::Json };
         let value_format = ValueFormat::Json;
-        Self { key_format, value_format, columns, key_columns, window: None, time: None }
+        Self {
+            key_format,
+            value_format,
+            columns,
+            key_columns,
+            window: None,
+            rest: false,
+            time: None,
+        }
     }
 
     pub fn key(&self) -> &[Column] {

@@ -22,8 +22,8 @@ mod walk;
 pub use columns::{Column, ColumnType, Epoch, PARTITION_COLUMNS};
 pub use fault::{Fault, Faults, nearest};
 pub use feed::{
-    Feed, FeedFile, FeedKind, Key, KeyFormat, LakeOptions, OnGap, Quarantine, Schema, Start,
-    ValueFormat, WINDOW_COLUMNS, WarehouseOptions, Window, WindowColumns, WindowType,
+    Feed, FeedFile, FeedKind, Key, KeyFormat, LakeOptions, OnGap, Quarantine, REST_COLUMN, Schema,
+    Start, ValueFormat, WINDOW_COLUMNS, WarehouseOptions, Window, WindowColumns, WindowType,
 };
 pub use load::{load, load_feeds, load_node};
 pub use node::{

@@ -5,7 +5,8 @@ use regex::Regex;
 use super::check::{self, MAX_IDENTIFIER, TOPIC};
 use super::check_columns::{column_faults, time_column};
 use super::{
-    Column, ColumnType, Fault, Feed, FeedFile, Key, KeyFormat, Schema, ValueFormat, WindowColumns,
+    Column, ColumnType, Fault, Feed, FeedFile, Key, KeyFormat, REST_COLUMN, Schema, ValueFormat,
+    WindowColumns,
 };
 
 impl FeedFile {
@@ -86,13 +87,22 @@ impl FeedFile {
         });
         let key_columns = inner.len() + key.map_or(0, Key::window_keys);
         let required = inner.iter().map(|column| Column { required: true, ..column.clone() });
-        let columns: Vec<Column> = required.chain(windowed).chain(value).collect();
+        let rest = self.rest.then(|| Column::new(REST_COLUMN, ColumnType::Json));
+        let columns: Vec<Column> = required.chain(windowed).chain(value).chain(rest).collect();
         let time = match &self.time {
             Some(time) => Some(self.time_index(time, &columns)?),
             None => None,
         };
         let key_format = key.map_or(KeyFormat::None, |key| key.format);
-        Ok(Schema { key_format, value_format: self.format, columns, key_columns, window, time })
+        Ok(Schema {
+            key_format,
+            value_format: self.format,
+            columns,
+            key_columns,
+            window,
+            rest: self.rest,
+            time,
+        })
     }
 
     /// The value's columns, where they need not be inferred.
@@ -187,6 +197,30 @@ mod tests {
         assert_eq!(schema.key_format, KeyFormat::Json);
         assert_eq!((schema.key_columns, schema.time), (1, Some(2)));
         assert!(schema.key()[0].required && !schema.value()[0].required);
+    }
+
+    #[test]
+    fn a_window_becomes_columns_behind_the_key() {
+        let names = |key: &str| {
+            let file = parsed(&format!(
+                "{{feed: a, type: table, topic: t, rest: true, columns: [{{name: v, type: int}}], \
+                 key: {{format: string, columns: [{{name: id, type: string}}], {key}}}}}"
+            ));
+            let schema = file.resolve("t", None).unwrap().schema;
+            let names: Vec<_> = schema.columns.iter().map(|column| column.name.clone()).collect();
+            (names.join(" "), schema.key_columns, schema.from_key(), schema.inner_key())
+        };
+        for (key, expected) in [
+            ("window: none", ("id v _rest", 1, 1, 1)),
+            ("window: time", ("id window_start v _rest", 2, 2, 1)),
+            ("window: time, window_size: 1m", ("id window_start window_end v _rest", 2, 3, 1)),
+            ("window: session", ("id window_start window_end v _rest", 3, 3, 1)),
+            ("window: store", ("id window_start v _rest", 2, 2, 1)),
+            ("window: time, window_in_key: false", ("id window_start v _rest", 1, 2, 1)),
+        ] {
+            let (columns, keys, from_key, inner) = names(key);
+            assert_eq!((columns.as_str(), keys, from_key, inner), expected, "{key}");
+        }
     }
 
     #[test]

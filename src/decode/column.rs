@@ -165,6 +165,15 @@ impl Slot {
         Fault::new(misfit.class(), format!("{}: found {found}, expected {expected}", self.place))
     }
 
+    /// Appends JSON text that was read before.
+    pub fn append_json(&mut self, text: &str) {
+        match &mut self.values {
+            Values::Json(values) => values.append_value(text),
+            // The column for the rest is a JSON column.
+            _ => self.pad(),
+        }
+    }
+
     /// Appends a number out of a binary key.
     pub fn read_long(&mut self, number: i64) -> Outcome<()> {
         if let Values::Timestamp(values, epoch) = &mut self.values {

@@ -14,11 +14,21 @@ pub(super) struct Columns {
     /// Rows complete.
     rows: usize,
     scratch: String,
+    rest: Option<Rest>,
+}
+
+/// The members that no column takes, on their way into the last column.
+struct Rest {
+    column: usize,
+    /// An object without its last brace; empty while there is no member.
+    text: String,
 }
 
 impl Columns {
-    pub fn new(slots: Vec<Slot>) -> Self {
-        Self { slots, filled: 0, rows: 0, scratch: String::new() }
+    /// `rest`: the number of the column for what no other takes.
+    pub fn new(slots: Vec<Slot>, rest: Option<usize>) -> Self {
+        let rest = rest.map(|column| Rest { column, text: String::new() });
+        Self { slots, filled: 0, rows: 0, scratch: String::new(), rest }
     }
 
     /// Makes ready for about `rows` rows out of `payload` bytes.
@@ -59,6 +69,24 @@ impl Columns {
         self.slots[column].read_bytes(bytes)
     }
 
+    pub fn keeps_rest(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// Keeps a member that no column takes. `object` and `name` are JSON text: the path of the object
+    /// around it without its closing quote, if it has one, and the name in its quotes.
+    pub fn keep(&mut self, object: &str, name: &str, value: &str) {
+        let Some(rest) = &mut self.rest else { return };
+        rest.text.push(if rest.text.is_empty() { '{' } else { ',' });
+        if !object.is_empty() {
+            rest.text.push_str(object);
+            rest.text.push('.');
+        }
+        rest.text.push_str(if object.is_empty() { name } else { &name[1..] });
+        rest.text.push(':');
+        rest.text.push_str(value);
+    }
+
     /// Where a member's name with escapes is resolved.
     pub fn scratch(&mut self) -> &mut String {
         &mut self.scratch
@@ -67,6 +95,13 @@ impl Columns {
     /// Ends a row: what no field has given is null.
     #[inline]
     pub fn end_row(&mut self) -> Outcome<()> {
+        if let Some(rest) = &mut self.rest
+            && !rest.text.is_empty()
+        {
+            rest.text.push('}');
+            self.slots[rest.column].append_json(&rest.text);
+            self.filled += 1;
+        }
         if self.filled < self.slots.len() {
             for slot in &mut self.slots {
                 if slot.len() == self.rows {
@@ -102,6 +137,9 @@ impl Columns {
     fn next_row(&mut self) {
         self.filled = 0;
         self.rows += 1;
+        if let Some(rest) = &mut self.rest {
+            rest.text.clear();
+        }
     }
 
     pub fn rows(&self) -> usize {

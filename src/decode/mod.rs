@@ -18,6 +18,7 @@
 //!
 //! * `null` and a missing field are null, or `MissingField` where the column is required. Key
 //!   columns always are.
+//! * With `rest` a last column holds what no column takes: `{"path":value, …}`, each value as it stands.
 //! * A declared field that stands twice in one object: `DuplicateField`. Where a path goes through
 //!   something that is not an object: `WrongType`; through `null`: null.
 //! * Not JSON, more after the object, deeper than 128 levels, empty: `Malformed`. A message that is
@@ -87,7 +88,9 @@ impl Decoder {
     pub fn new(schema: &Schema, table: bool, keep_key: bool, keep_headers: bool) -> Self {
         let from_key = schema.from_key();
         let slot = |(number, column)| Slot::new(column, number < from_key);
-        let tree = || Tree::new("the value", schema.columns.iter().enumerate().skip(from_key));
+        let fields = schema.columns.len() - usize::from(schema.rest);
+        let tree =
+            || Tree::new("the value", schema.columns[..fields].iter().enumerate().skip(from_key));
         let value = match schema.value_format {
             ValueFormat::Json => ValueReader::Json(tree()),
             ValueFormat::Connect => ValueReader::Connect(tree()),
@@ -99,7 +102,10 @@ impl Decoder {
             key: KeyReader::new(schema),
             from_key,
             value,
-            columns: Columns::new(schema.columns.iter().enumerate().map(slot).collect()),
+            columns: Columns::new(
+                schema.columns.iter().enumerate().map(slot).collect(),
+                schema.rest.then_some(fields),
+            ),
             table: table && schema.key_columns > 0,
             keep_key,
             keep_headers,

@@ -566,6 +566,34 @@ fn values_that_are_one_column() {
 }
 
 #[test]
+fn what_no_column_takes_is_kept() {
+    let cases = [
+        (r#"{"A":1}"#, Ok("null")),
+        (r#"{"A":1,"B":2}"#, Ok(r#"{"B":2}"#)),
+        (
+            r#"{"x\"y" : [1, {"A":5}] ,"O":{"B":"b","C":null},"A":1,"D":{}}"#,
+            Ok(r#"{"x\"y":[1, {"A":5}],"O.C":null,"D":{}}"#),
+        ),
+        (r#"{"A":1,"B":tru}"#, Err(Malformed)),
+        (r#"{"A":"x","B":2}"#, Err(WrongType)),
+    ];
+    let columns = vec![
+        column("A", ColumnType::Long),
+        column("O.B", ColumnType::String),
+        column("_rest", ColumnType::Json),
+    ];
+    let schema = Schema { rest: true, ..Schema::json(columns, 0) };
+    let mut decoder = Decoder::new(&schema, false, false, false);
+    for (value, expected) in cases {
+        let found = values(&mut decoder, &[value.as_bytes()]);
+        assert_eq!(shown(&found, 2).as_deref().map_err(|class| *class), expected, "{value}");
+    }
+    // A bad record leaves nothing behind for its neighbour.
+    let found = values(&mut decoder, &[br#"{"B":2,"A":"x"}"#, br#"{"A":1}"#]);
+    assert!(found.rejects.len() == 1 && found.rows.column(2).is_null(0));
+}
+
+#[test]
 fn times_count_in_what_the_column_says() {
     for (epoch, expected) in [
         (Epoch::Seconds, "1760373054000000"),

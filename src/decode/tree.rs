@@ -19,6 +19,8 @@ pub(super) struct Tree {
 struct Object {
     /// How reasons call it.
     place: String,
+    /// Its path as JSON text without the closing quote; empty for the message itself.
+    path: String,
     children: Vec<Child>,
     /// Indexes of `children`, by length of name and then name.
     by_name: Vec<usize>,
@@ -41,7 +43,8 @@ struct Child {
 impl Tree {
     /// `columns` with their numbers; `place` names the message in reasons.
     pub fn new<'c>(place: &str, columns: impl Iterator<Item = (usize, &'c Column)>) -> Self {
-        let mut tree = Self { objects: vec![Object::new(place.to_owned())], turn: 0 };
+        let mut tree =
+            Self { objects: vec![Object::new(place.to_owned(), String::new())], turn: 0 };
         for (number, column) in columns {
             let mut object = 0;
             let mut names = column.path().split('.').peekable();
@@ -68,7 +71,9 @@ impl Tree {
             _ => format!("{}.{name}", self.objects[parent].place),
         };
         let object = self.objects.len();
-        self.objects.push(Object::new(place));
+        let mut path = serde_json::Value::from(place.as_str()).to_string();
+        path.pop();
+        self.objects.push(Object::new(place, path));
         self.objects[parent].children[child].object = Some(object);
         object
     }
@@ -91,7 +96,15 @@ impl Tree {
         let mut previous = None;
         loop {
             let object = &mut self.objects[id];
+            let at = cursor.at();
             match object.next_child(previous, cursor, columns)? {
+                None if columns.keeps_rest() => {
+                    let name = cursor.since(at);
+                    cursor.colon()?;
+                    let start = cursor.at();
+                    cursor.skip()?;
+                    columns.keep(&object.path, name, cursor.since(start));
+                }
                 None => {
                     cursor.colon()?;
                     cursor.skip()?;
@@ -138,8 +151,8 @@ impl Tree {
 }
 
 impl Object {
-    fn new(place: String) -> Self {
-        Self { place, children: Vec::new(), by_name: Vec::new(), first: 0 }
+    fn new(place: String, path: String) -> Self {
+        Self { place, path, children: Vec::new(), by_name: Vec::new(), first: 0 }
     }
 
     /// The child of that name, made if need be.

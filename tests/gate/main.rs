@@ -21,6 +21,7 @@ mod bad_records;
 mod broker;
 mod commands;
 mod floors;
+mod formats;
 mod killed;
 mod lost_answers;
 mod outage;
