@@ -12,7 +12,7 @@ use super::installation::Installation;
 use crate::catalog::Catalog;
 use crate::config::{Feed, Start};
 use crate::flow::start::{LogBounds, Verdict as Judgement, begin, judge};
-use crate::lake::{DeltaTable, LakeStore, LakeTable};
+use crate::lake::{self, LakeStore, LakeTable};
 use crate::record::{
     Claim, GapReason, OffsetRange, Progress, SinkError, SinkKind, TopicPartition, Verdict,
 };
@@ -130,7 +130,7 @@ impl Edges {
             store.prove_conditional_create().await?;
             self.proved.store(true, Ordering::Relaxed);
         }
-        let table: Arc<dyn LakeTable> = Arc::new(DeltaTable::open(store, feed.clone()).await?);
+        let table = lake::open(store, feed.clone()).await?;
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         tables.insert(feed.name.clone(), table.clone());
         Ok(table)

@@ -3,9 +3,10 @@ use std::sync::Arc;
 use clap::{ArgGroup, ValueEnum};
 
 use super::{Exit, NodeFile, block_on, failed};
-use crate::config::{Feed, FeedKind, Node, OnGap};
+use crate::config::{Feed, FeedKind, LakeFormat, Node, OnGap};
 use crate::flow::start::{LogBounds, Verdict as Judgement, judge};
-use crate::lake::{self, DeltaTable, LakeStore, LakeTable};
+use crate::lake::{self, LakeStore};
+use crate::layout::Layout;
 use crate::record::{Claim, GapReason, OffsetRange, Progress, SinkKind, TopicPartition, Verdict};
 use crate::source::Log;
 use crate::telemetry::print::answer;
@@ -185,11 +186,11 @@ async fn settle_lake(
     bounds: &[(TopicPartition, LogBounds)],
 ) -> Result<(), String> {
     let named = |error| format!("lake: {error}");
-    if DeltaTable::read_progress(store, &feed.name).await.map_err(named)?.is_empty() {
+    if lake::read_progress(store, feed).await.map_err(named)?.is_empty() {
         answer!("lake: feed {} has no progress yet", feed.name);
         return Ok(());
     }
-    let table = DeltaTable::open(store, Arc::new(feed.clone())).await.map_err(named)?;
+    let table = lake::open(store, Arc::new(feed.clone())).await.map_err(named)?;
     let progress = table.progress().await.map_err(named)?;
     for (source, log) in bounds {
         let Some(found) = progress.get(source) else {
@@ -204,8 +205,8 @@ async fn settle_lake(
                 table.reset(source, progress).await.map_err(named)?;
             }
             Step::Skip(gap) => {
-                let done = lake::record_skip(store, &feed.name, source, *gap, reason(settling));
-                if !done.await.map_err(named)? {
+                let done = table.record_gap(source, found.topic_id, *gap, reason(settling));
+                if !matches!(done.await.map_err(named)?, Verdict::Durable { .. }) {
                     return Err(format!("lake: {source} moved meanwhile; look again"));
                 }
             }
@@ -268,12 +269,15 @@ fn lake_of(node: &Node, feed: &Feed) -> Result<LakeStore, String> {
     let (Some(config), Some(_)) = (&node.lake, &feed.lake) else {
         return Err(format!("feed {} has no lake side", feed.name));
     };
+    if feed.lake.as_ref().is_some_and(|options| options.format != LakeFormat::Delta) {
+        return Err(format!("the lake table of feed {} has no Delta log", feed.name));
+    }
     LakeStore::open(config).map_err(|error| error.to_string())
 }
 
 async fn trust(node: &Node, feed: &Feed) -> Result<(), String> {
-    let store = lake_of(node, feed)?;
-    match lake::trust(&store, &feed.name).await.map_err(|error| error.to_string())? {
+    let (store, layout) = (lake_of(node, feed)?, Layout::of(feed)?);
+    match lake::trust(&store, layout.folder()).await.map_err(|error| error.to_string())? {
         true => answer!("lake: feed {} goes on from the progress it has", feed.name),
         false => answer!("lake: the log of feed {} tells enough by itself", feed.name),
     }
@@ -281,8 +285,8 @@ async fn trust(node: &Node, feed: &Feed) -> Result<(), String> {
 }
 
 async fn rewind(node: &Node, feed: &Feed) -> Result<(), String> {
-    let store = lake_of(node, feed)?;
-    let rewound = lake::rewind(&store, &feed.name).await.map_err(|error| error.to_string())?;
+    let (store, layout) = (lake_of(node, feed)?, Layout::of(feed)?);
+    let rewound = lake::rewind(&store, layout.folder()).await.map_err(|error| error.to_string())?;
     let Some(rewound) = rewound else {
         answer!("lake: no RESTORE of feed {} is unsettled", feed.name);
         return Ok(());

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::check_columns::{column_faults, time_column};
 use super::{
-    Column, ColumnType, Fault, FeedFile, FeedKind, Key, KeyFormat, LakeOptions, Node, ValueFormat,
-    WarehouseOptions, Window,
+    Column, ColumnType, Fault, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions, Node,
+    Piece, Placeholder, Template, ValueFormat, WarehouseOptions, Window,
 };
 
 /// PostgreSQL cuts longer identifiers silently.
@@ -244,7 +244,34 @@ impl FeedCheck<'_> {
         if !(1..=22).contains(&options.zstd_level) {
             self.fault("lake.zstd_level", format!("{}", options.zstd_level), "1 to 22");
         }
+        self.layout(options);
         self.bounds("lake", options.max_records, options.max_bytes.bytes());
+    }
+
+    fn layout(&mut self, options: &LakeOptions) {
+        let found = format!("`{}`", options.layout());
+        let template = match Template::parse(options.layout()) {
+            Ok(template) => template,
+            Err(wrong) => {
+                let allowed = "a path such as `{feed}/date={date}/data`";
+                self.fault("lake.layout", format!("{found} ({wrong})"), allowed);
+                return;
+            }
+        };
+        if options.format == LakeFormat::Delta && template.has(Placeholder::is_of_one_partition) {
+            let allowed = "no `{partition}` or `{offset}` with `format: delta`, whose files hold \
+                           records of several partitions";
+            self.fault("lake.layout", found.as_str(), allowed);
+        }
+        let value = self.feed.value_columns().unwrap_or_default();
+        let columns = self.feed.key.iter().flat_map(|key| &key.columns).chain(&value);
+        let names: Vec<String> = columns.map(|column| column.name.clone()).collect();
+        for (key, _) in template.columns() {
+            if names.iter().any(|name| name.eq_ignore_ascii_case(key)) {
+                let allowed = format!("a key other than `{key}=`, which is a column of the feed");
+                self.fault("lake.layout", found.as_str(), allowed);
+            }
+        }
     }
 
     fn warehouse(&mut self, options: &WarehouseOptions) {
@@ -336,11 +363,23 @@ pub fn between(feeds: &[FeedFile], schema: &str) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut names: HashMap<&str, &Path> = HashMap::new();
     let mut tables: HashMap<String, &Path> = HashMap::new();
+    let mut folders: Vec<(String, &Path)> = Vec::new();
     for feed in feeds {
         if let Some(first) = names.insert(&feed.feed, &feed.file) {
             let found = format!("`{}`, as in {}", feed.feed, first.display());
             faults.push(Fault::new(&feed.file, "feed", found, "a name that no other feed has"));
             continue;
+        }
+        if let Some(folder) = lake_folder(feed) {
+            // Not inside one another either: who reads the outer one would read both.
+            let inside = |a: &str, b: &str| a.starts_with(&format!("{b}/")) || a == b;
+            let taken = folders.iter().find(|(it, _)| inside(it, &folder) || inside(&folder, it));
+            if let Some((_, first)) = taken {
+                let found = format!("the folder `{folder}`, as in {}", first.display());
+                let allowed = "a folder that no other feed writes";
+                faults.push(Fault::new(&feed.file, "lake.layout", found, allowed));
+            }
+            folders.push((folder, &feed.file));
         }
         let Some(options) = &feed.warehouse else { continue };
         let table = options.table.clone().unwrap_or_else(|| feed.feed.replace('-', "_"));
@@ -354,6 +393,21 @@ pub fn between(feeds: &[FeedFile], schema: &str) -> Vec<Fault> {
         }
     }
     faults
+}
+
+/// The folder of a feed's table in the lake, without its case. With `topics` the pattern stands for
+/// the topics: they are not known.
+fn lake_folder(feed: &FeedFile) -> Option<String> {
+    let template = Template::parse(feed.lake.as_ref()?.layout()).ok()?;
+    let topic = feed.topic.as_deref().or(feed.topics.as_deref()).unwrap_or_default();
+    let piece = |piece: &Piece| match piece {
+        Piece::Text(text) => text.clone(),
+        Piece::Of(Placeholder::Feed) => feed.feed.clone(),
+        Piece::Of(_) => topic.to_owned(),
+    };
+    let segments = template.table().iter();
+    let segments: Vec<String> = segments.map(|pieces| pieces.iter().map(piece).collect()).collect();
+    Some(segments.join("/").to_lowercase())
 }
 
 #[cfg(test)]
@@ -514,6 +568,20 @@ mod tests {
             (format!("{}time: ta", columns("{name: at, type: date}")), "time", "did you mean `at`"),
             (format!("{}time: a", columns("{name: a, type: int}")), "time", "of type `int`"),
             (format!("{STREAM}lake: {{zstd_level: 0}}"), "lake.zstd_level", "1 to 22"),
+            (format!("{STREAM}lake: {{layout: '{{feed}}/x'}}"), "lake.layout", "no time"),
+            (
+                format!("{STREAM}lake: {{layout: '{{feed}}/{{date}}/{{partition}}'}}"),
+                "lake.layout",
+                "several partitions",
+            ),
+            (
+                format!(
+                    "{}lake: {{layout: '{{feed}}/AT={{date}}/x'}}",
+                    columns("{name: at, type: date}")
+                ),
+                "lake.layout",
+                "a column of the feed",
+            ),
             (format!("{STREAM}lake: {{max_records: 0}}"), "lake.max_records", "1 or more"),
             (format!("{STREAM}lake: {{max_bytes: 0}}"), "lake.max_bytes", "1 byte or more"),
             (format!("{STREAM}warehouse: {{max_records: 0}}"), "warehouse.max_records", "1 or"),
@@ -575,13 +643,21 @@ mod tests {
             named("3.yaml", "{feed: a_b, type: stream, topic: t}"),
             named("4.yaml", "{feed: c, type: stream, topic: t, warehouse: {table: public.A_B}}"),
             named("5.yaml", "{feed: d, type: stream, topic: t, warehouse: null}"),
+            named(
+                "6.yaml",
+                "{feed: e, type: stream, topic: d, lake: {layout: 'streams/{topic}/{date}/x'}}",
+            ),
         ];
         let found: Vec<(String, String)> = between(&feeds, "public")
             .into_iter()
             .map(|fault| (fault.file.display().to_string(), fault.field))
             .collect();
-        let expected =
-            [("2.yaml", "feed"), ("3.yaml", "warehouse.table"), ("4.yaml", "warehouse.table")];
+        let expected = [
+            ("2.yaml", "feed"),
+            ("3.yaml", "warehouse.table"),
+            ("4.yaml", "warehouse.table"),
+            ("6.yaml", "lake.layout"),
+        ];
         assert_eq!(found, expected.map(|(file, field)| (file.to_owned(), field.to_owned())));
     }
 }

@@ -11,7 +11,7 @@ use chrono::{DateTime, SecondsFormat};
 use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{ByteSize, Column, ColumnType, Duration};
+use super::{ByteSize, Column, ColumnType, DEFAULT_LAYOUT, Duration};
 
 /// One feed file: which topics, how their records are read, and where they go.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -311,6 +311,19 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LakeOptions {
+    /// `delta`: Parquet files below a Delta log. `parquet`, `jsonl`: plain files, for those who read
+    /// the folder itself; each holds records of one partition, and appears whole and once. A table's
+    /// format is never changed. Default: `delta`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub format: LakeFormat,
+    /// Path of the files below the lake's root, with `{feed}`, `{topic}`, `{TOPIC}` (in upper case),
+    /// `{year}`, `{month}`, `{day}`, `{hour}`, `{date}` (`2026-01-31`) in UTC and, unless the format
+    /// is `delta`, `{partition}` and `{offset}` (the file's first). The folders before the first time
+    /// are the table's own; `key={…}` folders are its partition columns. The last part begins the
+    /// file's name, which goes on with `_`, a unique id and the format's ending. Default:
+    /// `streams/{feed}/year={year}/month={month}/day={day}/data_{year}{month}{day}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
     /// How long a record may wait before its file is committed. Default: 10s.
     pub linger: Duration,
     /// Size of a batch in memory. Default: 64MiB.
@@ -325,9 +338,37 @@ pub struct LakeOptions {
     pub keep_headers: bool,
 }
 
+/// How a feed's rows lie in the lake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LakeFormat {
+    #[default]
+    Delta,
+    Parquet,
+    Jsonl,
+}
+
+impl LakeFormat {
+    /// The ending of its files.
+    pub fn ending(self) -> &'static str {
+        match self {
+            LakeFormat::Delta | LakeFormat::Parquet => "parquet",
+            LakeFormat::Jsonl => "jsonl",
+        }
+    }
+}
+
+impl LakeOptions {
+    pub fn layout(&self) -> &str {
+        self.layout.as_deref().unwrap_or(DEFAULT_LAYOUT)
+    }
+}
+
 impl Default for LakeOptions {
     fn default() -> Self {
         Self {
+            format: LakeFormat::Delta,
+            layout: None,
             linger: Duration::from_secs(10),
             max_bytes: ByteSize::mib(64),
             max_records: 1_000_000,

@@ -16,13 +16,14 @@ mod reference;
 mod refused;
 mod resolve;
 mod stand_in;
+mod template;
 mod units;
 mod walk;
 
 pub use columns::{Column, ColumnType, Epoch, PARTITION_COLUMNS};
 pub use fault::{Fault, Faults, nearest};
 pub use feed::{
-    Feed, FeedFile, FeedKind, Key, KeyFormat, LakeOptions, OnGap, Quarantine, REST_COLUMN, Schema,
+    Feed, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions, OnGap, Quarantine, REST_COLUMN, Schema,
     Start, ValueFormat, WINDOW_COLUMNS, WarehouseOptions, Window, WindowColumns, WindowType,
 };
 pub use load::{load, load_feeds, load_node};
@@ -31,6 +32,9 @@ pub use node::{
     Warehouse, WarehouseTls,
 };
 pub use reference::{reference_markdown, schema_json};
+pub use template::{
+    DEFAULT_LAYOUT, Piece, Placeholder, Precision, RESERVED_FOLDERS, Segment, Template,
+};
 pub use units::{ByteSize, Duration};
 
 #[cfg(test)]

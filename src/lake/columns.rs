@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use deltalake_core::kernel::{DataType as DeltaType, PrimitiveType, StructField};
 
-use crate::config::{Feed, FeedKind};
-use crate::layout::PARTITION_COLUMNS;
+use crate::config::{Feed, FeedKind, Placeholder};
+use crate::layout::Layout;
 
 /// The Arrow schema of the files of a feed: its columns, then the record's coordinates.
 ///
@@ -48,11 +48,19 @@ pub fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-/// The Delta schema of a table whose files have `files` as their schema and which is partitioned by
-/// day.
-pub fn delta_columns(files: &Schema) -> Vec<StructField> {
+/// The Delta schema of a table whose files have `files` as their schema and `layout` as their paths.
+pub fn delta_columns(files: &Schema, layout: &Layout) -> Vec<StructField> {
     let columns = files.fields().iter().map(|field| (field.name().as_str(), delta_type(field)));
-    let partitions = PARTITION_COLUMNS.iter().map(|name| (*name, PrimitiveType::Integer));
+    let partitions = layout.partitioned_by().into_iter().map(|(name, of)| {
+        let kind = match of {
+            Placeholder::Date => PrimitiveType::Date,
+            Placeholder::Year | Placeholder::Month | Placeholder::Day | Placeholder::Hour => {
+                PrimitiveType::Integer
+            }
+            _ => PrimitiveType::String,
+        };
+        (name, kind)
+    });
     columns
         .chain(partitions)
         .map(|(name, kind)| StructField::nullable(name, DeltaType::Primitive(kind)))

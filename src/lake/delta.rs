@@ -36,7 +36,7 @@ use super::rewind::{Before, before};
 use super::{LakeStore, LakeTable, Staged, StagedFile, StagedPart, lake_schema};
 use crate::config::Feed;
 use crate::flow::backoff::Backoff;
-use crate::layout::{self, Day, PARTITION_COLUMNS};
+use crate::layout::{First, Layout, Slot};
 use crate::record::{
     Blame, GapReason, OffsetRange, Part, Progress, Reject, SinkError, TopicId, TopicPartition,
     Verdict,
@@ -54,32 +54,44 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_se
 pub struct DeltaTable {
     feed: Arc<Feed>,
     rows: Log,
-    quarantine: Log,
+    pub(super) quarantine: Quarantine,
 }
+
+/// One feed's quarantine: a Delta table, whatever the format of its rows.
+pub struct Quarantine(Log);
 
 impl DeltaTable {
     /// Opens the feed's table, creating it where it is absent, and checks that it can be written.
     pub async fn open(store: &LakeStore, feed: Arc<Feed>) -> Result<Self, SinkError> {
-        let columns = delta_columns(&lake_schema(&feed));
-        let rows = Log::open(store, &layout::table_path(&feed.name), columns).await?;
-        let columns = delta_columns(&quarantine_schema());
-        let quarantine = Log::open(store, &layout::quarantine_path(&feed.name), columns).await?;
+        let layout = Layout::of(&feed).map_err(SinkError::lasting)?;
+        refuse_other_format(store, layout.folder(), "_commits", "delta").await?;
+        let columns = delta_columns(&lake_schema(&feed), &layout);
+        let rows = Log::open(store, layout, columns).await?;
+        let quarantine = Quarantine::open(store, &feed.name).await?;
         Ok(Self { feed, rows, quarantine })
     }
 
-    /// Progress recorded for a feed's table, if there is one: for reading only.
+    /// Progress recorded for the table in `folder`, if there is one: for reading only.
     pub async fn read_progress(
         store: &LakeStore,
-        feed: &str,
+        folder: &str,
     ) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
-        let store = store.below(&layout::table_path(feed));
+        let store = store.below(folder);
         let mut state = State::default();
         Log::replay(store.as_ref(), &mut state).await?;
         Ok(state.marks.all())
     }
+}
+
+impl Quarantine {
+    pub async fn open(store: &LakeStore, feed: &str) -> Result<Self, SinkError> {
+        let layout = Layout::of_quarantine(feed).map_err(SinkError::lasting)?;
+        let columns = delta_columns(&quarantine_schema(), &layout);
+        Ok(Self(Log::open(store, layout, columns).await?))
+    }
 
     /// Puts rejects into the quarantine table, each once, whoever else tries.
-    pub(super) async fn quarantine(&self, sets: &[Staged]) -> Result<(), SinkError> {
+    pub async fn keep(&self, sets: &[Staged]) -> Result<(), SinkError> {
         let parts: Vec<&StagedPart> = sets
             .iter()
             .flat_map(|set| &set.parts)
@@ -88,10 +100,10 @@ impl DeltaTable {
         if parts.is_empty() {
             return Ok(());
         }
-        let day = (now_ms() / 86_400_000) as Day;
-        let mut state = self.quarantine.state.lock().await;
+        let day = Slot::day_of_millis(now_ms());
+        let mut state = self.0.state.lock().await;
         for attempt in 0..ATTEMPTS {
-            self.quarantine.refresh(&mut state).await?;
+            self.0.refresh(&mut state).await?;
             let mut fresh: Vec<(TopicPartition, &[Reject])> = Vec::new();
             let mut marks: HashMap<TopicPartition, Progress> = HashMap::new();
             for part in &parts {
@@ -112,12 +124,11 @@ impl DeltaTable {
                 return Ok(());
             }
             let encoded = encode_rejects(day, &fresh).map_err(SinkError::lasting)?;
-            let file = self.quarantine.put(encoded).await?;
-            if self.quarantine.try_commit(&mut state, &[file], &marks, None, Uuid::new_v4()).await?
-            {
+            let file = self.0.put(encoded).await?;
+            if self.0.try_commit(&mut state, &[file], &marks, None, Uuid::new_v4()).await? {
                 return Ok(());
             }
-            self.quarantine.pause(attempt).await;
+            self.0.pause(attempt).await;
         }
         Err(SinkError::passing("the quarantine table is written to by too many at once"))
     }
@@ -141,19 +152,19 @@ impl LakeTable for DeltaTable {
     }
 
     async fn stage(&self, parts: Vec<Part>) -> Result<Staged, SinkError> {
-        let staged_parts = parts.iter().map(staged_part).collect();
-        let feed = self.feed.clone();
-        let encoded = tokio::task::spawn_blocking(move || encode(&feed, &parts))
+        let staged_parts = parts.iter().map(StagedPart::of).collect();
+        let (feed, layout) = (self.feed.clone(), self.rows.layout.clone());
+        let encoded = tokio::task::spawn_blocking(move || encode(&feed, &layout, &parts))
             .await
             .map_err(|error| SinkError::passing(format!("encoding: {error}")))?
             .map_err(|error| SinkError::lasting(format!("encoding: {error}")))?;
         let puts = encoded.into_iter().map(|file| self.rows.put(file));
         let files = stream::iter(puts).buffered(PUTS).try_collect().await?;
-        Ok(Staged { files, parts: staged_parts, gap: None })
+        Ok(Staged { id: Uuid::new_v4(), files, parts: staged_parts, gap: None })
     }
 
     async fn commit(&self, sets: &[Staged]) -> Result<Vec<Vec<Verdict>>, SinkError> {
-        self.quarantine(sets).await?;
+        self.quarantine.keep(sets).await?;
         let id = Uuid::new_v4();
         let mut state = self.rows.state.lock().await;
         let mut judgement = Judgement::default();
@@ -220,7 +231,7 @@ impl LakeTable for DeltaTable {
         reason: GapReason,
     ) -> Result<Verdict, SinkError> {
         let part = StagedPart { source: source.clone(), topic_id, range: gap, rejects: Vec::new() };
-        let set = Staged { files: Vec::new(), parts: vec![part], gap: Some(reason) };
+        let set = Staged::gap(part, reason);
         let verdicts = self.commit(&[set]).await?;
         let verdict = verdicts.into_iter().flatten().next();
         Ok(verdict.unwrap_or(Verdict::Fenced { found: None }))
@@ -229,16 +240,6 @@ impl LakeTable for DeltaTable {
     async fn reset(&self, source: &TopicPartition, progress: Progress) -> Result<(), SinkError> {
         let wanted = |_: &State| HashMap::from([(source.clone(), progress)]);
         self.rows.set_progress(&self.feed.name, wanted).await
-    }
-}
-
-fn staged_part(part: &Part) -> StagedPart {
-    let rejects = part.batches.iter().flat_map(|batch| batch.rejects.iter().cloned()).collect();
-    StagedPart {
-        source: part.source.clone(),
-        topic_id: part.topic_id,
-        range: part.range(),
-        rejects,
     }
 }
 
@@ -285,6 +286,7 @@ fn judge(marks: &Watermarks, sets: &[Staged]) -> Judgement {
 struct Log {
     store: Arc<dyn ObjectStore>,
     log: LogStoreRef,
+    layout: Arc<Layout>,
     columns: Vec<StructField>,
     state: Mutex<State>,
 }
@@ -370,12 +372,13 @@ impl State {
 impl Log {
     async fn open(
         store: &LakeStore,
-        folder: &str,
+        layout: Layout,
         columns: Vec<StructField>,
     ) -> Result<Self, SinkError> {
-        let log = store.log_store(folder)?;
-        let table =
-            Self { store: store.below(folder), log, columns, state: Mutex::new(State::default()) };
+        let log = store.log_store(layout.folder())?;
+        let below = store.below(layout.folder());
+        let state = Mutex::new(State::default());
+        let table = Self { store: below, log, layout: Arc::new(layout), columns, state };
         let mut state = table.state.lock().await;
         table.reload(&mut state).await?;
         drop(state);
@@ -431,7 +434,7 @@ impl Log {
         let mut create = CreateBuilder::new()
             .with_log_store(self.log.clone())
             .with_columns(self.columns.clone())
-            .with_partition_columns(PARTITION_COLUMNS)
+            .with_partition_columns(self.layout.columns())
             .with_save_mode(SaveMode::ErrorIfExists)
             .with_configuration_property(TableProperty::EnableExpiredLogCleanup, Some("false"))
             // One of several nodes wins; a retry would write the metadata a second time.
@@ -467,10 +470,11 @@ impl Log {
             )));
         }
         let metadata = snapshot.metadata();
-        if metadata.partition_columns().iter().map(String::as_str).ne(PARTITION_COLUMNS) {
+        if *metadata.partition_columns() != self.layout.columns() {
             return Err(SinkError::lasting(format!(
-                "the lake table {at} is partitioned by {:?}, not by {PARTITION_COLUMNS:?}",
-                metadata.partition_columns()
+                "the lake table {at} is partitioned by {:?}, not by {:?}",
+                metadata.partition_columns(),
+                self.layout.columns()
             )));
         }
         if metadata.configuration().contains_key("delta.setTransactionRetentionDuration") {
@@ -522,24 +526,21 @@ impl Log {
     }
 
     async fn put(&self, encoded: Encoded) -> Result<StagedFile, SinkError> {
-        let path = layout::file_path(encoded.day, Uuid::new_v4());
+        let path = self.layout.file(encoded.slot, First::default(), Uuid::new_v4());
         let size = encoded.bytes.len() as u64;
         let location = super::join(&object_store::path::Path::default(), &path);
         self.store
             .put(&location, encoded.bytes.into())
             .await
             .map_err(|error| judged_write(&error).context(format!("staging {path}")))?;
-        let values = layout::partition_values(encoded.day);
         Ok(StagedFile {
             path,
             size,
             rows: encoded.rows,
-            partition_values: PARTITION_COLUMNS
-                .into_iter()
-                .map(str::to_owned)
-                .zip(values)
-                .collect(),
+            partition_values: self.layout.values(encoded.slot),
             stats: encoded.stats,
+            time: encoded.slot.label(self.layout.precision()),
+            part: None,
         })
     }
 
@@ -692,6 +693,24 @@ fn entry(
     CommitData::new(adds.collect(), operation, metadata, txns.collect())
         .get_bytes()
         .map_err(SinkError::lasting)
+}
+
+/// A table's format is never changed: the other one's rows and progress would stay in the folder.
+pub async fn refuse_other_format(
+    store: &LakeStore,
+    folder: &str,
+    marker: &str,
+    wanted: &str,
+) -> Result<(), SinkError> {
+    let table = store.below(folder);
+    let listed = table.list_with_delimiter(None).await.map_err(|error| judged(&error))?;
+    if listed.common_prefixes.iter().any(|prefix| prefix.filename() == Some(marker)) {
+        return Err(SinkError::lasting(format!(
+            "the lake's folder {folder} holds a table of another format than {wanted} ({marker} is \
+             in it), and a table's format is never changed: give `lake.layout` another folder"
+        )));
+    }
+    Ok(())
 }
 
 fn judged_delta(error: DeltaTableError) -> SinkError {

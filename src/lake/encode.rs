@@ -1,4 +1,4 @@
-//! Batches to Parquet files, one per day.
+//! Batches to files, one for each time that the layout tells apart.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,45 +17,54 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use serde_json::json;
 
 pub use super::columns::lake_schema;
-use crate::config::Feed;
-use crate::layout::{Day, Days, days};
+use super::jsonl;
+use crate::config::{Feed, LakeFormat};
+use crate::layout::{Layout, Slot, Slots, slots};
 use crate::record::{Batch, Part};
 
 /// One file, whole, in memory.
 pub struct Encoded {
-    pub day: Day,
+    pub slot: Slot,
     pub bytes: Vec<u8>,
     pub rows: usize,
+    /// The least offset of its rows.
+    pub first: i64,
     /// Delta's statistics, as JSON.
     pub stats: String,
 }
 
-/// Encodes the rows of all parts: one file for each day they belong to, one after the other, so that
+/// Encodes the rows of all parts: one file for each time they belong to, one after the other, so that
 /// beside the batches there is one open file and no copy of more than a batch.
-pub fn encode(feed: &Feed, parts: &[Part]) -> Result<Vec<Encoded>, ArrowError> {
+pub fn encode(feed: &Feed, layout: &Layout, parts: &[Part]) -> Result<Vec<Encoded>, ArrowError> {
     let schema = lake_schema(feed);
-    let mut by_day: BTreeMap<Day, Vec<Picked>> = BTreeMap::new();
+    let mut by_slot: BTreeMap<Slot, Vec<Picked>> = BTreeMap::new();
     for batch in parts.iter().flat_map(|part| &part.batches).filter(|batch| batch.num_rows() > 0) {
         let rows = with_coordinates(feed, &schema, batch)?;
-        match days(&batch.rows, feed.schema.time, &batch.timestamps) {
-            Days::One(day) => by_day.entry(day).or_default().push(Picked { rows, only: None }),
-            Days::Many(days) => {
-                for (day, only) in split(&days) {
+        match slots(&batch.rows, feed.schema.time, &batch.timestamps, layout.precision()) {
+            Slots::One(slot) => by_slot.entry(slot).or_default().push(Picked { rows, only: None }),
+            Slots::Many(slots) => {
+                for (slot, only) in split(&slots) {
                     let picked = Picked { rows: rows.clone(), only: Some(only) };
-                    by_day.entry(day).or_default().push(picked);
+                    by_slot.entry(slot).or_default().push(picked);
                 }
             }
         }
     }
-    let level = feed.lake.as_ref().map_or(1, |options| options.zstd_level);
-    let mut files = Vec::with_capacity(by_day.len());
-    while let Some((day, picked)) = by_day.pop_first() {
-        files.push(encode_file(day, &schema, picked.into_iter().map(Picked::take), level)?);
+    let options = feed.lake.clone().unwrap_or_default();
+    let mut files = Vec::with_capacity(by_slot.len());
+    while let Some((slot, picked)) = by_slot.pop_first() {
+        let rows = picked.into_iter().map(Picked::take);
+        files.push(match options.format {
+            LakeFormat::Delta | LakeFormat::Parquet => {
+                encode_file(slot, &schema, rows, options.zstd_level)?
+            }
+            LakeFormat::Jsonl => encode_lines(feed, slot, rows)?,
+        });
     }
     Ok(files)
 }
 
-/// A batch, or those of its rows that belong to one day.
+/// A batch, or those of its rows that belong to one time.
 struct Picked {
     rows: RecordBatch,
     only: Option<UInt32Array>,
@@ -70,12 +79,12 @@ impl Picked {
     }
 }
 
-fn split(days: &[Day]) -> BTreeMap<Day, UInt32Array> {
-    let mut rows: BTreeMap<Day, Vec<u32>> = BTreeMap::new();
-    for (row, day) in days.iter().enumerate() {
-        rows.entry(*day).or_default().push(row as u32);
+fn split(slots: &[Slot]) -> BTreeMap<Slot, UInt32Array> {
+    let mut rows: BTreeMap<Slot, Vec<u32>> = BTreeMap::new();
+    for (row, slot) in slots.iter().enumerate() {
+        rows.entry(*slot).or_default().push(row as u32);
     }
-    rows.into_iter().map(|(day, rows)| (day, UInt32Array::from(rows))).collect()
+    rows.into_iter().map(|(slot, rows)| (slot, UInt32Array::from(rows))).collect()
 }
 
 /// The batch's rows with the columns every lake table has.
@@ -134,7 +143,7 @@ pub fn micros(millis: &Int64Array) -> TimestampMicrosecondArray {
 }
 
 pub fn encode_file(
-    day: Day,
+    slot: Slot,
     schema: &SchemaRef,
     rows: impl IntoIterator<Item = Result<RecordBatch, ArrowError>>,
     zstd_level: i32,
@@ -156,7 +165,22 @@ pub fn encode_file(
         writer.write(&batch)?;
     }
     let bytes = writer.into_inner()?;
-    Ok(Encoded { day, bytes, rows: bounds.rows, stats: bounds.stats() })
+    Ok(bounds.encoded(slot, bytes))
+}
+
+fn encode_lines(
+    feed: &Feed,
+    slot: Slot,
+    rows: impl IntoIterator<Item = Result<RecordBatch, ArrowError>>,
+) -> Result<Encoded, ArrowError> {
+    let mut bytes = Vec::new();
+    let mut bounds = Bounds::default();
+    for batch in rows {
+        let batch = batch?;
+        bounds.add(&batch);
+        jsonl::write(&mut bytes, feed, &batch)?;
+    }
+    Ok(bounds.encoded(slot, bytes))
 }
 
 /// Row count and the bounds of the offset, by which a reader can skip the file.
@@ -178,6 +202,11 @@ impl Bounds {
         };
         let known = self.offsets.unwrap_or((least, most));
         self.offsets = Some((known.0.min(least), known.1.max(most)));
+    }
+
+    fn encoded(&self, slot: Slot, bytes: Vec<u8>) -> Encoded {
+        let first = self.offsets.map_or(0, |(least, _)| least);
+        Encoded { slot, bytes, rows: self.rows, first, stats: self.stats() }
     }
 
     fn stats(&self) -> String {

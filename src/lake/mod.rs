@@ -1,12 +1,14 @@
 //! The lake: files are staged whole, then named by one commit together with the progress they cover.
 //!
-//! [`LakeTable`] is the contract, `delta` its adapter. No actor is known here.
+//! [`LakeTable`] is the contract; `delta` and `plain` are its adapters. No actor is known here.
 
 mod columns;
 mod delta;
 mod encode;
 mod installation;
+mod jsonl;
 mod log;
+mod plain;
 mod probe;
 mod quarantine;
 mod rewind;
@@ -16,9 +18,13 @@ mod synced;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
+use crate::config::{Feed, LakeFormat};
+use crate::layout::Layout;
 use crate::record::{
     GapReason, Part, Progress, Reject, SinkError, TopicId, TopicPartition, Verdict,
 };
@@ -26,7 +32,8 @@ use crate::record::{
 pub use delta::DeltaTable;
 pub use encode::{encode, lake_schema};
 pub use log::{CommitLine, LogFile, read_log};
-pub use rewind::{Rewound, record_skip, rewind, trust};
+pub use plain::PlainTable;
+pub use rewind::{Rewound, rewind, trust};
 pub use store::{LakeStore, join};
 
 /// A table of the lake that keeps its rows and its progress in one log.
@@ -72,13 +79,48 @@ pub trait LakeTable: Send + Sync + 'static {
     async fn reset(&self, source: &TopicPartition, progress: Progress) -> Result<(), SinkError>;
 }
 
+/// Opens a feed's table in the format its feed file names.
+pub async fn open(store: &LakeStore, feed: Arc<Feed>) -> Result<Arc<dyn LakeTable>, SinkError> {
+    Ok(match format(&feed) {
+        LakeFormat::Delta => Arc::new(DeltaTable::open(store, feed).await?),
+        LakeFormat::Parquet | LakeFormat::Jsonl => Arc::new(PlainTable::open(store, feed).await?),
+    })
+}
+
+/// Progress recorded for a feed's table, if there is one: nothing is created.
+pub async fn read_progress(
+    store: &LakeStore,
+    feed: &Feed,
+) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
+    let layout = Layout::of(feed).map_err(SinkError::lasting)?;
+    match format(feed) {
+        LakeFormat::Delta => DeltaTable::read_progress(store, layout.folder()).await,
+        LakeFormat::Parquet | LakeFormat::Jsonl => {
+            PlainTable::read_progress(store, layout.folder()).await
+        }
+    }
+}
+
+fn format(feed: &Feed) -> LakeFormat {
+    feed.lake.as_ref().map(|options| options.format).unwrap_or_default()
+}
+
 /// Files that are written, and the offsets they stand for.
 #[derive(Debug, Clone, Default)]
 pub struct Staged {
+    /// Its own, by which a commit whose answer was lost is known again.
+    pub id: Uuid,
     pub files: Vec<StagedFile>,
     pub parts: Vec<StagedPart>,
     /// The one part skips records, for this reason; the log says so.
     pub gap: Option<GapReason>,
+}
+
+impl Staged {
+    /// Records that are skipped.
+    fn gap(part: StagedPart, reason: GapReason) -> Self {
+        Self { id: Uuid::new_v4(), files: Vec::new(), parts: vec![part], gap: Some(reason) }
+    }
 }
 
 /// One file below the table's folder.
@@ -90,6 +132,10 @@ pub struct StagedFile {
     pub partition_values: Vec<(String, String)>,
     /// Delta's statistics, as JSON.
     pub stats: String,
+    /// The time its rows belong to, as the layout tells times apart.
+    pub time: String,
+    /// Index of the one part whose rows it holds, if it holds no others.
+    pub part: Option<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -98,4 +144,11 @@ pub struct StagedPart {
     pub topic_id: TopicId,
     pub range: crate::record::OffsetRange,
     pub rejects: Vec<Reject>,
+}
+
+impl StagedPart {
+    fn of(part: &Part) -> Self {
+        let rejects = part.batches.iter().flat_map(|batch| batch.rejects.iter().cloned()).collect();
+        Self { source: part.source.clone(), topic_id: part.topic_id, range: part.range(), rejects }
+    }
 }

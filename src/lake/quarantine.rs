@@ -13,6 +13,7 @@ use arrow::error::ArrowError;
 
 use super::columns::{constant_text, timestamp};
 use super::encode::{Encoded, constant, encode_file, micros};
+use crate::layout::Slot;
 use crate::record::{Reject, TopicPartition};
 
 pub fn quarantine_schema() -> SchemaRef {
@@ -31,7 +32,7 @@ pub fn quarantine_schema() -> SchemaRef {
 
 /// One file of rejects, in the partition of the day they were put there.
 pub fn encode_rejects(
-    day: i32,
+    day: Slot,
     rejects: &[(TopicPartition, &[Reject])],
 ) -> Result<Encoded, ArrowError> {
     let schema = quarantine_schema();

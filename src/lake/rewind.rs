@@ -1,5 +1,4 @@
-//! Progress set by hand in a commit of its own: back after a Delta RESTORE, or past offsets that are
-//! to be skipped.
+//! Progress set back by hand, in a commit of its own, after a Delta RESTORE.
 //!
 //! A RESTORE takes rows away and leaves `txn`s as they are, so a node would go on behind rows that are
 //! no longer there. What they were at the version restored to is in the log.
@@ -20,12 +19,11 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::LakeStore;
 use super::log::{
-    CommitInfo, CommitLine, LogFile, Txn, Watermarks, app_id, judged, parse_app_id, read_log,
+    CommitInfo, CommitLine, LogFile, Txn, Watermarks, judged, parse_app_id, read_log,
 };
-use super::{DeltaTable, LakeStore, log};
-use crate::layout;
-use crate::record::{GapReason, OffsetRange, Progress, SinkError, TopicPartition};
+use crate::record::{Progress, SinkError, TopicPartition};
 
 const ATTEMPTS: u32 = 10;
 
@@ -42,12 +40,11 @@ pub struct Rewound {
 
 type Txns = BTreeMap<String, Txn>;
 
-/// Sets the progress of a feed's table back to what it was at the version that a RESTORE brought back.
+/// Sets the progress of the table in `folder` back to what it was at the version that a RESTORE brought back.
 /// Answers none if no RESTORE is unsettled.
-pub async fn rewind(store: &LakeStore, feed: &str) -> Result<Option<Rewound>, SinkError> {
-    let folder = layout::table_path(feed);
+pub async fn rewind(store: &LakeStore, folder: &str) -> Result<Option<Rewound>, SinkError> {
     for _ in 0..ATTEMPTS {
-        let table = store.below(&folder);
+        let table = store.below(folder);
         let versions = Versions::list(table.as_ref()).await?;
         let Some(latest) = versions.latest() else { return Ok(None) };
         let Some((restore, target)) = unsettled(table.as_ref(), &versions, latest).await? else {
@@ -55,7 +52,7 @@ pub async fn rewind(store: &LakeStore, feed: &str) -> Result<Option<Rewound>, Si
         };
         let (then, now) = replay(table.as_ref(), &versions, target, latest).await?;
         let txns = set_back(&then, &now);
-        if commit(store, &folder, latest + 1, txns, HashMap::new()).await? {
+        if commit(store, folder, latest + 1, txns, HashMap::new()).await? {
             let partitions = partitions(&now, &then);
             return Ok(Some(Rewound { restore, target, partitions }));
         }
@@ -63,12 +60,11 @@ pub async fn rewind(store: &LakeStore, feed: &str) -> Result<Option<Rewound>, Si
     Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
 }
 
-/// Takes the progress of a feed's table as true although the log that could deny it is gone: a commit
+/// Takes the progress of the table in `folder` as true although the log that could deny it is gone: a commit
 /// of ours says so from now on. Answers false if the log still tells by itself.
-pub async fn trust(store: &LakeStore, feed: &str) -> Result<bool, SinkError> {
-    let folder = layout::table_path(feed);
+pub async fn trust(store: &LakeStore, folder: &str) -> Result<bool, SinkError> {
     for _ in 0..ATTEMPTS {
-        let table = store.below(&folder);
+        let table = store.below(folder);
         let Some(latest) = Versions::list(table.as_ref()).await?.latest() else { return Ok(false) };
         match before(table.as_ref(), latest).await? {
             Before::Gone(_) => {}
@@ -79,40 +75,7 @@ pub async fn trust(store: &LakeStore, feed: &str) -> Result<bool, SinkError> {
             }
             Before::Ours | Before::Nothing => return Ok(false),
         }
-        if commit(store, &folder, latest + 1, Vec::new(), HashMap::new()).await? {
-            return Ok(true);
-        }
-    }
-    Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
-}
-
-/// Moves a partition's progress past `gap` and says so in the commit, for whoever looks for these
-/// rows. Answers false if the progress does not stand at the gap's start.
-pub async fn record_skip(
-    store: &LakeStore,
-    feed: &str,
-    source: &TopicPartition,
-    gap: OffsetRange,
-    reason: GapReason,
-) -> Result<bool, SinkError> {
-    let folder = layout::table_path(feed);
-    for _ in 0..ATTEMPTS {
-        let table = store.below(&folder);
-        // The version first: what is committed after it makes ours fail.
-        let Some(latest) = Versions::list(table.as_ref()).await?.latest() else { return Ok(false) };
-        let progress = DeltaTable::read_progress(store, feed).await?;
-        let Some(found) = progress.get(source).filter(|found| found.next_offset == gap.start)
-        else {
-            return Ok(false);
-        };
-        let txn = Transaction::new_with_last_update(
-            app_id(source, found.topic_id),
-            gap.end,
-            Some(chrono::Utc::now().timestamp_millis()),
-        );
-        let mark = log::gap(source, found.topic_id, gap, reason, true);
-        let said = HashMap::from([(log::GAP.to_owned(), mark)]);
-        if commit(store, &folder, latest + 1, vec![txn], said).await? {
+        if commit(store, folder, latest + 1, Vec::new(), HashMap::new()).await? {
             return Ok(true);
         }
     }
@@ -388,6 +351,9 @@ async fn commit(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lake::DeltaTable;
+
+    const FOLDER: &str = "streams/f";
 
     const IDS: [&str; 2] = ["00000000000000000000000000000001", "00000000000000000000000000000002"];
 
@@ -409,7 +375,7 @@ mod tests {
     async fn lake(entries: &[Vec<String>]) -> (tempfile::TempDir, LakeStore) {
         let folder = tempfile::tempdir().unwrap();
         let store = LakeStore::open_local(folder.path()).unwrap();
-        let table = store.below(&layout::table_path("f"));
+        let table = store.below(FOLDER);
         for (version, lines) in entries.iter().enumerate() {
             let path = Path::from(format!("_delta_log/{version:020}.json"));
             table.put(&path, lines.join("\n").into()).await.unwrap();
@@ -418,7 +384,7 @@ mod tests {
     }
 
     async fn progress(store: &LakeStore) -> Vec<(TopicPartition, i64)> {
-        let progress = DeltaTable::read_progress(store, "f").await.unwrap();
+        let progress = DeltaTable::read_progress(store, FOLDER).await.unwrap();
         let mut progress: Vec<_> =
             progress.into_iter().map(|(source, found)| (source, found.next_offset)).collect();
         progress.sort();
@@ -441,15 +407,15 @@ mod tests {
             let mut entries = history.clone();
             entries.push(vec![restore(parameters)]);
             let (_folder, store) = lake(&entries).await;
-            let rewound = rewind(&store, "f").await.unwrap().unwrap();
+            let rewound = rewind(&store, FOLDER).await.unwrap().unwrap();
             assert_eq!((rewound.restore, rewound.target), (3, 1));
             assert_eq!(progress(&store).await, [(source(0), 10)]);
             let expected = [(source(0), Some(5), Some(10)), (source(1), Some(7), None)];
             assert_eq!(rewound.partitions, expected);
-            assert!(rewind(&store, "f").await.unwrap().is_none(), "settled");
+            assert!(rewind(&store, FOLDER).await.unwrap().is_none(), "settled");
         }
         let (_folder, store) = lake(&history).await;
-        assert!(rewind(&store, "f").await.unwrap().is_none(), "never restored");
+        assert!(rewind(&store, FOLDER).await.unwrap().is_none(), "never restored");
     }
 
     #[tokio::test]
@@ -463,7 +429,7 @@ mod tests {
             vec![restore(json!({"version": "3"}))],
         ];
         let (_folder, store) = lake(&entries).await;
-        let rewound = rewind(&store, "f").await.unwrap().unwrap();
+        let rewound = rewind(&store, FOLDER).await.unwrap().unwrap();
         assert_eq!((rewound.restore, rewound.target), (5, 1));
         assert_eq!(progress(&store).await, [(source(0), 10)]);
     }
@@ -472,7 +438,7 @@ mod tests {
     async fn a_restore_by_time_goes_by_the_entries_own() {
         let (_folder, store) =
             lake(&[vec![ours(), line(0, 0, 0, 1)], vec![ours(), line(0, 0, 10, 2)]]).await;
-        let table = store.below(&layout::table_path("f"));
+        let table = store.below(FOLDER);
         let now = chrono::Utc::now().timestamp_millis();
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         let put = async |version: u64, lines: Vec<String>| {
@@ -481,26 +447,7 @@ mod tests {
         };
         put(2, vec![ours(), line(0, 0, 30, 3)]).await;
         put(3, vec![restore(json!({"datetime": (now + 10).to_string()}))]).await;
-        assert_eq!(rewind(&store, "f").await.unwrap().unwrap().target, 1);
+        assert_eq!(rewind(&store, FOLDER).await.unwrap().unwrap().target, 1);
         assert_eq!(progress(&store).await, [(source(0), 10)]);
-    }
-
-    #[tokio::test]
-    async fn a_skip_moves_progress_from_exactly_its_start_and_says_so() {
-        let (_folder, store) = lake(&[vec![ours(), line(0, 0, 10, 1)]]).await;
-        let at = source(0);
-        let skip = |start| {
-            record_skip(&store, "f", &at, OffsetRange::new(start, 25), GapReason::SkippedGap)
-        };
-        assert!(!skip(9).await.unwrap());
-        assert!(skip(10).await.unwrap());
-        assert_eq!(progress(&store).await, [(source(0), 25)]);
-        let path = Path::from("_delta_log/00000000000000000001.json");
-        let got = store.below(&layout::table_path("f")).get(&path).await.unwrap();
-        let text = String::from_utf8(got.bytes().await.unwrap().into()).unwrap();
-        assert!(
-            text.contains(r#""tidegateGap":{"#) && text.contains("resolve --skip-gap"),
-            "{text}"
-        );
     }
 }

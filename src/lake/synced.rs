@@ -12,7 +12,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
+    RenameTargetMode, Result,
 };
 
 /// [`LocalFileSystem`], but a put returns only when the file and its folders are on disk.
@@ -93,6 +94,22 @@ impl ObjectStore for SyncedLocal {
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await
     }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        if !matches!(options.target_mode, RenameTargetMode::Overwrite) {
+            return self.inner.rename_opts(from, to, options).await;
+        }
+        let name = from.to_string();
+        let (from, to) = (self.inner.path_to_filesystem(from)?, self.inner.path_to_filesystem(to)?);
+        match tokio::task::spawn_blocking(move || rename_synced(&from, &to)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Error::NotFound { path: name, source: error.into() })
+            }
+            Ok(Err(error)) => Err(Error::Generic { store: "local", source: error.into() }),
+            Err(error) => Err(Error::Generic { store: "local", source: error.into() }),
+        }
+    }
 }
 
 fn write_synced(path: &FilePath, payload: &PutPayload, create: bool) -> io::Result<()> {
@@ -110,6 +127,19 @@ fn write_synced(path: &FilePath, payload: &PutPayload, create: bool) -> io::Resu
     }
     outcome?;
     File::open(folder)?.sync_all()
+}
+
+fn rename_synced(from: &FilePath, to: &FilePath) -> io::Result<()> {
+    // Asked first: nothing is to be made for a file that is not there.
+    fs::metadata(from)?;
+    let folder = to.parent().ok_or_else(|| io::Error::other("a file needs a folder"))?;
+    make_folders(folder)?;
+    fs::rename(from, to)?;
+    File::open(folder)?.sync_all()?;
+    match from.parent() {
+        Some(above) => File::open(above)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 fn write_whole(path: &FilePath, payload: &PutPayload) -> io::Result<()> {

@@ -22,7 +22,7 @@ use crate::config::{
 };
 use crate::record::{Batch, Blame, Claim, Hold, OffsetRange, RejectClass};
 
-fn feed() -> Arc<Feed> {
+pub fn feed() -> Arc<Feed> {
     let column = Column::new("id", ColumnType::Long);
     Arc::new(Feed {
         name: "f".into(),
@@ -37,15 +37,15 @@ fn feed() -> Arc<Feed> {
     })
 }
 
-fn topic_id() -> TopicId {
+pub fn topic_id() -> TopicId {
     TopicId::new(Uuid::from_u128(7))
 }
 
-fn source(partition: i32) -> TopicPartition {
+pub fn source(partition: i32) -> TopicPartition {
     TopicPartition::new("t", partition)
 }
 
-fn part(partition: i32, range: Range<i64>, rejected: &[i64]) -> Part {
+pub fn part(partition: i32, range: Range<i64>, rejected: &[i64]) -> Part {
     let offsets: Vec<i64> = range.clone().filter(|offset| !rejected.contains(offset)).collect();
     let rejects: Vec<Reject> = rejected
         .iter()
@@ -81,16 +81,16 @@ fn part(partition: i32, range: Range<i64>, rejected: &[i64]) -> Part {
     }
 }
 
-struct Lab {
-    folder: tempfile::TempDir,
+pub struct Lab {
+    pub folder: tempfile::TempDir,
 }
 
 impl Lab {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    fn store(&self) -> LakeStore {
+    pub fn store(&self) -> LakeStore {
         LakeStore::open_local(self.folder.path()).unwrap()
     }
 
@@ -123,7 +123,7 @@ impl Lab {
     }
 
     /// Rows that the log's live files hold, by the counts in the log itself.
-    async fn rows(&self, folder: &str) -> usize {
+    pub async fn rows(&self, folder: &str) -> usize {
         let store = self.store().below(folder);
         let mut rows = 0;
         for version in 0.. {
@@ -143,18 +143,18 @@ impl Lab {
     }
 }
 
-async fn commit(table: &DeltaTable, parts: Vec<Part>) -> Vec<Verdict> {
+pub async fn commit(table: &dyn LakeTable, parts: Vec<Part>) -> Vec<Verdict> {
     let staged = table.stage(parts).await.unwrap();
     table.commit(&[staged]).await.unwrap().remove(0)
 }
 
-const DURABLE: Verdict = Verdict::Durable { quarantined: 0 };
+pub const DURABLE: Verdict = Verdict::Durable { quarantined: 0 };
 
-fn fenced(at: i64) -> Verdict {
+pub fn fenced(at: i64) -> Verdict {
     Verdict::Fenced { found: Some(at) }
 }
 
-async fn next(table: &DeltaTable, partition: i32) -> Option<i64> {
+pub async fn next(table: &dyn LakeTable, partition: i32) -> Option<i64> {
     table.progress().await.unwrap().get(&source(partition)).map(|progress| progress.next_offset)
 }
 
@@ -207,7 +207,7 @@ async fn rejects_are_quarantined_once_however_often_their_range_comes() {
     let table = lab.table().await;
     let staged = table.stage(vec![part(0, 0..10, &[3, 4])]).await.unwrap();
     // The quarantine's commit landed, the data's did not: as after a crash between the two.
-    table.quarantine(std::slice::from_ref(&staged)).await.unwrap();
+    table.quarantine.keep(std::slice::from_ref(&staged)).await.unwrap();
     assert_eq!(lab.rows("quarantine/f").await, 2);
     // Read again with other bounds.
     assert_eq!(commit(&table, vec![part(0, 0..6, &[3, 4])]).await, [DURABLE]);
@@ -266,7 +266,7 @@ async fn an_older_folder_copied_back_under_a_running_table_is_noticed() {
     assert_eq!(lab.rows("streams/f").await, 20);
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
+pub fn copy(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -363,11 +363,21 @@ struct Breaking {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Break {
+pub enum Break {
     /// The next log entries land, but their writer is told of a time-out.
     LoseAnswers,
+    /// The next copies fail: what is staged stays where it is.
+    RefuseCopies,
     /// A conditional create overwrites, as behind a proxy that strips the condition.
     IgnoreConditions,
+}
+
+impl Breaking {
+    /// Whether one more is to fail.
+    fn one_less(&self) -> bool {
+        let less = |left: usize| left.checked_sub(1);
+        self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
+    }
 }
 
 impl fmt::Display for Breaking {
@@ -389,13 +399,12 @@ impl ObjectStore for Breaking {
                 opts.mode = PutMode::Overwrite;
                 self.inner.put_opts(location, payload, opts).await
             }
+            Break::RefuseCopies => self.inner.put_opts(location, payload, opts).await,
             Break::LoseAnswers => {
                 let answer = self.inner.put_opts(location, payload, opts).await;
-                let entry = location.as_ref().contains("streams/f/_delta_log");
-                let one_less = |left: usize| left.checked_sub(1);
-                if entry
-                    && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
-                {
+                let path = location.as_ref();
+                let entry = path.contains("streams/f/_delta_log") || path.contains("/_commits/");
+                if entry && self.one_less() {
                     let source = "the answer was lost".into();
                     return Err(object_store::Error::Generic { store: "test", source });
                 }
@@ -436,11 +445,15 @@ impl ObjectStore for Breaking {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        if matches!(self.mode, Break::RefuseCopies) && self.one_less() {
+            let source = "no copy".into();
+            return Err(object_store::Error::Generic { store: "test", source });
+        }
         self.inner.copy_opts(from, to, options).await
     }
 }
 
-fn breaking(lab: &Lab, mode: Break, times: usize) -> LakeStore {
+pub fn breaking(lab: &Lab, mode: Break, times: usize) -> LakeStore {
     lab.store().over(|inner| Arc::new(Breaking { inner, mode, left: AtomicUsize::new(times) }))
 }
 

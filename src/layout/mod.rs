@@ -1,18 +1,21 @@
-//! Where a record lies in the lake: its day, its folder, its file's name.
+//! Where a record lies in the lake: its time, its folder, its file's name.
 //!
 //! Pure. A name is never used twice: it carries a random id.
 
-use arrow::array::{Array, Date32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::DataType;
-use chrono::{Datelike, NaiveDate};
+mod slots;
+
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
-pub use crate::config::PARTITION_COLUMNS;
+use crate::config::{
+    DEFAULT_LAYOUT, Feed, LakeFormat, Piece, Placeholder, Precision, RESERVED_FOLDERS, Segment,
+    Template,
+};
 
-/// Days since 1970-01-01, UTC.
-pub type Day = i32;
+pub use slots::{Slot, Slots, precision_of, slots};
 
-/// Folder of a feed's table, below the lake's root.
+/// Folder of a feed's table below the lake's root, where the feed file says nothing of it.
 pub fn table_path(feed: &str) -> String {
     format!("streams/{feed}")
 }
@@ -22,113 +25,212 @@ pub fn quarantine_path(feed: &str) -> String {
     format!("quarantine/{feed}")
 }
 
-/// Path of a new file of one day, below the table's folder.
-pub fn file_path(day: Day, id: Uuid) -> String {
-    let date = date(day);
-    format!(
-        "year={:04}/month={:02}/day={:02}/data_{:04}{:02}{:02}_{}.parquet",
-        date.year(),
-        date.month(),
-        date.day(),
-        date.year(),
-        date.month(),
-        date.day(),
-        id.simple()
-    )
+/// A feed's layout: its table's folder, and what its files below are called.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    folder: String,
+    template: Template,
+    feed: String,
+    topic: String,
+    ending: &'static str,
 }
 
-/// Values of [`PARTITION_COLUMNS`] for a day, as a Delta log writes them.
-pub fn partition_values(day: Day) -> [String; 3] {
-    let date = date(day);
-    [date.year().to_string(), date.month().to_string(), date.day().to_string()]
+/// What of a file's name its rows' time does not tell: the partition and the first offset.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct First {
+    pub partition: i32,
+    pub offset: i64,
 }
 
-fn date(day: Day) -> NaiveDate {
-    let epoch = NaiveDate::default();
-    epoch.checked_add_signed(chrono::Duration::days(i64::from(day))).unwrap_or(epoch)
-}
-
-/// The day of each row: by its event time, else by Kafka's timestamp, else 1970-01-01. Years beyond
-/// 0001 to 9999 go by Kafka's timestamp too.
-pub fn days(rows: &RecordBatch, time: Option<usize>, timestamps: &Int64Array) -> Days {
-    let event = time.map(|index| rows.column(index));
-    let of_row = |row: usize| -> Day {
-        event
-            .and_then(|column| event_day(column, row))
-            .or_else(|| timestamps.is_valid(row).then(|| day_of_millis(timestamps.value(row))))
-            .filter(|day| (FIRST_DAY..=LAST_DAY).contains(day))
-            .unwrap_or(0)
-    };
-    let count = rows.num_rows();
-    let Some(first) = (count > 0).then(|| of_row(0)) else { return Days::One(0) };
-    match (1..count).find(|row| of_row(*row) != first) {
-        None => Days::One(first),
-        Some(_) => Days::Many((0..count).map(of_row).collect()),
-    }
-}
-
-/// The days of a batch's rows.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Days {
-    One(Day),
-    Many(Vec<Day>),
-}
-
-/// 0001-01-01.
-const FIRST_DAY: Day = -719_162;
-/// 9999-12-31.
-const LAST_DAY: Day = 2_932_896;
-const MILLIS_PER_DAY: i64 = 86_400_000;
-
-fn event_day(column: &dyn Array, row: usize) -> Option<Day> {
-    if column.is_null(row) {
-        return None;
-    }
-    let day = match column.data_type() {
-        DataType::Timestamp(..) => {
-            let times = column.as_any().downcast_ref::<TimestampMicrosecondArray>()?;
-            day_of_millis(times.value(row).div_euclid(1000))
+impl Layout {
+    /// The error says what is wrong with the feed's `lake.layout`.
+    pub fn of(feed: &Feed) -> Result<Self, String> {
+        let options = feed.lake.clone().unwrap_or_default();
+        let layout = Self::new(options.layout(), &feed.name, &feed.topic, options.format)?;
+        if options.format == LakeFormat::Delta
+            && layout.template.has(Placeholder::is_of_one_partition)
+        {
+            return Err("a Delta table's files hold several partitions".to_owned());
         }
-        DataType::Date32 => column.as_any().downcast_ref::<Date32Array>()?.value(row),
-        _ => return None,
-    };
-    (FIRST_DAY..=LAST_DAY).contains(&day).then_some(day)
-}
+        // The columns may be inferred, and then no feed file was checked for it.
+        let taken = |key: &str| {
+            feed.schema.columns.iter().any(|column| column.name.eq_ignore_ascii_case(key))
+        };
+        match layout.columns().into_iter().find(|key| taken(key)) {
+            Some(key) => Err(format!("`{key}=` is also a column of the feed")),
+            None => Ok(layout),
+        }
+    }
 
-fn day_of_millis(millis: i64) -> Day {
-    i32::try_from(millis.div_euclid(MILLIS_PER_DAY)).unwrap_or(0)
+    /// The layout of a feed's quarantine table.
+    pub fn of_quarantine(feed: &str) -> Result<Self, String> {
+        let layout = Self::new(DEFAULT_LAYOUT, feed, "", LakeFormat::Delta)?;
+        Ok(Self { folder: quarantine_path(feed), ..layout })
+    }
+
+    fn new(text: &str, feed: &str, topic: &str, format: LakeFormat) -> Result<Self, String> {
+        let template = Template::parse(text).map_err(|wrong| format!("lake.layout: {wrong}"))?;
+        let (feed, topic) = (feed.to_owned(), topic.to_owned());
+        let ending = format.ending();
+        let mut layout = Self { folder: String::new(), template, feed, topic, ending };
+        let segments = layout.template.table().iter();
+        let segments: Vec<String> =
+            segments.map(|segment| layout.render(segment, Slot::EPOCH, First::default())).collect();
+        if RESERVED_FOLDERS.contains(&segments[0].as_str()) {
+            return Err(format!("lake.layout: the lake keeps other things in `{}`", segments[0]));
+        }
+        layout.folder = segments.join("/");
+        Ok(layout)
+    }
+
+    /// The table's folder, below the lake's root.
+    pub fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    pub fn precision(&self) -> Precision {
+        self.template.precision()
+    }
+
+    /// The names of the partition columns, and what each tells.
+    pub fn partitioned_by(&self) -> Vec<(&str, Placeholder)> {
+        self.template.columns().collect()
+    }
+
+    pub fn columns(&self) -> Vec<&str> {
+        self.template.columns().map(|(name, _)| name).collect()
+    }
+
+    /// The partition columns of a file with their values, as a Delta log writes them.
+    pub fn values(&self, slot: Slot) -> Vec<(String, String)> {
+        let value = |of| match of {
+            Placeholder::Year => slot.year().to_string(),
+            Placeholder::Month => slot.month().to_string(),
+            Placeholder::Day => slot.day().to_string(),
+            Placeholder::Hour => slot.hour().to_string(),
+            other => self.value(other, slot, First::default()),
+        };
+        self.template.columns().map(|(name, of)| (name.to_owned(), value(of))).collect()
+    }
+
+    /// Path of a new file below the table's folder.
+    pub fn file(&self, slot: Slot, first: First, id: Uuid) -> String {
+        let below = self.template.below().iter();
+        let path: Vec<String> = below.map(|segment| self.render(segment, slot, first)).collect();
+        format!("{}_{}.{}", path.join("/"), id.simple(), self.ending)
+    }
+
+    /// What a file's partition columns say of its time, as [`Slot::label`] does; none where they do
+    /// not say it.
+    pub fn label_of(&self, values: &BTreeMap<String, Option<String>>) -> Option<String> {
+        let of = |wanted| {
+            let (name, _) = self.template.columns().find(|(_, of)| *of == wanted)?;
+            values.get(name)?.clone()
+        };
+        let number = |wanted| of(wanted)?.parse::<i32>().ok();
+        let date = of(Placeholder::Date).or_else(|| {
+            let year = format!("{:04}", number(Placeholder::Year)?);
+            let Some(month) = number(Placeholder::Month) else { return Some(year) };
+            let Some(day) = number(Placeholder::Day) else {
+                return Some(format!("{year}-{month:02}"));
+            };
+            Some(format!("{year}-{month:02}-{day:02}"))
+        })?;
+        match number(Placeholder::Hour) {
+            Some(hour) if date.len() > 7 => Some(format!("{date}T{hour:02}")),
+            _ => Some(date),
+        }
+    }
+
+    fn render(&self, segment: &Segment, slot: Slot, first: First) -> String {
+        let piece = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Of(of) => self.value(*of, slot, first),
+        };
+        segment.iter().map(piece).collect()
+    }
+
+    fn value(&self, of: Placeholder, slot: Slot, first: First) -> String {
+        match of {
+            Placeholder::Feed => self.feed.clone(),
+            Placeholder::Topic => self.topic.clone(),
+            Placeholder::TopicUpper => self.topic.to_uppercase(),
+            Placeholder::Year => format!("{:04}", slot.year()),
+            Placeholder::Month => format!("{:02}", slot.month()),
+            Placeholder::Day => format!("{:02}", slot.day()),
+            Placeholder::Hour => format!("{:02}", slot.hour()),
+            Placeholder::Date => slot.label(Precision::Day),
+            Placeholder::Partition => first.partition.to_string(),
+            Placeholder::Offset => first.offset.to_string(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::datatypes::{Field, Schema, TimeUnit};
-    use std::sync::Arc;
+
+    /// 2025-10-13, 07:00.
+    const SLOT: Slot = Slot(20374 * 24 + 7);
+
+    fn layout(text: &str, format: LakeFormat) -> Layout {
+        Layout::new(text, "sales", "Raw.Sales", format).unwrap()
+    }
+
+    fn path(layout: &Layout) -> String {
+        let first = First { partition: 3, offset: 40 };
+        format!("{}/{}", layout.folder(), layout.file(SLOT, first, Uuid::from_u128(1)))
+    }
+
+    const ID: &str = "00000000000000000000000000000001";
 
     #[test]
-    fn a_day_has_its_folder() {
-        // 2025-10-13.
-        let id = Uuid::from_u128(1);
-        assert_eq!(
-            file_path(20374, id),
-            "year=2025/month=10/day=13/data_20251013_00000000000000000000000000000001.parquet"
-        );
-        assert_eq!(partition_values(20374), ["2025", "10", "13"]);
-        assert_eq!(file_path(-1, id).split('/').next(), Some("year=1969"));
+    fn each_known_layout_comes_out() {
+        let delta = LakeFormat::Delta;
+        for (text, format, expected) in [
+            (
+                DEFAULT_LAYOUT,
+                delta,
+                "streams/sales/year=2025/month=10/day=13/data_20251013_ID.parquet",
+            ),
+            ("{feed}/date={date}/data", delta, "sales/date=2025-10-13/data_ID.parquet"),
+            (
+                "{TOPIC}/{date}/{TOPIC}_{date}",
+                LakeFormat::Jsonl,
+                "RAW.SALES/2025-10-13/RAW.SALES_2025-10-13_ID.jsonl",
+            ),
+            (
+                "a/{topic}/dt={date}/hour={hour}/{partition}-{offset}",
+                LakeFormat::Parquet,
+                "a/Raw.Sales/dt=2025-10-13/hour=07/3-40_ID.parquet",
+            ),
+        ] {
+            assert_eq!(path(&layout(text, format)), expected.replace("ID", ID));
+        }
+        assert_eq!(table_path("sales"), layout(DEFAULT_LAYOUT, delta).folder());
     }
 
     #[test]
-    fn rows_go_by_event_time_then_by_kafkas() {
-        let zone = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        let schema = Schema::new(vec![Field::new("t", zone, true)]);
-        let day = MILLIS_PER_DAY;
-        let times =
-            TimestampMicrosecondArray::from(vec![Some(day * 1000), Some(-1), None, Some(i64::MAX)])
-                .with_timezone("UTC");
-        let rows = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(times)]).unwrap();
-        let timestamps = Int64Array::from(vec![Some(0), Some(0), Some(5 * day), None]);
-        assert_eq!(days(&rows, Some(0), &timestamps), Days::Many(vec![1, -1, 5, 0]));
-        assert_eq!(days(&rows.slice(0, 1), Some(0), &timestamps), Days::One(1));
-        assert_eq!(days(&rows.slice(0, 0), None, &timestamps), Days::One(0));
+    fn partition_columns_tell_the_time_again() {
+        for (text, values, label) in [
+            (DEFAULT_LAYOUT, "year=2025 month=10 day=13", Some("2025-10-13")),
+            ("{feed}/dt={date}/h={hour}/x", "dt=2025-10-13 h=7", Some("2025-10-13T07")),
+            ("{feed}/y={year}/{month}/x", "y=2025", Some("2025")),
+            ("{feed}/{date}/x", "", None),
+        ] {
+            let layout = layout(text, LakeFormat::Delta);
+            let found = layout.values(SLOT);
+            let shown: Vec<String> =
+                found.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            assert_eq!(shown.join(" "), values);
+            let found = found.into_iter().map(|(key, value)| (key, Some(value))).collect();
+            assert_eq!(layout.label_of(&found).as_deref(), label);
+        }
+    }
+
+    #[test]
+    fn what_the_lake_keeps_itself_is_no_table() {
+        let wrong = Layout::new("{topic}/{date}/x", "a", "quarantine", LakeFormat::Delta);
+        assert!(wrong.unwrap_err().contains("quarantine"));
     }
 }

@@ -76,7 +76,7 @@ impl<'a> Checking<'a> {
             _ => None,
         };
         let lake = match (&sources.lake, &feed.lake) {
-            (Some(store), Some(_)) => Some(Lake::open(store, &feed.name).await?),
+            (Some(store), Some(_)) => Some(Lake::open(store, feed).await?),
             _ => None,
         };
         let mut notes = Vec::new();
@@ -127,9 +127,10 @@ impl<'a> Checking<'a> {
     fn claims_of_lake(&self, begins: &HashMap<i32, i64>) -> Claims {
         let Some((lake, scan)) = &self.lake else { return Claims::new() };
         let mut claims = Claims::new();
-        for source in lake.rows.sources().filter(|source| source.topic == self.feed.topic) {
+        let sources = lake.rows.sources().into_iter();
+        for source in sources.filter(|source| source.topic == self.feed.topic) {
             let Some(mark) = lake.rows.mark_of(source, self.topic.id) else { continue };
-            let gaps = gap::passed(&lake.rows.gaps, source, mark.topic_id);
+            let gaps = gap::passed(lake.rows.gaps(), source, mark.topic_id);
             let seen = scan.tallies.get(&source.partition).and_then(Tally::first);
             let begin = begins.get(&source.partition).copied();
             let start = mark

@@ -37,9 +37,11 @@ pub struct TableFile {
     pub size: u64,
     /// When it was added, milliseconds since the epoch.
     pub modified: i64,
-    /// Year, month and day, where the log entry that added it is still there.
-    pub day: Option<[String; 3]>,
-    live: bool,
+    /// Its partition columns, where the log entry that added it is still there.
+    pub values: BTreeMap<String, Option<String>>,
+    /// The time its rows belong to, where its commit says it.
+    pub time: Option<String>,
+    pub(super) live: bool,
 }
 
 /// How far a partition of one topic has come.
@@ -51,7 +53,7 @@ pub struct Mark {
     pub start: Option<i64>,
     /// The version it is first mentioned in.
     pub since: u64,
-    updated: i64,
+    pub(super) updated: i64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -256,13 +258,15 @@ impl DeltaLog {
                 add.path
             ));
         }
-        let value = |name| add.partition_values.get(name).cloned().flatten();
-        let day = match ["year", "month", "day"].map(value) {
-            [Some(year), Some(month), Some(day)] => Some([year, month, day]),
-            _ => None,
+        let file = TableFile {
+            path: add.path.clone(),
+            version,
+            size: add.size,
+            modified: add.modification_time,
+            values: add.partition_values,
+            time: None,
+            live: true,
         };
-        let (size, modified) = (add.size, add.modification_time);
-        let file = TableFile { path: add.path.clone(), version, size, modified, day, live: true };
         // A file that a RESTORE brings back keeps the version that first named it.
         self.files.entry(add.path).and_modify(|known| known.live = true).or_insert(file);
         Ok(())
@@ -301,9 +305,7 @@ impl DeltaLog {
 
     /// How far the partition has come in the topic the broker has now, else in the topic written last.
     pub fn mark_of(&self, source: &TopicPartition, present: TopicId) -> Option<&Mark> {
-        let marks = self.marks.get(source)?;
-        let agreeing = marks.iter().filter(|mark| mark.topic_id.agrees(present));
-        agreeing.max_by_key(|mark| mark.updated).or(marks.iter().max_by_key(|mark| mark.updated))
+        newest(self.marks.get(source)?, present)
     }
 
     /// Whether the log knows the partition under another topic id too.
@@ -318,6 +320,12 @@ impl DeltaLog {
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         self.store.clone()
     }
+}
+
+/// Of the marks of the present topic, else of all, the one written last.
+pub(super) fn newest(marks: &[Mark], present: TopicId) -> Option<&Mark> {
+    let agreeing = marks.iter().filter(|mark| mark.topic_id.agrees(present));
+    agreeing.max_by_key(|mark| mark.updated).or(marks.iter().max_by_key(|mark| mark.updated))
 }
 
 async fn fetch(store: &dyn ObjectStore, version: u64) -> Result<Option<Vec<Line>>, String> {

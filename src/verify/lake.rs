@@ -1,6 +1,7 @@
 //! The lake's side of a feed: its table and its quarantine, file by file.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use arrow::array::{
     Array, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -17,9 +18,11 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::account::Tally;
 use super::delta::{DeltaLog, Mark, TableFile, said};
-use crate::config::{Feed, FeedKind};
+use super::lines::read_lines;
+use super::table::Table;
+use crate::config::{ColumnType, Feed, FeedKind, LakeFormat};
 use crate::lake::LakeStore;
-use crate::layout::{self, Days};
+use crate::layout::{self, Layout, Slots};
 use crate::record::{TopicId, TopicPartition};
 
 /// Files fetched and read at once.
@@ -27,8 +30,9 @@ const FILES: usize = 3;
 
 /// A feed's two tables as they stood at one moment.
 pub struct Lake {
-    pub rows: DeltaLog,
-    quarantine: DeltaLog,
+    pub rows: Table,
+    quarantine: Table,
+    layout: Layout,
 }
 
 /// What the lake holds of a feed's topic.
@@ -44,12 +48,12 @@ pub struct Scan {
 }
 
 impl Lake {
-    pub async fn open(store: &LakeStore, feed: &str) -> Result<Self, String> {
+    pub async fn open(store: &LakeStore, feed: &Feed) -> Result<Self, String> {
         // In this order: rejects are committed before the progress that covers them, so they are in
         // a quarantine that is read after it.
-        let rows = DeltaLog::open(store.below(&layout::table_path(feed))).await?;
-        let quarantine = DeltaLog::open(store.below(&layout::quarantine_path(feed))).await?;
-        Ok(Self { rows, quarantine })
+        let rows = Table::open(store, feed).await?;
+        let quarantine = DeltaLog::open(store.below(&layout::quarantine_path(&feed.name))).await?;
+        Ok(Self { rows, quarantine: Table::Delta(quarantine), layout: Layout::of(feed)? })
     }
 
     pub async fn scan(
@@ -59,7 +63,8 @@ impl Lake {
         bar: &ProgressBar,
     ) -> Result<Scan, String> {
         let mut scan = Scan::default();
-        let wanted = Wanted::of(feed);
+        let wanted = Wanted::of(feed, &self.layout);
+        scan.unreadable.extend_from_slice(self.rows.faults());
         scan.read(&self.rows, &wanted, present, bar, |tally, _, offset| tally.row(offset)).await?;
         (scan.files, scan.bytes) =
             self.rows.files().iter().fold((0, 0), |sum, file| (sum.0 + 1, sum.1 + file.size));
@@ -68,9 +73,11 @@ impl Lake {
             self.rows.mark_of(&source, present).map_or(i64::MIN, |mark| mark.next_offset)
         };
         let ends: HashMap<i32, i64> =
-            self.rows.sources().map(|it| (it.partition, beyond(it.partition))).collect();
-        let wanted = Wanted { columns: OFFSETS.map(str::to_owned).into(), ..wanted };
-        let wanted = Wanted { time: None, by_day: false, is_table: false, ..wanted };
+            self.rows.sources().iter().map(|it| (it.partition, beyond(it.partition))).collect();
+        let columns = offsets().collect();
+        let format = LakeFormat::Delta;
+        let wanted =
+            Wanted { columns, format, time: None, by_time: false, is_table: false, ..wanted };
         let put = |tally: &mut Tally, partition: i32, offset| {
             // Rejects are committed before the rows beside them; those further on are not due yet.
             if ends.get(&partition).is_some_and(|end| offset < *end) {
@@ -82,31 +89,47 @@ impl Lake {
     }
 }
 
-const OFFSETS: [&str; 3] = ["_topic", "_partition", "_offset"];
+fn offsets() -> impl Iterator<Item = (String, ColumnType)> {
+    let kinds = [
+        ("_topic", ColumnType::String),
+        ("_partition", ColumnType::Int),
+        ("_offset", ColumnType::Long),
+    ];
+    kinds.into_iter().map(|(name, kind)| (name.to_owned(), kind))
+}
 
 /// What is read of each file.
 #[derive(Clone)]
 struct Wanted {
     topic: String,
-    columns: Vec<String>,
-    /// The column whose day is the file's.
+    format: LakeFormat,
+    layout: Layout,
+    columns: Vec<(String, ColumnType)>,
+    /// The column whose time is the file's.
     time: Option<String>,
-    by_day: bool,
+    by_time: bool,
     is_table: bool,
 }
 
 impl Wanted {
-    fn of(feed: &Feed) -> Self {
+    fn of(feed: &Feed, layout: &Layout) -> Self {
         let time = feed.schema.time.and_then(|index| feed.schema.columns.get(index));
-        let time = time.map(|column| column.name.clone());
         let is_table = feed.kind == FeedKind::Table;
-        let mut columns: Vec<String> = OFFSETS.map(str::to_owned).into();
-        columns.push("_timestamp".to_owned());
-        columns.extend(time.clone());
+        let mut columns: Vec<_> = offsets().collect();
+        columns.push(("_timestamp".to_owned(), ColumnType::Timestamp));
+        columns.extend(time.map(|column| (column.name.clone(), column.kind)));
         if is_table {
-            columns.push("_op".to_owned());
+            columns.push(("_op".to_owned(), ColumnType::String));
         }
-        Self { topic: feed.topic.to_string(), columns, time, by_day: true, is_table }
+        Self {
+            topic: feed.topic.to_string(),
+            format: feed.lake.as_ref().map(|options| options.format).unwrap_or_default(),
+            layout: layout.clone(),
+            columns,
+            time: time.map(|column| column.name.clone()),
+            by_time: true,
+            is_table,
+        }
     }
 }
 
@@ -115,14 +138,14 @@ struct Rows {
     topics: StringArray,
     partitions: Int32Array,
     offsets: Int64Array,
-    /// Rows that belong to another day than the file, or whose `_op` is none.
+    /// Rows that belong to another time than the file, or whose `_op` is none.
     misplaced: Vec<usize>,
 }
 
 impl Scan {
     async fn read(
         &mut self,
-        log: &DeltaLog,
+        log: &Table,
         wanted: &Wanted,
         present: TopicId,
         bar: &ProgressBar,
@@ -149,7 +172,7 @@ impl Scan {
 
     fn take(
         &mut self,
-        log: &DeltaLog,
+        log: &Table,
         file: &TableFile,
         rows: &Rows,
         wanted: &Wanted,
@@ -220,15 +243,26 @@ async fn read_file(
         Ok(path) => path,
         Err(error) => return Ok(Err(error.to_string())),
     };
-    let bytes = match store.get(&path).await {
-        Ok(got) => got.bytes().await.map_err(said)?,
-        Err(Error::NotFound { .. }) => return Ok(Err("there is no such file".to_owned())),
-        Err(error) => return Err(said(error)),
+    // A running node may be about to publish it.
+    let patience = if file.time.is_some() { PUBLISHING } else { Duration::ZERO };
+    let since = Instant::now();
+    let bytes = loop {
+        match store.get(&path).await {
+            Ok(got) => break got.bytes().await.map_err(said)?,
+            Err(Error::NotFound { .. }) if since.elapsed() < patience => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(Error::NotFound { .. }) => return Ok(Err("there is no such file".to_owned())),
+            Err(error) => return Err(said(error)),
+        }
     };
-    let day = file.day.clone();
-    let read = tokio::task::spawn_blocking(move || read_rows(bytes, &wanted, day.as_ref()));
+    let time = file.time.clone().or_else(|| wanted.layout.label_of(&file.values));
+    let read = tokio::task::spawn_blocking(move || read_rows(bytes, &wanted, time.as_deref()));
     read.await.map_err(|error| error.to_string())
 }
+
+/// How long a plain table's file may take from its commit to its place.
+const PUBLISHING: Duration = Duration::from_secs(3);
 
 /// Decodes the wanted columns of a whole file.
 pub(super) fn read_columns(bytes: Bytes, columns: &[String]) -> Result<RecordBatch, String> {
@@ -246,8 +280,14 @@ fn reader_schema(reader: &impl arrow::array::RecordBatchReader) -> arrow::dataty
     reader.schema()
 }
 
-fn read_rows(bytes: Bytes, wanted: &Wanted, day: Option<&[String; 3]>) -> Result<Rows, String> {
-    let batch = read_columns(bytes, &wanted.columns)?;
+fn read_rows(bytes: Bytes, wanted: &Wanted, time: Option<&str>) -> Result<Rows, String> {
+    let batch = match wanted.format {
+        LakeFormat::Delta | LakeFormat::Parquet => {
+            let names: Vec<String> = wanted.columns.iter().map(|(name, _)| name.clone()).collect();
+            read_columns(bytes, &names)?
+        }
+        LakeFormat::Jsonl => read_lines(&bytes, &wanted.columns)?,
+    };
     let missing = |name: &str| format!("no column {name} of the right type");
     let column = |name: &str| batch.column_by_name(name).ok_or_else(|| missing(name));
     let topics = column("_topic")?.as_string_opt::<i32>().ok_or_else(|| missing("_topic"))?.clone();
@@ -260,8 +300,8 @@ fn read_rows(bytes: Bytes, wanted: &Wanted, day: Option<&[String; 3]>) -> Result
         .ok_or_else(|| missing("_offset"))?
         .clone();
     let mut misplaced = Vec::new();
-    if let (true, Some(day)) = (wanted.by_day, day) {
-        misplaced = on_another_day(&batch, wanted, day)?;
+    if let (true, Some(time)) = (wanted.by_time, time) {
+        misplaced = of_another_time(&batch, wanted, time)?;
     }
     if wanted.is_table {
         let ops = column("_op")?.as_string_opt::<i32>().ok_or_else(|| missing("_op"))?;
@@ -274,11 +314,11 @@ fn read_rows(bytes: Bytes, wanted: &Wanted, day: Option<&[String; 3]>) -> Result
     Ok(Rows { topics, partitions, offsets, misplaced })
 }
 
-/// Rows that a reader who looks for their day would not find in this file.
-fn on_another_day(
+/// Rows that a reader who looks for their time would not find in this file.
+fn of_another_time(
     batch: &RecordBatch,
     wanted: &Wanted,
-    day: &[String; 3],
+    label: &str,
 ) -> Result<Vec<usize>, String> {
     let times = batch
         .column_by_name("_timestamp")
@@ -291,11 +331,14 @@ fn on_another_day(
     if time.is_some() != wanted.time.is_some() || !time.iter().all(known_type) {
         return Err("no time column of the right type".to_owned());
     }
-    let here = |number: layout::Day| layout::partition_values(number) == *day;
-    Ok(match layout::days(batch, time, &millis(times)) {
-        Days::One(number) if here(number) => Vec::new(),
-        Days::One(_) => (0..batch.num_rows()).collect(),
-        Days::Many(days) => (0..days.len()).filter(|row| !here(days[*row])).collect(),
+    let precision =
+        layout::precision_of(label).ok_or_else(|| format!("a time that is none: {label}"))?;
+    Ok(match layout::slots(batch, time, &millis(times), precision) {
+        Slots::One(slot) if slot.label(precision) == label => Vec::new(),
+        Slots::One(_) => (0..batch.num_rows()).collect(),
+        Slots::Many(slots) => {
+            (0..slots.len()).filter(|row| slots[*row].label(precision) != label).collect()
+        }
     })
 }
 

@@ -20,7 +20,7 @@ impl Checking<'_> {
             bytes: Some(scan.bytes),
             unreadable: scan.unreadable.clone(),
             out_of_place: scan.astray,
-            gaps: self.gaps(&lake.rows.gaps, &self.lake_claims),
+            gaps: self.gaps(lake.rows.gaps(), &self.lake_claims),
             ..SinkReport::default()
         };
         if scan.astray > 0 {
@@ -29,7 +29,7 @@ impl Checking<'_> {
                 scan.astray
             ));
         }
-        if let Some(version) = lake.rows.restored {
+        if let Some(version) = lake.rows.restored() {
             self.notes.push(format!(
                 "lake: rolled back by a Delta RESTORE (version {version}) and not settled since: \
                  `tidegate resolve --feed {} --rewind-lake`",

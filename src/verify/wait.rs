@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::check::Sources;
-use super::delta::DeltaLog;
+use super::table::Table;
 use super::warehouse::Standing;
 use crate::config::Feed;
-use crate::layout;
 use crate::record::TopicPartition;
 
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -17,7 +16,7 @@ struct Goal<'a> {
     feed: &'a Feed,
     ends: HashMap<TopicPartition, i64>,
     topic_id: crate::record::TopicId,
-    lake: Option<DeltaLog>,
+    lake: Option<Table>,
 }
 
 /// Answers whether they have.
@@ -55,9 +54,7 @@ async fn goal<'a>(sources: &Sources, feed: &'a Feed) -> Result<Option<Goal<'a>>,
     let ends = filled
         .map(|(partition, held)| (TopicPartition::new(feed.topic.clone(), *partition), held.high));
     let lake = match (&sources.lake, &feed.lake) {
-        (Some(store), Some(_)) => {
-            Some(DeltaLog::open(store.below(&layout::table_path(&feed.name))).await?)
-        }
+        (Some(store), Some(_)) => Some(Table::open(store, feed).await?),
         _ => None,
     };
     Ok(Some(Goal { feed, ends: ends.collect(), topic_id: topic.id, lake }))

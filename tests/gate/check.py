@@ -2,13 +2,19 @@
 what was produced. Reads what to expect as JSON on standard input, prints what is wrong as JSON.
 """
 
+import decimal
+import glob
 import json
 import os
 import sys
 
 import deltalake
+import duckdb
+import pandas as pd
 import polars as pl
 import psycopg2
+import pyarrow.dataset as ds
+import pyarrow.fs as fs
 from deltalake.exceptions import TableNotFoundError
 
 asked = json.load(sys.stdin)
@@ -34,6 +40,48 @@ def lake_rows(path, columns):
     return pl.read_delta(table, columns=columns)
 
 
+def plain_rows(feed, columns):
+    """The rows that the folder itself shows, whoever looks: every reader finds the same."""
+    path = f"{asked['lake']}/{feed['table']}"
+    store = asked["storage"]
+    disk = fs.LocalFileSystem()
+    if store:
+        path = path.removeprefix("s3://")
+        disk = fs.S3FileSystem(
+            access_key=store["access_key_id"],
+            secret_key=store["secret_access_key"],
+            endpoint_override=store["endpoint"].removeprefix("http://"),
+            scheme="http",
+            region=store["region"],
+        )
+    if feed["format"] == "parquet":
+        rows = pl.from_arrow(ds.dataset(path, filesystem=disk).to_table(columns=columns))
+        counts = {"pandas": len(pd.read_parquet(path, filesystem=disk, columns=["_offset"]))}
+        reader = "read_parquet"
+    else:
+        shown = disk.get_file_info(fs.FileSelector(path, recursive=True))
+        lines = []
+        for file in shown:
+            if file.path.endswith(".jsonl"):
+                with disk.open_input_stream(file.path) as opened:
+                    for line in opened.read().splitlines():
+                        row = json.loads(line, parse_float=decimal.Decimal)
+                        lines.append({column: row[column] for column in columns})
+        rows = pl.DataFrame(lines, infer_schema_length=None)
+        counts = {}
+        reader = "read_json"
+    if not store:
+        found = f"{path}/**/*.{feed['format']}"
+        if feed["format"] == "jsonl":
+            files = glob.glob(found, recursive=True)
+            counts["pandas"] = sum(len(pd.read_json(file, lines=True)) for file in files)
+        query = f"SELECT count(*), count(DISTINCT (_partition, _offset)) FROM {reader}('{found}')"
+        counts["duckdb"], counts["duckdb, distinct"] = duckdb.sql(query).fetchone()
+    for reader, count in counts.items():
+        same(f"lake {feed['feed']} rows by {reader}", count, rows.height)
+    return rows
+
+
 def offsets_are_whole(what, offsets, ends):
     """Each offset of the log exactly once. `offsets`: (partition, offset) of rows and quarantine."""
     for partition, end in enumerate(ends):
@@ -52,7 +100,9 @@ def check_lake(feed):
     is_table = feed["kind"] == "table"
     origin = ["_topic", "_partition", "_offset"]
     value = ["_op", "total_amount", "transaction_count"] if is_table else ["amount"]
-    rows = lake_rows(f"streams/{name}", origin + feed["keys"] + value)
+    columns = origin + feed["keys"] + value
+    is_delta = feed["format"] == "delta"
+    rows = lake_rows(feed["table"], columns) if is_delta else plain_rows(feed, columns)
     rejects = lake_rows(f"quarantine/{name}", origin + ["class", "reason"])
     pairs = rows.select("_partition", "_offset").rows()
     bad = [] if rejects is None else rejects.select("_partition", "_offset").rows()

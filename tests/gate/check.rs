@@ -63,6 +63,7 @@ impl World {
                 "feed": topic.name(), "topic": name, "kind": if topic.is_table() { "table" } else { "stream" },
                 "ends": ends, "records": counts.records, "bad": counts.bad, "deletes": counts.deletes,
                 "cents": counts.cents, "keys": keys(*topic), "final": rows,
+                "format": self.format, "table": self.table_path(*topic),
                 "refused": refused.records, "refused_cents": refused.cents,
             })
         });

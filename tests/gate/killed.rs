@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use crate::servers::wait_for;
-use crate::world::{Setup, World};
+use crate::servers::{env, wait_for};
+use crate::world::{Lake, Setup, World};
 
-#[test]
-fn sigkill_five_times_under_load() {
-    let world = World::new(Setup { name: "killed", ..Setup::default() });
+fn sigkill_five_times(setup: Setup) {
+    let world = World::new(setup);
     let load = world.load(1, 1_000_000, 5000);
     let steady = world.node("steady");
     let mut random = rand::rng();
@@ -32,4 +31,31 @@ fn sigkill_five_times_under_load() {
     world.wait_caught_up(Duration::from_secs(60));
     world.check(&expected);
     assert!(!steady.log().contains("parked"), "no partition was given up");
+}
+
+#[test]
+fn sigkill_five_times_under_load() {
+    sigkill_five_times(Setup { name: "killed", ..Setup::default() });
+}
+
+#[test]
+fn sigkill_with_plain_parquet() {
+    sigkill_five_times(Setup { name: "killed-pq", format: "parquet", ..Setup::default() });
+}
+
+#[test]
+fn sigkill_with_json_lines() {
+    sigkill_five_times(Setup { name: "killed-jsonl", format: "jsonl", ..Setup::default() });
+}
+
+#[test]
+fn sigkill_with_plain_parquet_on_s3() {
+    let (name, lake) = ("killed-pq-s3", Lake::S3(env("TIDEGATE_TEST_S3_ENDPOINT")));
+    sigkill_five_times(Setup { name, lake, format: "parquet", ..Setup::default() });
+}
+
+#[test]
+fn sigkill_with_json_lines_on_s3() {
+    let (name, lake) = ("killed-jl-s3", Lake::S3(env("TIDEGATE_TEST_S3_ENDPOINT")));
+    sigkill_five_times(Setup { name, lake, format: "jsonl", ..Setup::default() });
 }

@@ -1,4 +1,5 @@
-//! A Delta log read as its specification says, file by file: what the lake claims to hold.
+//! What the lake claims to hold: a Delta log read as its specification says, entry by entry, and the
+//! chains of a plain table, link by link.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,16 @@ use serde_json::Value;
 /// Progress of each partition in a table's latest version; empty where there is no table yet.
 pub fn progress(table: &Path) -> HashMap<i32, i64> {
     let mut progress = HashMap::new();
+    for chain in std::fs::read_dir(table.join("_commits")).into_iter().flatten().flatten() {
+        let name = chain.file_name().to_string_lossy().into_owned();
+        let partition = name.rsplit_once('-').and_then(|(_, partition)| partition.parse().ok());
+        let partition = partition.expect("a chain's folder names its partition");
+        progress.extend(
+            links(&chain.path())
+                .last()
+                .map(|link| (partition, link["to"].as_i64().expect("where it ends"))),
+        );
+    }
     for (_, line) in lines(table) {
         let txn = &line["txn"];
         let (Some(app_id), Some(next)) = (txn["appId"].as_str(), txn["version"].as_i64()) else {
@@ -18,6 +29,19 @@ pub fn progress(table: &Path) -> HashMap<i32, i64> {
         progress.insert(partition.expect("the application id names a partition"), next);
     }
     progress
+}
+
+/// The links of a partition's chain, from its beginning.
+fn links(chain: &Path) -> Vec<Value> {
+    let mut links: Vec<Value> = Vec::new();
+    let mut name = "begin.json".to_owned();
+    while let Ok(text) = std::fs::read_to_string(chain.join(&name)) {
+        let Ok(link) = serde_json::from_str::<Value>(&text) else { break };
+        let number = |field: &str| link[field].as_i64().expect("a number");
+        name = format!("{:06}-{:020}.json", number("generation"), number("to"));
+        links.push(link);
+    }
+    links
 }
 
 /// The Parquet files of a table's latest version.

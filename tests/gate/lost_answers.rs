@@ -40,12 +40,26 @@ fn a_lost_answer_of_postgresqls_commit() {
     cut_under_load(&world, &proxy, "connection closed");
 }
 
-#[test]
-fn a_lost_answer_of_the_object_store() {
+fn object_store(name: &'static str, format: &'static str, commit: Commit) {
     let endpoint = env("TIDEGATE_TEST_S3_ENDPOINT");
     let server = endpoint.trim_start_matches("http://").to_owned();
-    let proxy = Proxy::start(server, Commit::DeltaLog);
+    let proxy = Proxy::start(server, commit);
     let lake = Lake::S3(format!("http://{}", proxy.address));
-    let world = World::new(Setup { name: "lost-s3", lake, ..Setup::default() });
+    let world = World::new(Setup { name, lake, format, ..Setup::default() });
     cut_under_load(&world, &proxy, "whose answer was lost had landed");
+}
+
+#[test]
+fn a_lost_answer_of_the_object_store() {
+    object_store("lost-s3", "delta", Commit::DeltaLog);
+}
+
+#[test]
+fn a_lost_answer_to_a_plain_tables_link() {
+    object_store("lost-parquet", "parquet", Commit::Link);
+}
+
+#[test]
+fn a_lost_answer_to_a_link_of_json_lines() {
+    object_store("lost-jsonl", "jsonl", Commit::Link);
 }

@@ -23,6 +23,7 @@ mod commands;
 mod floors;
 mod formats;
 mod killed;
+mod layouts;
 mod lost_answers;
 mod outage;
 mod panics;

@@ -13,6 +13,8 @@ pub enum Commit {
     Postgres,
     /// The creation of a Delta log entry, and any answer.
     DeltaLog,
+    /// The creation of a link in a plain table's chain, and any answer.
+    Link,
 }
 
 /// What is lost of a commit.
@@ -141,21 +143,23 @@ impl Commit {
     fn is_asked(self, said: &[u8]) -> bool {
         match self {
             Commit::Postgres => contains(said, b"Q\0\0\0\x0bCOMMIT\0"),
-            Commit::DeltaLog => {
-                let line = said.split(|byte| *byte == b'\r').next().unwrap_or_default();
-                line.starts_with(b"PUT ")
-                    && contains(line, b"/_delta_log/")
-                    && contains(line, b".json")
-            }
+            Commit::DeltaLog => is_put(said, b"/_delta_log/"),
+            Commit::Link => is_put(said, b"/_commits/") && !is_put(said, b"/_last"),
         }
     }
 
     fn is_done(self, said: &[u8]) -> bool {
         match self {
             Commit::Postgres => contains(said, b"COMMIT\0"),
-            Commit::DeltaLog => true,
+            Commit::DeltaLog | Commit::Link => true,
         }
     }
+}
+
+/// Whether a request puts a JSON object below a folder of this name.
+fn is_put(said: &[u8], folder: &[u8]) -> bool {
+    let line = said.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    line.starts_with(b"PUT ") && contains(line, folder) && contains(line, b".json")
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {

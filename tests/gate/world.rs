@@ -26,6 +26,16 @@ pub struct Setup {
     /// `host:port` that stands before PostgreSQL; none for PostgreSQL itself.
     pub postgres: Option<String>,
     pub lake: Lake,
+    /// `lake.format` of every feed, and `lake.layout`; none for the default.
+    pub format: &'static str,
+    pub layout: Option<Layout>,
+}
+
+/// A layout, and the folder it gives a table.
+#[derive(Clone, Copy)]
+pub struct Layout {
+    pub template: &'static str,
+    pub table: &'static str,
 }
 
 pub enum Lake {
@@ -43,6 +53,8 @@ impl Default for Setup {
             protocol: "auto",
             postgres: None,
             lake: Lake::Folder,
+            format: "delta",
+            layout: None,
         }
     }
 }
@@ -53,6 +65,8 @@ pub struct World {
     pub topics: HashMap<Topic, String>,
     pub partitions: i32,
     pub lake_url: String,
+    pub format: &'static str,
+    layout: Option<Layout>,
     /// The lake as files, on S3 too: that server keeps its objects in a folder.
     lake_folder: PathBuf,
     folder: PathBuf,
@@ -106,7 +120,13 @@ impl World {
                 &format!("\ntopic: {on_broker}\n"),
             );
             // Often enough that something is always on its way to the lake.
-            let feed = format!("{}\nlake: {{linger: 400ms}}\n", feed.trim_end());
+            let layout = setup.layout.map(|it| format!(", layout: '{}'", it.template));
+            let feed = format!(
+                "{}\nlake: {{linger: 400ms, format: {}{}}}\n",
+                feed.trim_end(),
+                setup.format,
+                layout.unwrap_or_default()
+            );
             let file = folder.join(format!("feeds/{}.yaml", topic.name()));
             std::fs::write(file, feed).expect("a feed file");
             topics.insert(*topic, on_broker);
@@ -118,6 +138,8 @@ impl World {
             topics,
             partitions,
             lake_url,
+            format: setup.format,
+            layout: setup.layout,
             lake_folder,
             folder,
             _turn: turn,
@@ -152,7 +174,14 @@ impl World {
 
     /// A feed's table in the lake, as a folder.
     pub fn lake_table(&self, topic: Topic) -> PathBuf {
-        self.lake_folder.join("streams").join(topic.name())
+        self.lake_folder.join(self.table_path(topic))
+    }
+
+    /// Path of a feed's table below the lake's root.
+    pub fn table_path(&self, topic: Topic) -> String {
+        let template = self.layout.map_or("streams/{feed}", |layout| layout.table);
+        let on_broker = &self.topics[&topic];
+        template.replace("{feed}", topic.name()).replace("{TOPIC}", &on_broker.to_uppercase())
     }
 
     pub fn is_on_s3(&self) -> bool {

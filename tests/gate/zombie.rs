@@ -19,7 +19,11 @@ const BOTH: &[Topic] = &[Topic::TransactionLog, Topic::UserTransactionSummary];
 /// `fault` says where the zombie freezes, and so what it does first when it wakes; empty where the
 /// signal comes from outside. `bound` is how long the new owner may be held up.
 fn zombie(name: &'static str, topics: &'static [Topic], fault: &str, bound: Duration) {
-    let world = World::new(Setup { name, topics, ..Setup::default() });
+    zombie_of(Setup { name, topics, ..Setup::default() }, fault, bound);
+}
+
+fn zombie_of(setup: Setup, fault: &str, bound: Duration) {
+    let world = World::new(setup);
     let load = world.load(2, 400_000, 4000);
     let first = world.broken_node("first", fault);
     let second;
@@ -131,4 +135,24 @@ fn frozen_between_a_staged_file_and_its_commit() {
 #[test]
 fn frozen_before_the_lakes_commit() {
     zombie("zombie-lake", BOTH, "lake.before_commit=stop@5", LOCK_TIMEOUT + MARGIN);
+}
+
+fn plain_zombie(name: &'static str, format: &'static str, fault: &str) {
+    zombie_of(Setup { name, format, ..Setup::default() }, fault, LOCK_TIMEOUT + MARGIN);
+}
+
+#[test]
+fn frozen_before_a_plain_tables_commit() {
+    plain_zombie("zombie-pq", "parquet", "lake.before_commit=stop@30");
+}
+
+#[test]
+fn frozen_before_a_commit_of_json_lines() {
+    plain_zombie("zombie-jsonl", "jsonl", "lake.before_commit=stop@30");
+}
+
+/// Its rows are committed; the new owner puts them where readers look.
+#[test]
+fn frozen_before_committed_files_are_published() {
+    plain_zombie("zombie-publish", "parquet", "lake.before_publish=stop@40");
 }
