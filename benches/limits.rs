@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tidegate::config::{Feed, FeedKind, Node, Protocol, load_feeds, load_node};
 use tidegate::decode::Decoder;
 use tidegate::lake::encode;
+use tidegate::layout::Layout;
 use tidegate::record::{Claim, Part, RawBatch, TopicId, TopicPartition};
 use tidegate::source::group_consumer_config;
 
@@ -92,6 +93,7 @@ fn read(
 fn decode_alone(node: &Node, feed: &Feed, records: usize) -> Result<Value, Failure> {
     let raw = raw_batches(node, &feed.topic, records)?;
     let mut decoder = Decoder::new(&feed.schema, feed.kind == FeedKind::Table, false, false);
+    let layout = Layout::of(feed)?;
     let (mut decoding, mut encoding) = (Span::default(), Span::default());
     let (mut rejects, mut files, mut bytes) = (0, 0, 0);
     let mut raw = raw.into_iter().peekable();
@@ -101,7 +103,7 @@ fn decode_alone(node: &Node, feed: &Feed, records: usize) -> Result<Value, Failu
         let parts = decode_file(&mut decoder, &mut raw);
         decoding.add(&start.end());
         let start = Span::start();
-        let made = encode(feed, &parts)?;
+        let made = encode(feed, &layout, &parts)?;
         encoding.add(&start.end());
         files += made.len();
         bytes += made.iter().map(|file| file.bytes.len()).sum::<usize>();

@@ -703,8 +703,8 @@ pub async fn refuse_other_format(
     wanted: &str,
 ) -> Result<(), SinkError> {
     let table = store.below(folder);
-    let listed = table.list_with_delimiter(None).await.map_err(|error| judged(&error))?;
-    if listed.common_prefixes.iter().any(|prefix| prefix.filename() == Some(marker)) {
+    let mut found = table.list(Some(&object_store::path::Path::from(marker)));
+    if found.try_next().await.map_err(|error| judged(&error))?.is_some() {
         return Err(SinkError::lasting(format!(
             "the lake's folder {folder} holds a table of another format than {wanted} ({marker} is \
              in it), and a table's format is never changed: give `lake.layout` another folder"

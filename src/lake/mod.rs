@@ -36,10 +36,10 @@ pub use plain::PlainTable;
 pub use rewind::{Rewound, rewind, trust};
 pub use store::{LakeStore, join};
 
-/// A table of the lake that keeps its rows and its progress in one log.
+/// A table of the lake that keeps its rows and its progress in one place.
 ///
-/// **Durable** means: the commit is in the log, and on local disk the files, the log entry and their
-/// folders are synced. A claim writes nothing here: the fence is the progress alone, so a zombie may
+/// **Durable** means: the commit stands, a plain table's files are where readers look, and on local
+/// disk the files, the commit and their folders are synced. A claim writes nothing here: the fence is the progress alone, so a zombie may
 /// land the exact next range once before the new owner's first commit. Those are the right rows; the
 /// new owner is refused once, reads the progress again and goes on.
 #[async_trait]
@@ -53,8 +53,8 @@ pub trait LakeTable: Send + Sync + 'static {
     /// Writes the rows into files that nothing refers to yet.
     async fn stage(&self, parts: Vec<Part>) -> Result<Staged, SinkError>;
 
-    /// Commits staged sets in order, in one commit. A set in which one part lost its fence is dropped
-    /// whole, since its files may hold rows of all its parts. Answers per set, per part.
+    /// Commits staged sets in order. Where a file may hold rows of several parts, there is one commit,
+    /// and a set in which one part lost its fence is dropped whole. Answers per set, per part.
     async fn commit(&self, sets: &[Staged]) -> Result<Vec<Vec<Verdict>>, SinkError>;
 
     /// Says in the log, once, that the broker no longer holds `gap`, where the progress stands, and

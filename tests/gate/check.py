@@ -76,7 +76,7 @@ def plain_rows(feed, columns):
             files = glob.glob(found, recursive=True)
             counts["pandas"] = sum(len(pd.read_json(file, lines=True)) for file in files)
         query = f"SELECT count(*), count(DISTINCT (_partition, _offset)) FROM {reader}('{found}')"
-        counts["duckdb"], counts["duckdb, distinct"] = duckdb.sql(query).fetchone()
+        counts["duckdb"], counts["duckdb, distinct"] = duckdb.sql(query).fetchall()[0]
     for reader, count in counts.items():
         same(f"lake {feed['feed']} rows by {reader}", count, rows.height)
     return rows

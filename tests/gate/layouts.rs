@@ -23,13 +23,13 @@ fn layout(name: &'static str, format: &'static str, layout: Layout, find: &str) 
         let files = world.lake_table(*topic).join(find.replace("{TOPIC}", &upper));
         let reader = if format == "jsonl" { "read_json" } else { "read_parquet" };
         let asked = format!(
-            "import duckdb; print(duckdb.sql(\"SELECT count(*) FROM {reader}('{}')\").fetchone()[0])",
+            "import duckdb; print(duckdb.sql(\"SELECT count(*) FROM {reader}('{}')\").fetchall()[0][0])",
             files.display()
         );
         let out = Command::new(env("TIDEGATE_TEST_PYTHON")).args(["-c", &asked]).output();
         let out = out.expect("Python starts");
         let found = String::from_utf8_lossy(&out.stdout).trim().to_owned();
-        assert_eq!(found, expected.counts(*topic).rows().to_string(), "{}", files.display());
+        assert_eq!(found, expected.counts(*topic).records.to_string(), "{}", files.display());
     }
 }
 

@@ -226,10 +226,7 @@ impl Chain {
         let body = serde_json::to_vec(link).map_err(SinkError::lasting)?;
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let made = store.put_opts(&self.path(&name), body.into(), create).await;
-        let error = match made {
-            Ok(_) => None,
-            Err(error) => Some(error),
-        };
+        let error = made.err();
         let there = self.read(store, &name).await?;
         let ours = there.filter(|there| there.link.commit == link.commit);
         Ok(match (error, ours) {
