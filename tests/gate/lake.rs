@@ -44,9 +44,14 @@ fn links(chain: &Path) -> Vec<Value> {
     links
 }
 
-/// The Parquet files of a table's latest version.
+/// The Parquet files of a Delta table's latest version, or those that the folder of a plain table
+/// shows.
 pub fn files(table: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
+    if table.join("_commits").is_dir() {
+        shown(table, &mut files);
+        return files;
+    }
     for (_, line) in lines(table) {
         let path = |action: &str| line[action]["path"].as_str().map(|path| table.join(path));
         files.extend(path("add"));
@@ -55,6 +60,17 @@ pub fn files(table: &Path) -> Vec<PathBuf> {
         }
     }
     files
+}
+
+fn shown(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_name().to_string_lossy().starts_with('_') {
+            true => {}
+            false if path.is_dir() => shown(&path, files),
+            false => files.extend((path.extension() == Some("parquet".as_ref())).then_some(path)),
+        }
+    }
 }
 
 /// Every action of every version. The log is never cleaned here, so checkpoints can be left aside.

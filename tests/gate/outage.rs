@@ -147,7 +147,16 @@ fn postgresql_is_away() {
 
 #[test]
 fn the_lakes_folder_is_away() {
-    let world = World::new(Setup { name: "lake-away", ..Setup::default() });
+    folder_is_away(Setup { name: "lake-away", ..Setup::default() });
+}
+
+#[test]
+fn a_plain_tables_folder_is_away() {
+    folder_is_away(Setup { name: "plain-away", format: "parquet", ..Setup::default() });
+}
+
+fn folder_is_away(setup: Setup) {
+    let world = World::new(setup);
     let lake = PathBuf::from(&world.lake_url);
     let aside = lake.with_extension("aside");
     // Root may write anywhere, so no permission stops it: a file in the folder's place does.
@@ -166,6 +175,14 @@ fn the_lakes_folder_is_away() {
 fn the_object_store_is_away() {
     let lake = Lake::S3(env("TIDEGATE_TEST_S3_ENDPOINT"));
     let world = World::new(Setup { name: "s3-away", lake, ..Setup::default() });
+    away(&world, Sink::Lake, || servers("stop", "s3"), || servers("start", "s3"));
+}
+
+#[test]
+fn the_object_store_of_a_plain_table_is_away() {
+    let lake = Lake::S3(env("TIDEGATE_TEST_S3_ENDPOINT"));
+    let setup = Setup { name: "s3-plain-away", lake, format: "jsonl", ..Setup::default() };
+    let world = World::new(setup);
     away(&world, Sink::Lake, || servers("stop", "s3"), || servers("start", "s3"));
 }
 

@@ -1,5 +1,7 @@
 //! Progress that no longer fits the log: records expired, topics made again, offsets that are gone.
 
+use std::path::{Path, PathBuf};
+
 use rdkafka::admin::AdminOptions;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -24,7 +26,15 @@ fn parked(log: &str) -> Vec<&str> {
 
 #[test]
 fn a_gap_parks_the_partition() {
-    let mut place = Place::new("gap-park");
+    gap_parks(Place::new("gap-park"));
+}
+
+#[test]
+fn a_gap_parks_a_partition_of_a_plain_table() {
+    gap_parks(Place::with_format("gap-plain", "parquet"));
+}
+
+fn gap_parks(mut place: Place) {
     let (topic, beside) = (place.topic("t", 2, &[]), place.topic("beside", 1, &[]));
     place.plain_feed("orders", &topic);
     place.plain_feed("others", &beside);
@@ -98,10 +108,10 @@ fn gap_is_recorded(place: &Place, settled: bool) {
     let gap: (String, i32, i64, i64, bool) =
         (gaps[0].get(0), gaps[0].get(1), gaps[0].get(2), gaps[0].get(3), gaps[0].get(4));
     assert_eq!(gap, ("orders".to_owned(), 0, 10, 20, settled));
-    let said = lake_entries(place, r#""settled":false"#);
+    let said = said_by_lake(place, false);
     // Where the feed says to go on, it was never open.
     assert!(said == 1 || (said == 0 && settled), "said {said} times in the lake's log");
-    assert_eq!(lake_entries(place, r#""settled":true"#), usize::from(settled));
+    assert_eq!(said_by_lake(place, true), usize::from(settled));
     let report = place.verify();
     let feeds = report["feeds"].as_array().expect("feeds");
     let feed = feeds.iter().find(|feed| feed["feed"] == "orders").expect("the feed");
@@ -116,12 +126,29 @@ fn gap_is_recorded(place: &Place, settled: bool) {
     assert_eq!(text.matches(word).count(), 2, "{text}");
 }
 
-/// How many entries of the lake's log hold this text.
-fn lake_entries(place: &Place, text: &str) -> usize {
-    let folder = place.lake_table("orders").join("_delta_log");
+/// How often the lake says that there is a gap, settled or open.
+fn said_by_lake(place: &Place, settled: bool) -> usize {
+    let table = place.lake_table("orders");
+    let (folder, text) = match (table.join("_delta_log"), settled) {
+        (log, true) if log.is_dir() => (log, r#""settled":true"#),
+        (log, false) if log.is_dir() => (log, r#""settled":false"#),
+        (_, true) => (chain(&table), r#""kind":"gap""#),
+        (_, false) => {
+            let names = std::fs::read_dir(chain(&table)).expect("a chain").flatten();
+            let gap = |name: &str| name.ends_with(".gap.json");
+            return names.filter(|entry| gap(&entry.file_name().to_string_lossy())).count();
+        }
+    };
     let entries = std::fs::read_dir(folder).expect("a log").map(|entry| entry.expect("one").path());
     let texts = entries.filter_map(|entry| std::fs::read_to_string(entry).ok());
     texts.filter(|entry| entry.contains(text)).count()
+}
+
+/// The chain of partition 0.
+fn chain(table: &Path) -> PathBuf {
+    let chains = std::fs::read_dir(table.join("_commits")).expect("commits").flatten();
+    let mut chains = chains.map(|entry| entry.path());
+    chains.find(|path| path.to_string_lossy().ends_with("-0")).expect("a chain")
 }
 
 /// The log's start moves while a node runs: over what it has read, nothing happens; a feed that is
@@ -229,7 +256,10 @@ fn recreate(topic: &str, partitions: i32) {
 
 /// `records` in the new topic: fewer than were read of the old one, or more.
 fn made_again(name: &'static str, running: bool, records: i64) {
-    let mut place = Place::new(name);
+    made_again_in(Place::new(name), running, records);
+}
+
+fn made_again_in(mut place: Place, running: bool, records: i64) {
     let (topic, beside) = (place.topic("t", 1, &[]), place.topic("beside", 1, &[]));
     place.plain_feed("orders", &topic);
     place.plain_feed("others", &beside);
@@ -293,6 +323,11 @@ fn a_topic_made_again_and_longer_by_now() {
 #[test]
 fn a_topic_made_again_under_a_running_node() {
     made_again("remade-running", true, 50);
+}
+
+#[test]
+fn a_topic_made_again_under_a_plain_table() {
+    made_again_in(Place::with_format("remade-plain", "parquet"), false, 50);
 }
 
 /// A table keeps the former topic's rows until the new one brings their keys: nobody can say more of

@@ -35,7 +35,16 @@ impl Place {
     }
 
     pub fn with_protocol(name: &'static str, protocol: &'static str) -> Self {
-        let world = World::new(Setup { name, topics: &[], protocol, ..Setup::default() });
+        Self::with(Setup { name, protocol, ..Setup::default() })
+    }
+
+    /// One whose feeds have this format in the lake.
+    pub fn with_format(name: &'static str, format: &'static str) -> Self {
+        Self::with(Setup { name, format, ..Setup::default() })
+    }
+
+    fn with(setup: Setup) -> Self {
+        let world = World::new(Setup { topics: &[], ..setup });
         let place = Self { world, topics: Vec::new() };
         // What was parked is looked at again, and new topics are found, while the test waits.
         let refresh = "settings: {topic.metadata.refresh.interval.ms: 2000}, protocol";
@@ -63,7 +72,8 @@ impl Place {
     /// A feed file; `lines` say all but the name, the type and the lake's cadence.
     pub fn feed(&self, name: &str, lines: &str) {
         let text = format!("feed: '{name}'\ntype: stream\n{lines}\n");
-        let lake = if lines.contains("lake:") { "" } else { "lake: {linger: 200ms}\n" };
+        let lake = format!("lake: {{linger: 200ms, format: {}}}\n", self.world.format);
+        let lake = if lines.contains("lake:") { "" } else { &lake };
         let file = name.replace(['{', '}'], "");
         let path = self.folder().join(format!("feeds/{file}.yaml"));
         std::fs::write(path, text + lake).expect("a feed file");

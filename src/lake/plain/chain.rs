@@ -155,19 +155,8 @@ impl Chain {
 
     /// Walks to the chain's end.
     pub async fn walk(&mut self, store: &dyn ObjectStore) -> Result<(), SinkError> {
-        if let Some(tip) = &self.tip {
-            let same = match store.head(&self.path(&tip.name)).await {
-                Ok(found) => {
-                    found.size == tip.meta.size
-                        && found.last_modified == tip.meta.last_modified
-                        && found.e_tag == tip.meta.e_tag
-                }
-                Err(Error::NotFound { .. }) => false,
-                Err(error) => return Err(judged(&error).context("reading the table's commits")),
-            };
-            if !same {
-                *self = Self::new(self.source.clone());
-            }
+        if self.tip.is_some() && !self.stands(store).await? {
+            *self = Self::new(self.source.clone());
         }
         if self.tip.is_none() {
             self.tip = match self.hinted(store).await? {
@@ -182,6 +171,18 @@ impl Chain {
             self.published = false;
         }
         Ok(())
+    }
+
+    /// Whether the last link that is known is there still, and the same.
+    pub async fn stands(&self, store: &dyn ObjectStore) -> Result<bool, SinkError> {
+        let Some(tip) = &self.tip else { return Ok(false) };
+        match store.head(&self.path(&tip.name)).await {
+            Ok(found) => Ok(found.size == tip.meta.size
+                && found.last_modified == tip.meta.last_modified
+                && found.e_tag == tip.meta.e_tag),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(judged(&error).context("reading the table's commits")),
+        }
     }
 
     /// The link that the hint names. It may be anything but wrong: late links only lie ahead.

@@ -103,19 +103,34 @@ impl PlainTable {
     async fn publish(&self, chain: &mut Chain) -> Result<(), SinkError> {
         let Some(tip) = chain.tip.as_ref().filter(|_| !chain.published) else { return Ok(()) };
         fault::point("lake.before_publish");
-        let mut moves = Vec::new();
-        for file in &tip.link.files {
-            moves.push(self.publish_file(&file.path));
+        let mut left: Vec<&str> = tip.link.files.iter().map(|file| file.path.as_str()).collect();
+        left = self.move_files(&left).await?;
+        if !left.is_empty() {
+            // Somebody has moved them already, unless the whole folder is away.
+            if !chain.stands(self.store.as_ref()).await? {
+                return Err(SinkError::passing("publishing: the commit itself is not there"));
+            }
+            self.move_files(&left).await?;
         }
-        stream::iter(moves).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         chain.published = true;
         Ok(())
     }
 
-    async fn publish_file(&self, path: &str) -> Result<(), SinkError> {
+    /// Moves staged files; answers those that were not staged.
+    async fn move_files<'a>(&self, paths: &[&'a str]) -> Result<Vec<&'a str>, SinkError> {
+        let mut moves = Vec::new();
+        for path in paths {
+            moves.push(self.publish_file(path));
+        }
+        let moved: Vec<bool> = stream::iter(moves).buffered(AT_ONCE).try_collect().await?;
+        Ok(paths.iter().zip(moved).filter(|(_, moved)| !moved).map(|(path, _)| *path).collect())
+    }
+
+    /// Answers whether it was staged until now.
+    async fn publish_file(&self, path: &str) -> Result<bool, SinkError> {
         match self.store.rename(&staged_path(path), &location(path)).await {
-            // Somebody has moved it already: it is staged until then.
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(judged(&error).context(format!("publishing {path}"))),
         }
     }

@@ -278,8 +278,8 @@ async fn publishing_twice_is_publishing_once() {
     let staged = table.stage(vec![part(0, 0..10, &[])]).await.unwrap();
     let path = &staged.files[0].path;
     let store = Arc::new(LocalFileSystem::new_with_prefix(folder(&lab)).unwrap());
-    for _ in 0..2 {
-        table.publish_file(path).await.unwrap();
+    for staged in [true, false] {
+        assert_eq!(table.publish_file(path).await.unwrap(), staged);
         assert_eq!((visible(&lab), count(folder(&lab).join("_staged"))), (10, 0));
     }
     assert!(store.head(&location(path)).await.is_ok());
