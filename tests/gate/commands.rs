@@ -396,6 +396,31 @@ fn verify_finds_what_is_wrong() {
     assert_eq!(with_config(&["verify"], &place.world.config).code, 3);
 }
 
+/// What only somebody who looks into the folder could see: a file twice, and one that is gone.
+#[test]
+fn verify_finds_what_is_wrong_in_a_plain_folder() {
+    let mut place = Place::with_format("verify-plain", "parquet");
+    let topic = place.topic("t", 1, &[]);
+    place.plain_feed("orders", &topic);
+    Sender::new().send(&topic, 0, 0..10);
+    let mut node = place.node();
+    place.wait_for_ids("orders", 0..10);
+    node.terminate(SOON);
+    place.verify();
+    let file = crate::lake::files(&place.lake_table("orders")).pop().expect("a file");
+    let twice = file.with_file_name("twice.parquet");
+    std::fs::copy(&file, &twice).expect("copied");
+    let text = with_config(&["verify"], &place.world.config);
+    assert_eq!(text.code, 3, "{}", text.out);
+    assert!(text.out.contains("no commit names it"), "{}", text.out);
+    std::fs::remove_file(twice).expect("removed");
+    place.verify();
+    std::fs::remove_file(file).expect("removed");
+    let text = with_config(&["verify"], &place.world.config);
+    assert_eq!(text.code, 3, "{}", text.out);
+    assert!(text.out.contains("there is no such file"), "{}", text.out);
+}
+
 /// The first records of all, behind where the feed began: no row before them tells.
 #[test]
 fn verify_finds_what_is_missing_at_the_very_start() {
