@@ -23,8 +23,9 @@ mod walk;
 pub use columns::{Column, ColumnType, Epoch, PARTITION_COLUMNS};
 pub use fault::{Fault, Faults, nearest};
 pub use feed::{
-    Feed, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions, OnGap, Quarantine, REST_COLUMN, Schema,
-    Start, ValueFormat, WINDOW_COLUMNS, WarehouseOptions, Window, WindowColumns, WindowType,
+    Feed, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions, OnGap, Quarantine,
+    REST_COLUMN, Schema, Start, ValueFormat, WINDOW_COLUMNS, WarehouseOptions, Window,
+    WindowColumns, WindowType,
 };
 pub use load::{load, load_feeds, load_node};
 pub use node::{
