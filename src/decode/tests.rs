@@ -412,7 +412,8 @@ fn keys_with_windows() {
     let text = "70 75 72 63 68 61 73 65"; // purchase
     let at = |millis: i64| Ok((millis * 1000).to_string());
     let (start, end) = (1_760_373_054_624, 1_760_373_354_624);
-    let cases: Vec<(Window, Option<i64>, String, [Result<String, RejectClass>; 3])> = vec![
+    type Shown = Result<std::string::String, RejectClass>;
+    let cases: Vec<(Window, Option<i64>, std::string::String, [Shown; 3])> = vec![
         (
             Window::Time,
             None,
