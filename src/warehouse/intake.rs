@@ -168,6 +168,15 @@ impl Intake {
     /// The rows to send: those of the live parts that are not refused; of a table's only the last of
     /// each key, sorted by key.
     pub fn select(&self) -> Selection {
+        let rows = self.rows();
+        match self.kind {
+            FeedKind::Stream => Selection { rows, deletes: 0 },
+            FeedKind::Table => reduce::last_of_each_key(&self.schema, &self.batches, rows),
+        }
+    }
+
+    /// The rows of the live parts that are not refused.
+    fn rows(&self) -> Vec<At> {
         let live = |at: &At| {
             self.verdicts[self.batches[at.batch as usize].part].is_none()
                 && !self.refused.contains_key(at)
@@ -178,18 +187,24 @@ impl Intake {
             let batch = index as u32;
             (0..placed.batch.num_rows() as u32).map(move |row| At { batch, row })
         });
-        let rows: Vec<At> = if all { rows.collect() } else { rows.filter(live).collect() };
-        match self.kind {
-            FeedKind::Stream => Selection { rows, deletes: 0 },
-            FeedKind::Table => reduce::last_of_each_key(&self.schema, &self.batches, rows),
+        if all { rows.collect() } else { rows.filter(live).collect() }
+    }
+
+    /// Finds what refusing rows of a selection uncovers: of each of their keys the earlier rows, the
+    /// newest first, to be tried in their place until one is taken. It computes as long as `select`.
+    pub fn uncovered(&self, refused: Vec<At>) -> impl FnOnce() -> Vec<Vec<At>> + Send + 'static {
+        let of_keys = self.kind == FeedKind::Table && !refused.is_empty();
+        let rows = if of_keys { self.rows() } else { Vec::new() };
+        let (schema, batches) = (self.schema.clone(), self.batches.clone());
+        move || match rows.is_empty() {
+            true => Vec::new(),
+            false => reduce::versions_below(&schema, &batches, &rows, &refused),
         }
     }
 
-    /// Whether refusing rows that were in `former` brings back earlier rows of the same keys, which
-    /// have to be sent in their place.
-    pub fn uncovered(&self, former: &Selection, refused: usize) -> bool {
-        self.kind == FeedKind::Table
-            && self.select().rows.len() > former.rows.len().saturating_sub(refused)
+    /// How many rows are refused so far, in all parts.
+    pub fn refused(&self) -> usize {
+        self.refused.len()
     }
 
     /// The quarantine rows of the live parts.

@@ -66,7 +66,8 @@ pub trait Warehouse: Send + Sync + 'static {
     /// in one transaction. Answers in the order of `parts`.
     ///
     /// Rows the database refuses as the record's fault are found by bisection and put into
-    /// quarantine in the same transaction, unless there are more than `feed.quarantine` allows.
+    /// quarantine in the same transaction, unless there are more than `feed.quarantine` allows. Of a
+    /// refused row's key the version before it is tried then, and so on.
     async fn write(&self, feed: &Feed, parts: &[Part]) -> Result<Vec<Verdict>, SinkError>;
 
     /// Records that the broker no longer holds `gap`, where the progress stands, and moves nothing: the

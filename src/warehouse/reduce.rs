@@ -2,6 +2,7 @@
 //! touch a key twice.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float64Type};
@@ -61,6 +62,27 @@ pub(super) fn last_of_each_key(schema: &Schema, batches: &[Placed], rows: Vec<At
     selection.deletes = selection.rows.len();
     selection.rows.append(&mut upserts);
     selection
+}
+
+/// Of the keys of `tops`, one row each, all of `rows` that came before, the newest first. Keys without
+/// any are left out.
+pub(super) fn versions_below(
+    schema: &Schema,
+    batches: &[Placed],
+    rows: &[At],
+    tops: &[At],
+) -> Vec<Vec<At>> {
+    let keys = Keys::of(schema, batches);
+    let places: HashMap<&[u8], usize> =
+        tops.iter().enumerate().map(|(place, at)| (keys.get(*at), place)).collect();
+    let mut below = vec![Vec::new(); tops.len()];
+    for at in rows.iter().rev() {
+        if let Some(place) = places.get(keys.get(*at)).filter(|place| *at < tops[**place]) {
+            below[*place].push(*at);
+        }
+    }
+    below.retain(|versions| !versions.is_empty());
+    below
 }
 
 fn prefix(bytes: &[u8]) -> [u64; 2] {

@@ -28,6 +28,9 @@ macro_rules! on_each_warehouse {
     };
 }
 
+// Behind the macro, which it uses.
+mod versions;
+
 on_each_warehouse! {
     claim_finds_nothing_or_starts
     claim_keeps_offset_and_topic_id

@@ -163,6 +163,29 @@ async fn every_type_comes_out_as_it_went_in() {
     let claim = lab.claimed(&feed, 0).await;
     let verdicts = lab.write(&feed, &[part(claim, vec![extremes(&feed)])]).await;
     assert_eq!(verdicts, [DURABLE]);
+    extremes_are_there(&lab).await;
+    assert_eq!(lab.count("tidegate.quarantine").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_type_comes_out_of_a_version_below_refused_ones() {
+    let lab = lab().await;
+    let feed = every_type();
+    lab.warehouse.prepare(&feed).await.unwrap();
+    lab.ask("ALTER TABLE every ADD CHECK (l <> 77)").await;
+    let claim = lab.claimed(&feed, 0).await;
+    let mut refused = extremes(&feed);
+    let mut columns = refused.rows.columns().to_vec();
+    columns[2] = Arc::new(Int64Array::from(vec![77; 5]));
+    refused.rows = RecordBatch::try_new(feed.schema.arrow(), columns).unwrap();
+    refused.range = OffsetRange::new(5, 10);
+    refused.offsets = Int64Array::from_iter_values(5..10);
+    let sent = part(claim, vec![extremes(&feed), refused]);
+    assert_eq!(lab.write(&feed, &[sent]).await, [Verdict::Durable { quarantined: 5 }]);
+    extremes_are_there(&lab).await;
+}
+
+async fn extremes_are_there(lab: &Lab) {
     lab.client().batch_execute("SET timezone = 'UTC'").await.unwrap();
     let rows = lab.ask("SELECT i, l, d, b, n, m, w, t, day, j FROM every ORDER BY id").await;
     let nines = "9".repeat(28);
@@ -183,7 +206,6 @@ async fn every_type_comes_out_as_it_went_in() {
         "-|-|-|-|-|-|-|-|-|-".to_owned(),
     ];
     assert_eq!(rows, expected);
-    assert_eq!(lab.count("tidegate.quarantine").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

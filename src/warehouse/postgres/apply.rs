@@ -35,7 +35,9 @@ impl Apply<'_> {
     ) -> Result<(), Error> {
         let mut ranges = Vec::from([(0, rows)]);
         while let Some((start, end)) = ranges.pop() {
-            let Err(error) = self.under_savepoint(session, start..end).await else { continue };
+            let Err(error) = under_savepoint(session, self.range(session, start..end)).await else {
+                continue;
+            };
             let Some(db) = error.as_db_error().filter(|_| blamed(&error) == Blame::Record) else {
                 return Err(error);
             };
@@ -52,25 +54,14 @@ impl Apply<'_> {
         Ok(())
     }
 
-    /// Applies a range of the staged rows, or leaves everything as it was.
-    async fn under_savepoint(&self, session: &Session, range: Range<usize>) -> Result<(), Error> {
+    async fn range(&self, session: &Session, range: Range<usize>) -> Result<(), Error> {
         let deletes = range.start..range.end.min(self.deletes);
         let upserts = range.start.max(self.deletes)..range.end;
-        let (saved, deleted, inserted, released) = join!(
-            session.batch_execute("SAVEPOINT staged"),
+        let (deleted, inserted) = join!(
             self.run(session, self.delete.as_ref(), deletes, None),
             self.run(session, Some(&self.insert), upserts, self.topic),
-            session.batch_execute("RELEASE SAVEPOINT staged"),
         );
-        saved?;
-        match deleted.and(inserted) {
-            Ok(()) => released,
-            Err(error) => {
-                let undo = "ROLLBACK TO SAVEPOINT staged; RELEASE SAVEPOINT staged";
-                session.batch_execute(undo).await?;
-                Err(error)
-            }
-        }
+        deleted.and(inserted)
     }
 
     async fn run(
@@ -87,5 +78,26 @@ impl Apply<'_> {
             params.push(topic);
         }
         session.execute(statement, &params).await.map(drop)
+    }
+}
+
+/// Does `work`, or leaves everything as it was. Sent in one go, so `work` must send with its first poll.
+pub(super) async fn under_savepoint(
+    session: &Session,
+    work: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    let (saved, done, released) = join!(
+        session.batch_execute("SAVEPOINT staged"),
+        work,
+        session.batch_execute("RELEASE SAVEPOINT staged"),
+    );
+    saved?;
+    match done {
+        Ok(()) => released,
+        Err(error) => {
+            let undo = "ROLLBACK TO SAVEPOINT staged; RELEASE SAVEPOINT staged";
+            session.batch_execute(undo).await?;
+            Err(error)
+        }
     }
 }

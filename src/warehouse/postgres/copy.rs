@@ -42,11 +42,7 @@ pub(super) fn encode(
     send: impl Fn(Bytes) -> bool,
 ) {
     let views: Vec<View> = batches.iter().map(|placed| View::of(&placed.batch)).collect();
-    let origin = Origin {
-        partition: target.has(PARTITION),
-        offset: target.has(OFFSET),
-        timestamp: target.has(TIMESTAMP),
-    };
+    let origin = Origin::of(target);
     let fields = (1 + target.schema.columns.len() + origin.count()) as i16;
     let mut out = Vec::with_capacity(CHUNK + CHUNK / 4);
     out.extend_from_slice(HEADER);
@@ -65,6 +61,13 @@ pub(super) fn encode(
     send(out.into());
 }
 
+/// The fields of one row, without its number, each behind its length as in COPY.
+pub(super) fn encode_one(target: &Target, batch: &Batch, row: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    View::of(batch).put(&mut out, row, Origin::of(target));
+    out
+}
+
 /// Which columns about the record's origin are sent.
 #[derive(Clone, Copy)]
 struct Origin {
@@ -74,6 +77,14 @@ struct Origin {
 }
 
 impl Origin {
+    fn of(target: &Target) -> Self {
+        Self {
+            partition: target.has(PARTITION),
+            offset: target.has(OFFSET),
+            timestamp: target.has(TIMESTAMP),
+        }
+    }
+
     fn count(self) -> usize {
         usize::from(self.partition) + usize::from(self.offset) + usize::from(self.timestamp)
     }

@@ -14,6 +14,7 @@ mod progress;
 mod reject;
 mod stage;
 mod table;
+mod versions;
 mod write;
 
 use std::collections::HashMap;

@@ -1,4 +1,5 @@
-//! How rows reach a feed's table: through a staging table of the session, by three statements.
+//! How rows reach a feed's table: through a staging table of the session, by three statements. Few rows
+//! go there straight, by two: looking one up among many staged ones would cost as much as all of them.
 
 use super::table::{column_type, ident, names};
 use crate::config::{Column, ColumnType, Feed, FeedKind, Schema};
@@ -31,6 +32,10 @@ pub(super) struct Target {
     pub delete: Option<String>,
     /// Takes the topic too, if the table has a column for it.
     pub insert: String,
+    /// Takes the key of one row.
+    pub delete_one: String,
+    /// Takes the columns of one row as they are staged, then the topic as `insert` does.
+    pub insert_one: String,
 }
 
 impl Target {
@@ -44,6 +49,8 @@ impl Target {
             copy: format!("COPY {stage_name} FROM STDIN (FORMAT binary)"),
             delete: is_table.then(|| delete(feed, &table, &stage_name)),
             insert: insert(feed, &table, &stage_name, &origin),
+            delete_one: delete_one(feed, &table),
+            insert_one: insert_one(feed, &table, &origin),
             table,
             origin,
             stage,
@@ -102,27 +109,55 @@ fn delete(feed: &Feed, table: &str, stage: &str) -> String {
 }
 
 fn insert(feed: &Feed, table: &str, stage: &str, origin: &[&str]) -> String {
-    let mut into = Vec::new();
-    let mut from = Vec::new();
-    for column in &feed.schema.columns {
-        let name = ident(&column.name);
+    let own = feed.schema.columns.iter().map(|column| {
         let cast = if column.kind == ColumnType::Json { "::jsonb" } else { "" };
-        from.push(format!("s.{name}{cast}"));
-        into.push(name);
+        format!("s.{}{cast}", ident(&column.name))
+    });
+    let origins = origin.iter().map(|name| match *name {
+        TOPIC => "$3::text".to_owned(),
+        name => format!("s.{}", ident(name)),
+    });
+    let from: Vec<String> = own.chain(origins).collect();
+    let source =
+        format!("SELECT {} FROM {stage} AS s WHERE s._row >= $1 AND s._row < $2", from.join(", "));
+    insert_from(feed, table, &source, origin)
+}
+
+fn delete_one(feed: &Feed, table: &str) -> String {
+    let equal = |(index, column): (usize, &Column)| {
+        format!("t.{} = ${}::{}", ident(&column.name), index + 1, stage_type(column.kind))
+    };
+    let keys: Vec<String> = feed.schema.key().iter().enumerate().map(equal).collect();
+    format!("DELETE FROM {table} AS t WHERE {}", keys.join(" AND "))
+}
+
+/// Each value comes as the staging table's column would take it, and goes on from there alike.
+fn insert_one(feed: &Feed, table: &str, origin: &[&str]) -> String {
+    let mut number = 0;
+    let mut next = |kind: &str| {
+        number += 1;
+        format!("${number}::{kind}")
+    };
+    let own = feed.schema.columns.iter().map(|column| {
+        let cast = if column.kind == ColumnType::Json { "::jsonb" } else { "" };
+        format!("{}{cast}", next(&stage_type(column.kind)))
+    });
+    let mut values: Vec<String> = own.collect();
+    let first_origin = values.len();
+    // The topic is bound last, wherever its column stands.
+    let own = origin.iter().filter(|name| **name != TOPIC);
+    let kind = |name: &str| ORIGIN.iter().find(|(own, _)| *own == name).map_or("text", |own| own.1);
+    values.extend(own.map(|name| next(kind(name))));
+    if let Some(at) = origin.iter().position(|name| *name == TOPIC) {
+        values.insert(first_origin + at, next("text"));
     }
-    for name in origin {
-        from.push(if *name == TOPIC {
-            "$3::text".to_owned()
-        } else {
-            format!("s.{}", ident(name))
-        });
-        into.push(ident(name));
-    }
-    let mut sql = format!(
-        "INSERT INTO {table} ({}) SELECT {} FROM {stage} AS s WHERE s._row >= $1 AND s._row < $2",
-        into.join(", "),
-        from.join(", ")
-    );
+    insert_from(feed, table, &format!("VALUES ({})", values.join(", ")), origin)
+}
+
+fn insert_from(feed: &Feed, table: &str, source: &str, origin: &[&str]) -> String {
+    let own = feed.schema.columns.iter().map(|column| ident(&column.name));
+    let into: Vec<String> = own.chain(origin.iter().map(|name| ident(name))).collect();
+    let mut sql = format!("INSERT INTO {table} ({}) {source}", into.join(", "));
     if feed.kind == FeedKind::Table {
         let changed: Vec<String> = into[feed.schema.key_columns..]
             .iter()

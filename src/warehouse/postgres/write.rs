@@ -2,6 +2,8 @@
 //!
 //! Four round trips, whatever the number of rows and partitions: BEGIN and the start of COPY; the rows
 //! and, behind them, the fence; delete and upsert under a savepoint; quarantine, progress and COMMIT.
+//! Rows that the server refuses take more, but no other transaction: only a part left out, a deadlock,
+//! or a row that COPY itself fails at has it done again.
 //! Nothing shared is locked before the rows are over, and nothing of the feed's table is touched before
 //! the fence has answered: a process that freezes on the way holds, at worst, progress rows that a
 //! claim knows how to free.
@@ -22,7 +24,7 @@ use tokio_postgres::{CopyInSink, Error, Row, Statement};
 use super::apply::Apply;
 use super::pool::{Session, blamed, judged};
 use super::stage::{TOPIC, Target};
-use super::{Postgres, check, copy, reject};
+use super::{Postgres, check, copy, reject, versions};
 use crate::config::Feed;
 use crate::record::{Blame, SinkError, Verdict};
 use crate::telemetry::fault;
@@ -87,12 +89,21 @@ impl Postgres {
             })
             .await;
             intake = back;
+            let rows = selection.rows.len();
             let attempt = Attempt { session, feed, target: &target, selection };
             match attempt.run(&mut intake).await {
                 Ok(Step::Committed) => break,
-                Ok(Step::Again) => {}
+                Ok(Step::Again) => {
+                    let (feed, parts) = (&*feed.name, intake.live().count());
+                    let refused = intake.refused();
+                    if parts > 0 {
+                        tracing::info!(feed, rows, parts, refused, "writes again what is left");
+                    }
+                }
                 Err(error) if passes_at_once(&error) && deadlocks < DEADLOCK_TRIES => {
                     deadlocks += 1;
+                    let (feed, error) = (&*feed.name, judged(error).message);
+                    tracing::info!(feed, rows, deadlocks, error, "writes again, after a deadlock");
                     tokio::time::sleep(pause(deadlocks)).await;
                 }
                 Err(error) => return Err(self.surface(feed, error)),
@@ -272,21 +283,23 @@ impl Attempt<'_> {
         at.is_some()
     }
 
-    /// False if the transaction has to be done again without what was found out.
+    /// False if a part is to be left out and the transaction done again without it.
     async fn apply(&self, intake: &mut Intake, apply: &Apply<'_>) -> Result<bool, Error> {
         let rows = &self.selection.rows;
         let parts = intake.live().count();
-        let mut refused = 0;
+        let mut refused = Vec::new();
         let refuse = |row: usize, refusal| {
-            refused += 1;
+            refused.push(rows[row]);
             intake.refuse(rows[row], refusal);
             intake.live().count() == parts
         };
         apply.all_but_refused(&self.session, rows.len(), refuse).await?;
-        if refused == 0 {
-            return Ok(true);
+        if intake.live().count() == parts && !refused.is_empty() {
+            let uncovered = off_runtime(intake.uncovered(refused)).await;
+            let name = &self.feed.name;
+            versions::settle(&self.session, self.target, name, intake, &uncovered).await?;
         }
-        Ok(intake.live().count() == parts && !intake.uncovered(&self.selection, refused))
+        Ok(intake.live().count() == parts)
     }
 
     async fn commit(&self, intake: &Intake, live: &[usize]) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! The transaction: rows, quarantine and progress of many partitions, fenced.
 //!
 //! A row that SQLite refuses fails alone, its statement undone and the transaction going on, so nothing
-//! has to be searched for.
+//! has to be searched for, and the earlier versions of its key are tried right away.
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{
@@ -13,7 +13,7 @@ use rusqlite::{CachedStatement, Connection, ErrorCode};
 use super::table::{OFFSET, PARTITION, TOPIC, Target};
 use super::{File, blame, judged, progress, reject};
 use crate::config::{ColumnType, Feed, Schema};
-use crate::record::{Batch, Blame, RejectClass, SinkError, Verdict};
+use crate::record::{Batch, Blame, Op, RejectClass, SinkError, Verdict};
 use crate::warehouse::Part;
 use crate::warehouse::intake::{Intake, Refusal};
 use crate::warehouse::spell;
@@ -41,11 +41,15 @@ pub(super) fn write(
             }
             error
         })?;
+        let (parts, refused) = (intake.live().count(), intake.refused());
+        if !written && parts > 0 {
+            tracing::info!(feed = &*feed.name, parts, refused, "writes again, with fewer parts");
+        }
     }
     Ok(intake.committed())
 }
 
-/// One try of the transaction. False if it was rolled back, to be done again with fewer parts or rows.
+/// One try of the transaction. False if it was rolled back, to be done again with fewer parts.
 fn attempt(
     file: &mut File,
     feed: &Feed,
@@ -55,25 +59,31 @@ fn attempt(
     let transaction = file.begin()?;
     leave_out_fenced(&transaction, &feed.name, intake).map_err(judged)?;
     let selection = intake.select();
-    let parts = intake.live().count();
-    let mut refused = 0;
+    let (batches, parts) = (intake.batches.clone(), intake.live().count());
+    let mut refused = Vec::new();
     let mut writer = Writer::new(&transaction, target, feed).map_err(judged)?;
     for (number, at) in selection.rows.iter().enumerate() {
-        let batch = &intake.batches[at.batch as usize].batch;
+        let batch = &batches[at.batch as usize].batch;
         let Err(error) = writer.put(batch, at.row as usize, number < selection.deletes) else {
             continue;
         };
-        let refusal = refusal(error)?;
-        refused += 1;
-        intake.refuse(*at, refusal);
+        refused.push(*at);
+        intake.refuse(*at, refusal(error)?);
         if intake.live().count() < parts {
             return Ok(false);
         }
     }
-    drop(writer);
-    if refused > 0 && intake.uncovered(&selection, refused) {
-        return Ok(false);
+    for versions in intake.uncovered(refused)() {
+        for at in versions {
+            let (batch, row) = (&batches[at.batch as usize].batch, at.row as usize);
+            let Err(error) = writer.put(batch, row, batch.op(row) == Op::Delete) else { break };
+            intake.refuse(at, refusal(error)?);
+            if intake.live().count() < parts {
+                return Ok(false);
+            }
+        }
     }
+    drop(writer);
     reject::keep(&transaction, &feed.name, &intake.quarantine()).map_err(judged)?;
     advance(&transaction, &feed.name, intake).map_err(judged)?;
     transaction.commit().map_err(judged)?;
