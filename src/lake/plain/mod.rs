@@ -27,7 +27,7 @@ use uuid::Uuid;
 use self::chain::{COMMITS, Chain, Kind, Link, LinkedFile, Made, OpenGap};
 use super::delta::{Quarantine, refuse_other_format};
 use super::encode::{Encoded, encode};
-use super::log::judged;
+use super::log::{judged, judged_write};
 use super::{LakeStore, LakeTable, Staged, StagedFile, StagedPart, join};
 use crate::config::{Feed, LakeFormat};
 use crate::flow::backoff::Backoff;
@@ -226,7 +226,7 @@ impl PlainTable {
         self.store
             .put(&staged_path(&path), encoded.bytes.into())
             .await
-            .map_err(|error| judged(&error).context(format!("staging {path}")))?;
+            .map_err(|error| judged_write(&error).context(format!("staging {path}")))?;
         Ok(StagedFile {
             path,
             size,
