@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use super::generate::{ratio, stop_on_interrupt};
 use super::{Exit, Output, failed, print_json};
 use crate::demo::{self, DemoError, Options};
-use crate::telemetry::print::tell;
+use crate::telemetry::print::{answer, tell};
 
 /// See it all at work in one process: nothing to install, nothing to configure.
 ///
@@ -51,7 +51,7 @@ impl Demo {
         };
         match self.output {
             Output::Json => print_json(&report),
-            Output::Text => print!("{report}"),
+            Output::Text => answer!("{}", report.to_string().trim_end()),
         }
         if report.is_ok() { Exit::Good } else { Exit::Difference }
     }
