@@ -17,7 +17,7 @@ use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutO
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::super::log::judged;
+use super::super::log::{judged, judged_write};
 use crate::config::LakeFormat;
 use crate::record::{OffsetRange, Progress, SinkError, TopicId, TopicPartition};
 
@@ -251,7 +251,7 @@ impl Chain {
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match store.put_opts(&self.path(&name), body.into(), create).await {
             Ok(_) | Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(()),
-            Err(error) => Err(judged(&error)),
+            Err(error) => Err(judged_write(&error)),
         }
     }
 
