@@ -19,7 +19,7 @@ use deltalake_core::logstore::{CommitOrBytes, LogStoreRef};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::{DeltaOperation, OutputMode, SaveMode};
 use deltalake_core::{DeltaTableError, TableProperty};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -33,7 +33,7 @@ use super::log::{
 };
 use super::quarantine::{encode_rejects, quarantine_schema};
 use super::rewind::{Before, before};
-use super::{LakeStore, LakeTable, Staged, StagedFile, StagedPart, lake_schema};
+use super::{LakeStore, LakeTable, Staged, StagedFile, StagedPart, lake_schema, staging};
 use crate::config::Feed;
 use crate::flow::backoff::Backoff;
 use crate::layout::{First, Layout, Slot};
@@ -46,8 +46,6 @@ use crate::telemetry::fault;
 /// A checkpoint is written every so many versions.
 const CHECKPOINT_EVERY: u64 = 100;
 const ATTEMPTS: u32 = 10;
-/// Files of one set that are written at the same time.
-const PUTS: usize = 8;
 const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
 /// One feed's table in the lake, with its quarantine beside it.
@@ -154,12 +152,11 @@ impl LakeTable for DeltaTable {
     async fn stage(&self, parts: Vec<Part>) -> Result<Staged, SinkError> {
         let staged_parts = parts.iter().map(StagedPart::of).collect();
         let (feed, layout) = (self.feed.clone(), self.rows.layout.clone());
-        let encoded = tokio::task::spawn_blocking(move || encode(&feed, &layout, &parts))
-            .await
-            .map_err(|error| SinkError::passing(format!("encoding: {error}")))?
-            .map_err(|error| SinkError::lasting(format!("encoding: {error}")))?;
-        let puts = encoded.into_iter().map(|file| self.rows.put(file));
-        let files = stream::iter(puts).buffered(PUTS).try_collect().await?;
+        let files = staging::stage(
+            move |take| encode(&feed, &layout, &parts, take),
+            |file| self.rows.put(file),
+        )
+        .await?;
         Ok(Staged { id: Uuid::new_v4(), files, parts: staged_parts, gap: None })
     }
 

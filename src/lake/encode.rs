@@ -34,8 +34,14 @@ pub struct Encoded {
 }
 
 /// Encodes the rows of all parts: one file for each time they belong to, one after the other, so that
-/// beside the batches there is one open file and no copy of more than a batch.
-pub fn encode(feed: &Feed, layout: &Layout, parts: &[Part]) -> Result<Vec<Encoded>, ArrowError> {
+/// beside the batches there is one open file and no copy of more than a batch. Each goes to `take` as
+/// it is ready, until `take` wants no more.
+pub fn encode(
+    feed: &Feed,
+    layout: &Layout,
+    parts: &[Part],
+    mut take: impl FnMut(Encoded) -> bool,
+) -> Result<(), ArrowError> {
     let schema = lake_schema(feed);
     let mut by_slot: BTreeMap<Slot, Vec<Picked>> = BTreeMap::new();
     for batch in parts.iter().flat_map(|part| &part.batches).filter(|batch| batch.num_rows() > 0) {
@@ -51,17 +57,19 @@ pub fn encode(feed: &Feed, layout: &Layout, parts: &[Part]) -> Result<Vec<Encode
         }
     }
     let options = feed.lake.clone().unwrap_or_default();
-    let mut files = Vec::with_capacity(by_slot.len());
     while let Some((slot, picked)) = by_slot.pop_first() {
         let rows = picked.into_iter().map(Picked::take);
-        files.push(match options.format {
+        let file = match options.format {
             LakeFormat::Delta | LakeFormat::Parquet => {
                 encode_file(slot, &schema, rows, options.zstd_level)?
             }
             LakeFormat::Jsonl => encode_lines(feed, slot, rows)?,
-        });
+        };
+        if !take(file) {
+            break;
+        }
     }
-    Ok(files)
+    Ok(())
 }
 
 /// A batch, or those of its rows that belong to one time.

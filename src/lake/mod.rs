@@ -12,6 +12,7 @@ mod plain;
 mod probe;
 mod quarantine;
 mod rewind;
+mod staging;
 mod store;
 mod synced;
 #[cfg(test)]

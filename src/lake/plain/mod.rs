@@ -28,7 +28,7 @@ use self::chain::{COMMITS, Chain, Kind, Link, LinkedFile, Made, OpenGap};
 use super::delta::{Quarantine, refuse_other_format};
 use super::encode::{Encoded, encode};
 use super::log::{judged, judged_write};
-use super::{LakeStore, LakeTable, Staged, StagedFile, StagedPart, join};
+use super::{LakeStore, LakeTable, Staged, StagedFile, StagedPart, join, staging};
 use crate::config::{Feed, LakeFormat};
 use crate::flow::backoff::Backoff;
 use crate::layout::{First, Layout};
@@ -289,20 +289,24 @@ impl LakeTable for PlainTable {
     async fn stage(&self, parts: Vec<Part>) -> Result<Staged, SinkError> {
         let staged_parts: Vec<StagedPart> = parts.iter().map(StagedPart::of).collect();
         let (feed, layout) = (self.feed.clone(), self.layout.clone());
-        let encoded = tokio::task::spawn_blocking(move || {
-            let alone = parts.iter().map(|part| encode(&feed, &layout, std::slice::from_ref(part)));
-            alone.collect::<Result<Vec<_>, _>>()
-        });
-        let encoded = encoded
-            .await
-            .map_err(|error| SinkError::passing(format!("encoding: {error}")))?
-            .map_err(|error| SinkError::lasting(format!("encoding: {error}")))?;
-        let mut puts = Vec::new();
-        for (part, files) in encoded.into_iter().enumerate() {
-            let of = staged_parts[part].source.partition;
-            puts.extend(files.into_iter().map(|file| self.put(file, part, of)));
-        }
-        let files = stream::iter(puts).buffered(AT_ONCE).try_collect().await?;
+        let encoding = move |take: &mut dyn FnMut((usize, Encoded)) -> bool| {
+            // No file holds rows of two parts.
+            for (index, part) in parts.iter().enumerate() {
+                let mut wanted = true;
+                encode(&feed, &layout, std::slice::from_ref(part), |file| {
+                    wanted = take((index, file));
+                    wanted
+                })?;
+                if !wanted {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let put = |(part, file): (usize, Encoded)| {
+            self.put(file, part, staged_parts[part].source.partition)
+        };
+        let files = staging::stage(encoding, put).await?;
         Ok(Staged { id: Uuid::new_v4(), files, parts: staged_parts, gap: None })
     }
 
