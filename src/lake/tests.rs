@@ -311,7 +311,7 @@ async fn a_restore_stops_the_table_from_behind_a_checkpoint_of_another_writer() 
     assert_eq!(error.blame, Blame::Lasting);
     assert!(error.message.contains("(version 3)"), "{error}");
     assert!(error.message.contains("--rewind-lake"), "{error}");
-    let rewound = rewind(&lab.store(), "f").await.unwrap().unwrap();
+    let rewound = rewind(&lab.store(), "streams/f").await.unwrap().unwrap();
     assert_eq!((rewound.restore, rewound.target), (3, 1));
     assert_eq!(next(&table, 0).await, Some(0));
     lab.checkpoint().await;
@@ -331,14 +331,14 @@ async fn a_log_that_cannot_tell_of_a_restore_any_more_is_not_trusted_unasked() {
     lab.clean_log(0..2);
     let table = DeltaTable::open(&lab.store(), feed()).await.unwrap();
     assert_eq!(next(&table, 0).await, Some(10), "our own commit is still there");
-    assert!(!trust(&lab.store(), "f").await.unwrap());
+    assert!(!trust(&lab.store(), "streams/f").await.unwrap());
     lab.clean_log(2..3);
     let table = DeltaTable::open(&lab.store(), feed()).await.unwrap();
     let error = table.progress().await.unwrap_err();
     assert_eq!(error.blame, Blame::Lasting);
     assert!(error.message.contains("--trust-lake"), "{error}");
-    assert!(rewind(&lab.store(), "f").await.is_err(), "there is nothing to go back to");
-    assert!(trust(&lab.store(), "f").await.unwrap());
+    assert!(rewind(&lab.store(), "streams/f").await.is_err(), "there is nothing to go back to");
+    assert!(trust(&lab.store(), "streams/f").await.unwrap());
     assert_eq!(next(&table, 0).await, Some(10));
     assert_eq!(commit(&table, vec![part(0, 10..20, &[])]).await, [DURABLE]);
 }
