@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tracing::info;
 
-use crate::config::{Column, Feed, FeedFile, Kafka};
-use crate::decode::infer;
+use crate::config::{Column, Feed, FeedFile, Kafka, ValueFormat};
+use crate::decode::{connect_payload, infer};
 use crate::lake::LakeStore;
 use crate::record::{RawBatch, TopicPartition};
 use crate::source::Log;
@@ -39,7 +39,7 @@ impl Catalog {
     /// Errors: the kept columns cannot be read or written, or the topic holds no record to infer them
     /// from yet. Both pass by themselves.
     pub async fn feed(&self, file: &FeedFile, topic: &str) -> Result<Feed, String> {
-        if file.columns.is_some() {
+        if file.value_columns().is_some() {
             return file.resolve(topic, None).map_err(|fault| fault.to_string());
         }
         let name = file.name_for(topic).map_err(|fault| fault.to_string())?;
@@ -77,11 +77,13 @@ impl Catalog {
 
     async fn infer(&self, file: &FeedFile, topic: &str) -> Result<Vec<Column>, String> {
         let (kafka, topic) = (self.kafka.clone(), topic.to_owned());
+        let format = file.format;
         let declared = file.key.as_ref().map(|key| key.columns.clone()).unwrap_or_default();
         let asked = tokio::task::spawn_blocking(move || {
             let batches = sample(&kafka, &topic)?;
             let records = batches.iter().flat_map(|batch| {
-                (0..batch.len()).map(|at| batch.get(at)).map(|record| (record.key, record.value))
+                let records = (0..batch.len()).map(|at| batch.get(at));
+                records.map(|record| (record.key, record.value.map(|value| payload(format, value))))
             });
             let inferred = infer(records, &declared).ok_or_else(|| {
                 format!(
@@ -92,6 +94,15 @@ impl Catalog {
             Ok(inferred.columns)
         });
         asked.await.map_err(|error| error.to_string())?
+    }
+}
+
+/// The part of a value that the columns are taken from.
+fn payload(format: ValueFormat, value: &[u8]) -> &[u8] {
+    match format {
+        // What is no envelope is no sample either, and is skipped as what it is.
+        ValueFormat::Connect => connect_payload(value).unwrap_or_default(),
+        _ => value,
     }
 }
 

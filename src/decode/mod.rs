@@ -49,6 +49,11 @@ mod tree;
 
 pub use infer::{Inference, infer};
 
+/// What a value in Kafka Connect's envelope carries, if it is one.
+pub fn connect_payload(value: &[u8]) -> Option<&[u8]> {
+    connect::payload(std::str::from_utf8(value).ok()?).ok().map(str::as_bytes)
+}
+
 use arrow::array::{BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;

@@ -18,12 +18,12 @@ pub async fn find(
         for topic in topics(file, log)? {
             // Its name does not depend on its columns.
             let named = file
-                .resolve(&topic, file.columns.is_none().then(|| stand_in(file)))
+                .resolve(&topic, file.value_columns().is_none().then(|| stand_in(file)))
                 .map_err(|fault| fault.to_string())?;
             if only.is_some_and(|only| *named.name != *only) {
                 continue;
             }
-            let columns = match &file.columns {
+            let columns = match file.value_columns() {
                 Some(_) => None,
                 None => kept(&named.name, lake, warehouse).await?,
             };

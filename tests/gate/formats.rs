@@ -173,7 +173,13 @@ fn values_of_every_format() {
     send(connect, &[(Vec::new(), Some(enveloped)), (Vec::new(), Some(br#"{"payload":{}}"#))]);
     send(text, &[(Vec::new(), Some("no JSON, é".as_bytes())), (Vec::new(), Some(b"\xff"))]);
     send(raw, &[(Vec::new(), Some(b"\x00\xff")), (Vec::new(), Some(b""))]);
+    // What the payload holds is what columns are inferred from.
+    let inferred = place.topic("inferred", 1, &[]);
+    feed(&place, "inferred", &format!("type: stream\ntopic: {inferred}\nformat: connect"));
+    let payload = br#"{"schema":{"type":"struct"},"payload":{"N":5,"O":{"P":"x"}}}"#;
+    send(&inferred, &[(Vec::new(), Some(payload))]);
     let _node = place.node();
+    landed(&place, "inferred", 1, &[r#"{"n": 5, "o_p": "x"}"#]);
     place.wait_for_watermarks("enveloped", &[2]);
     let found = place
         .world
