@@ -1,6 +1,7 @@
 //! Whose sinks these are: a lake and a warehouse of different installations would mix two histories.
 
-use tokio::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
+
 use tracing::warn;
 use uuid::Uuid;
 
@@ -14,10 +15,11 @@ pub struct Installation {
     /// The id that a sink without one is given.
     mine: Uuid,
     adopt: bool,
+    /// Never held while a sink is asked: one that is away must not hold the other up.
     known: Mutex<Known>,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone, Copy)]
 struct Known {
     warehouse: Option<Uuid>,
     lake: Option<Uuid>,
@@ -37,48 +39,48 @@ impl Installation {
         warehouse: Option<&dyn Warehouse>,
         lake: Option<&LakeStore>,
     ) -> Result<(), SinkError> {
-        let mut known = self.known.lock().await;
+        let before = self.known();
         match (sink, warehouse, lake) {
-            (SinkKind::Warehouse, Some(warehouse), _) if known.warehouse.is_none() => {
-                known.warehouse = Some(warehouse.installation(self.mine, false).await?);
+            (SinkKind::Warehouse, Some(warehouse), _) if before.warehouse.is_none() => {
+                let found = warehouse.installation(self.mine, false).await?;
+                self.learn(sink, Some(found));
             }
-            (SinkKind::Lake, None, Some(lake)) if known.lake.is_none() => {
-                known.lake = Some(lake.installation(self.mine, false).await?);
-            }
-            (SinkKind::Lake, Some(_), Some(lake)) if known.lake.is_none() => {
-                // An unowned lake stays so until it is known which warehouse it goes with.
-                known.lake = match known.warehouse {
-                    Some(id) => Some(lake.installation(id, false).await?),
-                    None => lake.known_installation().await?,
+            (SinkKind::Lake, _, Some(lake)) if before.lake.is_none() => {
+                let found = match (warehouse, before.warehouse) {
+                    (None, _) => Some(lake.installation(self.mine, false).await?),
+                    (Some(_), Some(id)) => Some(lake.installation(id, false).await?),
+                    // An unowned lake stays so until it is known which warehouse it goes with.
+                    (Some(_), None) => lake.known_installation().await?,
                 };
+                self.learn(sink, found);
             }
             _ => {}
         }
-        let Some(lake) = lake else { return Ok(()) };
-        match (known.warehouse, known.lake) {
-            (Some(id), Some(found)) if id != found && self.adopt => {
-                warn!(target: "tidegate::ownership", lake = %found, warehouse = %id, "adopting a lake of another installation");
-                known.lake = Some(lake.installation(id, true).await?);
-                Ok(())
-            }
-            (Some(id), Some(found)) if id != found => Err(SinkError::lasting(format!(
-                "the lake {} belongs to installation {found}, the warehouse to {id}: together they \
-                 would mix two histories. Point the node at sinks that belong together, or start it \
-                 once with --adopt",
-                lake.url()
-            ))),
-            (Some(id), None) => {
-                // The lake may be away: then it is asked when it is back.
-                known.lake = lake.installation(id, false).await.ok();
-                match known.lake {
-                    Some(found) if found != id => {
-                        drop(known);
-                        Box::pin(self.check(sink, warehouse, Some(lake))).await
-                    }
-                    _ => Ok(()),
-                }
-            }
-            _ => Ok(()),
+        let Known { warehouse: Some(id), lake: Some(found) } = self.known() else { return Ok(()) };
+        let Some(lake) = lake.filter(|_| id != found) else { return Ok(()) };
+        if self.adopt {
+            warn!(target: "tidegate::ownership", lake = %found, warehouse = %id, "adopting a lake of another installation");
+            let adopted = lake.installation(id, true).await?;
+            self.learn(SinkKind::Lake, Some(adopted));
+            return Ok(());
+        }
+        Err(SinkError::lasting(format!(
+            "the lake {} belongs to installation {found}, the warehouse to {id}: together they would \
+             mix two histories. Point the node at sinks that belong together, or start it once with \
+             --adopt",
+            lake.url()
+        )))
+    }
+
+    fn known(&self) -> Known {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn learn(&self, sink: SinkKind, id: Option<Uuid>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match sink {
+            SinkKind::Warehouse => known.warehouse = id,
+            SinkKind::Lake => known.lake = id,
         }
     }
 }
