@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The floor rule: a room imports only from floors below its own; `telemetry` is open to its own
-//! floor too. F0 `record`, `config`; F1 `decode`, `flow`, `layout`, `generate`; F2 `source`, `lake`,
+//! floor too. F0 `record`, `config`; F1 `decode`, `json`, `flow`, `layout`,
+//! `generate`; F2 `source`, `lake`,
 //! `warehouse`, `publish`, `telemetry`; F3 `catalog`; F4 `actors`, `verify`; F5 `app`, `demo`, `cli`.
 //! A test reads the imports and fails on an upward one.
 
@@ -27,6 +28,7 @@ pub mod decode;
 pub mod demo;
 pub mod flow;
 pub mod generate;
+pub mod json;
 pub mod lake;
 pub mod layout;
 pub mod publish;

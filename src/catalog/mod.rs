@@ -77,7 +77,7 @@ impl Catalog {
 
     async fn infer(&self, file: &FeedFile, topic: &str) -> Result<Vec<Column>, String> {
         let (kafka, topic) = (self.kafka.clone(), topic.to_owned());
-        let format = file.format;
+        let (format, nesting) = (file.format, file.nested);
         let declared = file.key.as_ref().map(|key| key.columns.clone()).unwrap_or_default();
         let asked = tokio::task::spawn_blocking(move || {
             let batches = sample(&kafka, &topic)?;
@@ -85,7 +85,7 @@ impl Catalog {
                 let records = (0..batch.len()).map(|at| batch.get(at));
                 records.map(|record| (record.key, record.value.map(|value| payload(format, value))))
             });
-            let inferred = infer(records, &declared).ok_or_else(|| {
+            let inferred = infer(records, &declared, nesting).ok_or_else(|| {
                 format!(
                     "topic {topic} holds no JSON object yet to infer columns from; waiting for \
                      records, or declare `columns` in the feed file"

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::check_columns::{column_faults, time_column};
+use super::check_columns::{column_faults, flat_fault, time_column};
 use super::{
-    Column, ColumnType, Fault, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions, Node,
-    Piece, Placeholder, Template, ValueFormat, WarehouseOptions, Window,
+    Column, ColumnType, Fault, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions,
+    NestedIn, Nesting, Node, Piece, Placeholder, Template, ValueFormat, WarehouseOptions, Window,
 };
 
 /// PostgreSQL cuts longer identifiers silently.
@@ -202,6 +202,16 @@ impl FeedCheck<'_> {
         if self.feed.columns.as_ref().is_some_and(Vec::is_empty) && self.feed.key.is_none() {
             self.fault("columns", "an empty list", "at least one column").remedy =
                 Some("leave `columns` out to have them inferred".into());
+        }
+        let flat = self.feed.warehouse.as_ref().map(|options| options.nested);
+        if flat == Some(NestedIn::Columns)
+            && let Some((found, allowed, remedy)) = flat_fault(value.as_deref().unwrap_or_default())
+        {
+            self.fault("warehouse.nested", found, allowed).remedy = Some(remedy.into());
+        }
+        if self.feed.columns.is_some() && self.feed.nested != Nesting::Flatten {
+            let allowed = "nothing: it is for columns that are inferred, and these are listed";
+            self.fault("nested", "`keep`", allowed);
         }
     }
 

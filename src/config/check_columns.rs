@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::check::{MAX_IDENTIFIER, plain};
 use super::fault::{listed, nearest};
-use super::{Column, ColumnType, Key, KeyFormat, PARTITION_COLUMNS};
+use super::{Column, ColumnType, Flat, Key, KeyFormat, PARTITION_COLUMNS, flatten};
 
 /// Faults of a feed's columns, as (field, found, allowed).
 pub fn column_faults(
@@ -32,8 +32,8 @@ pub fn column_faults(
             }
             if list == "key.columns" && !can_be_key(column.kind, key) {
                 let field = format!("{list}[{index}].type");
-                let allowed = "a type whose values are equal in one way only: not `json`, and \
-                               `double` only with `format: double`";
+                let allowed = "a type whose values are equal in one way only: not `json`, `number` \
+                               or a nested type, and `double` only with `format: double`";
                 faults.push((field, format!("`{}`", column.kind), allowed));
             }
             // SQLite and most readers of the lake do not tell case apart.
@@ -51,9 +51,27 @@ pub fn column_faults(
     faults
 }
 
+/// What is wrong with the fields of structs as columns of a table, as (found, allowed, remedy).
+pub fn flat_fault(columns: &[Column]) -> Option<(String, &'static str, String)> {
+    let mut seen = HashMap::new();
+    for Flat { column, path } in flatten(columns) {
+        let of = &columns[path[0]].name;
+        let remedy = || format!("`nested: json`, or another name or type for `{of}`");
+        if column.name.len() > MAX_IDENTIFIER {
+            let found = format!("`columns`, which names a column `{}`", column.name);
+            return Some((found, "names of at most 63 bytes", remedy()));
+        }
+        if let Some(other) = seen.insert(column.name.to_lowercase(), of) {
+            let found = format!("`columns`, with `{}` twice, as in `{other}`", column.name);
+            return Some((found, "names that no other column has, in any case", remedy()));
+        }
+    }
+    None
+}
+
 fn can_be_key(kind: ColumnType, key: Option<&Key>) -> bool {
     match kind {
-        ColumnType::Json => false,
+        ColumnType::Json | ColumnType::Number | ColumnType::Nested(_) => false,
         ColumnType::Double => key.is_some_and(|key| key.format == KeyFormat::Double),
         _ => true,
     }

@@ -8,6 +8,8 @@ use arrow::datatypes::{DataType, TimeUnit};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::nested::{self, Nested};
+
 /// What the lake is partitioned by, in this order: names no column may have.
 pub const PARTITION_COLUMNS: [&str; 3] = ["year", "month", "day"];
 
@@ -18,7 +20,9 @@ pub struct Column {
     /// Column name in both sinks: at most 63 bytes, letters, digits and `_`, not starting with `_`
     /// or a digit.
     pub name: String,
-    /// `string`, `int`, `long`, `double`, `boolean`, `decimal(P,S)`, `timestamp`, `date`, `bytes` or `json`.
+    /// `string`, `int`, `long`, `double`, `boolean`, `decimal(P,S)`, `timestamp`, `date`, `bytes`,
+    /// `number` (any JSON number, kept as its text) or `json`; `struct<name:type,…>`, `array<type>` and
+    /// `map<string,type>` of these.
     #[serde(rename = "type")]
     pub kind: ColumnType,
     /// Where the value stands in the message: field names joined by `.`. Default: the name.
@@ -81,15 +85,19 @@ pub enum ColumnType {
     Date,
     /// Any bytes; in JSON they are base64 text. `bytea` in PostgreSQL.
     Bytes,
+    /// Any JSON number, kept as its text, however many digits it has.
+    Number,
     /// Any JSON value, kept as its text; `jsonb` in PostgreSQL.
     Json,
+    /// Values inside values.
+    Nested(&'static Nested),
 }
 
 impl ColumnType {
     /// The Arrow type of the column in a batch and in the lake.
     pub fn arrow(self) -> DataType {
         match self {
-            ColumnType::String | ColumnType::Json => DataType::Utf8,
+            ColumnType::String | ColumnType::Number | ColumnType::Json => DataType::Utf8,
             ColumnType::Int => DataType::Int32,
             ColumnType::Long => DataType::Int64,
             ColumnType::Double => DataType::Float64,
@@ -100,12 +108,14 @@ impl ColumnType {
             ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             ColumnType::Date => DataType::Date32,
             ColumnType::Bytes => DataType::Binary,
+            ColumnType::Nested(nested) => nested.arrow(),
         }
     }
 }
 
 pub(super) const TYPE_TEXT: &str = "`string`, `int`, `long`, `double`, `boolean`, `decimal(P,S)`, \
-    `timestamp`, `date`, `bytes` or `json`, where `P` is 1 to 38 digits, `S` of them after the point";
+    `timestamp`, `date`, `bytes`, `number` or `json`, where `P` is 1 to 38 digits, `S` of them after \
+    the point; or `struct<name:type,…>`, `array<type>`, `map<string,type>` of these";
 
 impl FromStr for ColumnType {
     type Err = String;
@@ -120,8 +130,12 @@ impl FromStr for ColumnType {
             "timestamp" => ColumnType::Timestamp,
             "date" => ColumnType::Date,
             "bytes" => ColumnType::Bytes,
+            "number" => ColumnType::Number,
             "json" => ColumnType::Json,
-            _ => return decimal(text).ok_or_else(|| format!("a column type is {TYPE_TEXT}")),
+            _ => {
+                let other = decimal(text).or_else(|| nested::parse(text));
+                return other.ok_or_else(|| format!("a column type is {TYPE_TEXT}"));
+            }
         })
     }
 }
@@ -152,7 +166,9 @@ impl fmt::Display for ColumnType {
             ColumnType::Timestamp => "timestamp",
             ColumnType::Date => "date",
             ColumnType::Bytes => "bytes",
+            ColumnType::Number => "number",
             ColumnType::Json => "json",
+            ColumnType::Nested(nested) => return nested.fmt(f),
         })
     }
 }
@@ -178,10 +194,11 @@ impl JsonSchema for ColumnType {
         json_schema!({
             "type": "string",
             "format": "column-type",
-            "pattern": "^(string|int|long|double|boolean|timestamp|date|bytes|json\
-                |decimal\\( *[0-9]{1,2} *, *[0-9]{1,2} *\\))$",
+            "pattern": "^(string|int|long|double|boolean|timestamp|date|bytes|number|json\
+                |decimal\\( *[0-9]{1,2} *, *[0-9]{1,2} *\\)|(struct|array|map)<.+>)$",
             "examples": ["string", "int", "long", "double", "boolean", "decimal(38,9)",
-                "timestamp", "date", "bytes", "json"],
+                "timestamp", "date", "bytes", "number", "json", "struct<city:string,zip:string>",
+                "array<long>", "map<string,double>"],
             "description": format!("A column type: {TYPE_TEXT}."),
         })
     }
@@ -207,6 +224,9 @@ mod tests {
             "decimal(10,2)",
             "decimal(38,38)",
             "decimal(1,0)",
+            "number",
+            "struct<city:string,zip:decimal(5,0)>",
+            "array<map<string,array<json>>>",
         ] {
             let kind: ColumnType = text.parse().unwrap();
             assert_eq!(kind.to_string(), text);

@@ -51,6 +51,10 @@ pub struct FeedFile {
     /// The columns taken from the value. Default: inferred from the first records and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<Column>>,
+    /// What inference makes of objects: `flatten`, their fields become columns; `keep`, they become
+    /// columns of nested types, and so do arrays. Default: `flatten`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub nested: Nesting,
     /// Keep the fields that no column takes, in a last column `_rest`: a JSON object of their paths
     /// and values, null where there are none. Default: false.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -387,6 +391,10 @@ pub struct WarehouseOptions {
     /// does. Default: the feed's name with `-` as `_`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
+    /// How structs stand in the table: `json`, each as one `jsonb` column, or `columns`, each field as a
+    /// column named `column_field`. Arrays and maps are `jsonb` either way. Default: `json`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub nested: NestedIn,
     /// How long a record may wait while the warehouse is idle. Default: 20ms.
     pub linger: Duration,
     /// Size of a transaction's rows in memory. Default: 64MiB.
@@ -395,10 +403,29 @@ pub struct WarehouseOptions {
     pub max_records: usize,
 }
 
+/// What inference makes of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Nesting {
+    #[default]
+    Flatten,
+    Keep,
+}
+
+/// How structs stand in a warehouse's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NestedIn {
+    #[default]
+    Json,
+    Columns,
+}
+
 impl Default for WarehouseOptions {
     fn default() -> Self {
         Self {
             table: None,
+            nested: NestedIn::Json,
             linger: Duration::from_millis(20),
             max_bytes: ByteSize::mib(64),
             max_records: 100_000,

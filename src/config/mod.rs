@@ -11,6 +11,7 @@ mod document;
 mod fault;
 mod feed;
 mod load;
+mod nested;
 mod node;
 mod reference;
 mod refused;
@@ -23,11 +24,12 @@ mod walk;
 pub use columns::{Column, ColumnType, Epoch, PARTITION_COLUMNS};
 pub use fault::{Fault, Faults, nearest};
 pub use feed::{
-    Feed, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions, OnGap, Quarantine,
-    REST_COLUMN, Schema, Start, ValueFormat, WINDOW_COLUMNS, WarehouseOptions, Window,
+    Feed, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions, NestedIn, Nesting, OnGap,
+    Quarantine, REST_COLUMN, Schema, Start, ValueFormat, WINDOW_COLUMNS, WarehouseOptions, Window,
     WindowColumns, WindowType,
 };
 pub use load::{load, load_feeds, load_node};
+pub use nested::{Flat, Nested, arrow_fields, flatten, map_fields, valid_name as valid_field_name};
 pub use node::{
     Kafka, Lake, Memory, Node, Protocol, S3, Sasl, SaslMechanism, Secret, SecretText, Tls, TlsMode,
     Warehouse, WarehouseTls,

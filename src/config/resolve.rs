@@ -3,10 +3,10 @@
 use regex::Regex;
 
 use super::check::{self, MAX_IDENTIFIER, TOPIC};
-use super::check_columns::{column_faults, time_column};
+use super::check_columns::{column_faults, flat_fault, time_column};
 use super::{
-    Column, ColumnType, Fault, Feed, FeedFile, Key, KeyFormat, REST_COLUMN, Schema, ValueFormat,
-    WindowColumns,
+    Column, ColumnType, Fault, Feed, FeedFile, Key, KeyFormat, NestedIn, REST_COLUMN, Schema,
+    ValueFormat, WindowColumns,
 };
 
 impl FeedFile {
@@ -54,6 +54,7 @@ impl FeedFile {
             quarantine: self.quarantine.clone(),
         };
         self.check_table(&feed)?;
+        self.check_flat_names(&feed)?;
         Ok(feed)
     }
 
@@ -130,6 +131,19 @@ impl FeedFile {
         Err(self
             .fault("warehouse.table", found, "a table name of at most 63 bytes")
             .remedy("give this topic a feed file of its own, with a shorter `table`"))
+    }
+
+    /// The fields of structs as columns of a table: names that it can hold, each once.
+    fn check_flat_names(&self, feed: &Feed) -> Result<(), Fault> {
+        if feed.warehouse.as_ref().is_none_or(|options| options.nested != NestedIn::Columns) {
+            return Ok(());
+        }
+        match flat_fault(&feed.schema.columns) {
+            Some((found, allowed, remedy)) => {
+                Err(self.fault("warehouse.nested", found, allowed).remedy(remedy))
+            }
+            None => Ok(()),
+        }
     }
 
     fn fault(&self, field: &str, found: impl Into<Box<str>>, allowed: impl Into<String>) -> Fault {
@@ -235,6 +249,22 @@ mod tests {
         );
         let fault = file.resolve("t", Some(vec![column("b", ColumnType::Int)])).unwrap_err();
         assert_eq!(fault.field, "time");
+    }
+
+    #[test]
+    fn flattened_names_are_checked() {
+        let fault = |columns: &str| {
+            let text = format!(
+                "{{feed: a, type: stream, topic: t, columns: {columns}, warehouse: {{nested: columns}}}}"
+            );
+            parsed(&text).resolve("t", None).err().map(|fault| fault.to_string())
+        };
+        let place = "{name: place, type: 'struct<CITY:string,zip:string>'}";
+        assert_eq!(fault(&format!("[{place}]")), None);
+        let twice = fault(&format!("[{{name: place_city, type: int}}, {place}]")).unwrap();
+        assert!(twice.contains("`place_CITY` twice"), "{twice}");
+        let long = format!("[{{name: {}, type: 'struct<abcdef:int>'}}]", "x".repeat(60));
+        assert!(fault(&long).unwrap().contains("63 bytes"));
     }
 
     #[test]

@@ -12,9 +12,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::fault::{Fault, Misfit, Outcome, excerpt};
 use super::json::Cursor;
+use super::nested::NestedValues;
 use super::number::Number;
 use super::time;
-use crate::config::{Column, ColumnType, Epoch};
+use crate::config::{Column, ColumnType, Epoch, Nested};
 use crate::record::RejectClass;
 
 pub(super) struct Slot {
@@ -39,13 +40,15 @@ enum Values {
     Timestamp(TimestampMicrosecondBuilder, Epoch),
     Date(Date32Builder),
     Bytes(BinaryBuilder),
+    Number(StringBuilder),
+    Nested(Box<NestedValues>),
 }
 
 /// Runs one expression on whatever builder there is.
 macro_rules! each {
     ($values:expr, $builder:ident => $run:expr) => {
         match $values {
-            Values::Text($builder) | Values::Json($builder) => $run,
+            Values::Text($builder) | Values::Json($builder) | Values::Number($builder) => $run,
             Values::Int($builder) => $run,
             Values::Long($builder) => $run,
             Values::Double($builder) => $run,
@@ -54,18 +57,43 @@ macro_rules! each {
             Values::Timestamp($builder, _) => $run,
             Values::Date($builder) => $run,
             Values::Bytes($builder) => $run,
+            Values::Nested($builder) => $run,
         }
     };
 }
 
 impl Slot {
-    pub fn new(column: &Column, is_key: bool) -> Self {
+    /// `rest`: members inside it that its type does not name are kept.
+    pub fn new(column: &Column, is_key: bool, rest: bool) -> Self {
         let place =
             if is_key { format!("key {}", column.path()) } else { column.path().to_owned() };
         let required = column.required || is_key;
-        let (kind, epoch) = (column.kind, column.epoch);
-        let values = builder(kind, epoch, 0, 0);
-        Self { place, kind, epoch, required, values, row_bytes: 16 }
+        Self { required, ..Self::inside(place, column.kind, column.epoch, rest) }
+    }
+
+    /// A value inside another one.
+    pub fn inside(place: String, kind: ColumnType, epoch: Epoch, rest: bool) -> Self {
+        let values = match kind {
+            ColumnType::Nested(nested) => {
+                Values::Nested(Box::new(NestedValues::new(&place, nested, epoch, rest)))
+            }
+            _ => builder(kind, epoch, 0, 0),
+        };
+        Self { place, kind, epoch, required: false, values, row_bytes: 16 }
+    }
+
+    /// Takes what the value read last held and its type does not name: paths from here, as JSON text
+    /// without quotes, and values.
+    pub fn take_rest(&mut self) -> Vec<(String, String)> {
+        match &mut self.values {
+            Values::Nested(nested) => nested.take_rest(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// How reasons and the rest call the field.
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     pub fn row_bytes(&self) -> usize {
@@ -74,19 +102,27 @@ impl Slot {
 
     /// Makes room for `rows` rows with `bytes` bytes of text.
     pub fn begin(&mut self, rows: usize, bytes: usize) {
-        self.values = builder(self.kind, self.epoch, rows, bytes);
+        match &mut self.values {
+            Values::Nested(nested) => nested.begin(rows, bytes),
+            values => *values = builder(self.kind, self.epoch, rows, bytes),
+        }
     }
 
     pub fn finish(&mut self) -> ArrayRef {
         let held = match &self.values {
-            Values::Text(text) | Values::Json(text) => text.values_slice().len(),
+            Values::Text(text) | Values::Json(text) | Values::Number(text) => {
+                text.values_slice().len()
+            }
             Values::Bytes(bytes) => bytes.values_slice().len(),
             _ => 0,
         };
         if held > 0 {
             self.row_bytes = held * 9 / 8 / self.len() + 1;
         }
-        each!(&mut self.values, values => Arc::new(values.finish()))
+        match &mut self.values {
+            Values::Nested(nested) => nested.finish(),
+            values => each!(values, values => Arc::new(values.finish())),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -114,7 +150,7 @@ impl Slot {
         Fault::new(RejectClass::MissingField, reason)
     }
 
-    /// Appends the JSON value under the cursor. Appends nothing if it fails.
+    /// Appends the JSON value under the cursor. If that fails, it appends nothing or a null.
     #[inline]
     pub fn read(&mut self, cursor: &mut Cursor<'_>, scratch: &mut String) -> Outcome<()> {
         let start = cursor.at();
@@ -140,6 +176,10 @@ impl Slot {
                 values.append_value(first == b't');
                 Ok(())
             }
+            (Values::Nested(values), b'{' | b'[') => match values.read(cursor, scratch)? {
+                true => Ok(()),
+                false => Err(Misfit::Type),
+            },
             (values, b'-' | b'0'..=b'9') => values.append_number(cursor.number()?),
             (values, b'"') => {
                 let text = cursor.text(scratch).map_err(|fault| fault.at(&self.place))?;
@@ -257,9 +297,12 @@ impl Values {
                 values.append_value(time::from_epoch(number.to_long()?, *epoch)?)
             }
             Values::Date(values) => values.append_value(time::from_days(number.to_long()?)?),
-            Values::Text(_) | Values::Json(_) | Values::Boolean(_) | Values::Bytes(_) => {
-                return Err(Misfit::Type);
-            }
+            Values::Number(values) => values.append_value(number.text),
+            Values::Text(_)
+            | Values::Json(_)
+            | Values::Boolean(_)
+            | Values::Bytes(_)
+            | Values::Nested(_) => return Err(Misfit::Type),
         }
         Ok(())
     }
@@ -286,6 +329,9 @@ fn builder(kind: ColumnType, epoch: Epoch, rows: usize, bytes: usize) -> Values 
     match kind {
         ColumnType::String => Values::Text(StringBuilder::with_capacity(rows, bytes)),
         ColumnType::Json => Values::Json(StringBuilder::with_capacity(rows, bytes)),
+        ColumnType::Number => Values::Number(StringBuilder::with_capacity(rows, bytes)),
+        // Made once, in `Slot::inside`; what is made here is never filled.
+        ColumnType::Nested(_) => Values::Json(StringBuilder::new()),
         ColumnType::Int => Values::Int(Int32Builder::with_capacity(rows)),
         ColumnType::Long => Values::Long(Int64Builder::with_capacity(rows)),
         ColumnType::Double => Values::Double(Float64Builder::with_capacity(rows)),
@@ -307,6 +353,9 @@ fn expected(kind: ColumnType) -> String {
     match kind {
         ColumnType::String => "a string".to_owned(),
         ColumnType::Json => "a JSON value".to_owned(),
+        ColumnType::Number => "a number".to_owned(),
+        ColumnType::Nested(Nested::Struct(_) | Nested::Map(_)) => "an object".to_owned(),
+        ColumnType::Nested(Nested::Array(_)) => "an array".to_owned(),
         ColumnType::Int => "an integer of 32 bits".to_owned(),
         ColumnType::Long => "an integer of 64 bits".to_owned(),
         ColumnType::Double => "a number that fits a double".to_owned(),

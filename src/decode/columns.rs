@@ -5,6 +5,7 @@ use arrow::array::ArrayRef;
 use super::column::Slot;
 use super::fault::Outcome;
 use super::json::Cursor;
+use super::nested::escaped;
 
 /// The columns of a batch, filled record by record.
 pub(super) struct Columns {
@@ -17,18 +18,26 @@ pub(super) struct Columns {
     rest: Option<Rest>,
 }
 
-/// The members that no column takes, on their way into the last column.
-struct Rest {
-    column: usize,
-    /// An object without its last brace; empty while there is no member.
-    text: String,
+/// The members that no column takes.
+enum Rest {
+    /// On their way into a column of this number: an object without its last brace, empty while there
+    /// is no member.
+    Column(usize, String),
+    /// Of the columns of a struct: paths from there and values, for the columns around it.
+    Inside(Vec<(String, String)>),
 }
 
 impl Columns {
     /// `rest`: the number of the column for what no other takes.
     pub fn new(slots: Vec<Slot>, rest: Option<usize>) -> Self {
-        let rest = rest.map(|column| Rest { column, text: String::new() });
+        let rest = rest.map(|column| Rest::Column(column, String::new()));
         Self { slots, filled: 0, rows: 0, scratch: String::new(), rest }
+    }
+
+    /// The columns of a struct.
+    pub fn inside(slots: Vec<Slot>, rest: bool) -> Self {
+        let rest = rest.then(|| Rest::Inside(Vec::new()));
+        Self { rest, ..Self::new(slots, None) }
     }
 
     /// Makes ready for about `rows` rows out of `payload` bytes.
@@ -46,7 +55,44 @@ impl Columns {
     #[inline]
     pub fn read(&mut self, column: usize, cursor: &mut Cursor<'_>) -> Outcome<()> {
         self.filled += 1;
-        self.slots[column].read(cursor, &mut self.scratch)
+        self.slots[column].read(cursor, &mut self.scratch)?;
+        if self.rest.is_some() {
+            self.keep_inside(column);
+        }
+        Ok(())
+    }
+
+    /// Keeps what a nested value held beyond its type.
+    fn keep_inside(&mut self, column: usize) {
+        let slot = &mut self.slots[column];
+        let members = slot.take_rest();
+        if members.is_empty() {
+            return;
+        }
+        // From the message's own root: a place inside a struct begins with the struct's.
+        let place = match &self.rest {
+            Some(Rest::Inside(_)) => slot.place().rsplit('.').next().unwrap_or_default(),
+            _ => slot.place(),
+        };
+        let place = escaped(place);
+        for (path, value) in members {
+            match &mut self.rest {
+                Some(Rest::Column(_, text)) => {
+                    let name = format!("\"{place}{path}\"");
+                    add(text, "", &name, &value);
+                }
+                Some(Rest::Inside(outer)) => outer.push((format!(".{place}{path}"), value)),
+                None => {}
+            }
+        }
+    }
+
+    /// Takes what the columns of a struct left over.
+    pub fn take_rest(&mut self) -> Vec<(String, String)> {
+        match &mut self.rest {
+            Some(Rest::Inside(members)) => std::mem::take(members),
+            _ => Vec::new(),
+        }
     }
 
     pub fn read_text(&mut self, column: usize, text: &str) -> Outcome<()> {
@@ -76,15 +122,14 @@ impl Columns {
     /// Keeps a member that no column takes. `object` and `name` are JSON text: the path of the object
     /// around it without its closing quote, if it has one, and the name in its quotes.
     pub fn keep(&mut self, object: &str, name: &str, value: &str) {
-        let Some(rest) = &mut self.rest else { return };
-        rest.text.push(if rest.text.is_empty() { '{' } else { ',' });
-        if !object.is_empty() {
-            rest.text.push_str(object);
-            rest.text.push('.');
+        match &mut self.rest {
+            Some(Rest::Column(_, text)) => add(text, object, name, value),
+            // A struct has no objects of other structs inside: the path is the name.
+            Some(Rest::Inside(members)) => {
+                members.push((format!(".{}", &name[1..name.len() - 1]), value.to_owned()));
+            }
+            None => {}
         }
-        rest.text.push_str(if object.is_empty() { name } else { &name[1..] });
-        rest.text.push(':');
-        rest.text.push_str(value);
     }
 
     /// Where a member's name with escapes is resolved.
@@ -95,11 +140,11 @@ impl Columns {
     /// Ends a row: what no field has given is null.
     #[inline]
     pub fn end_row(&mut self) -> Outcome<()> {
-        if let Some(rest) = &mut self.rest
-            && !rest.text.is_empty()
+        if let Some(Rest::Column(column, text)) = &mut self.rest
+            && !text.is_empty()
         {
-            rest.text.push('}');
-            self.slots[rest.column].append_json(&rest.text);
+            text.push('}');
+            self.slots[*column].append_json(text);
             self.filled += 1;
         }
         if self.filled < self.slots.len() {
@@ -137,8 +182,10 @@ impl Columns {
     fn next_row(&mut self) {
         self.filled = 0;
         self.rows += 1;
-        if let Some(rest) = &mut self.rest {
-            rest.text.clear();
+        match &mut self.rest {
+            Some(Rest::Column(_, text)) => text.clear(),
+            Some(Rest::Inside(members)) => members.clear(),
+            None => {}
         }
     }
 
@@ -149,4 +196,16 @@ impl Columns {
     pub fn finish(&mut self) -> Vec<ArrayRef> {
         self.slots.iter_mut().map(Slot::finish).collect()
     }
+}
+
+/// Adds a member to an object without its last brace.
+fn add(text: &mut String, object: &str, name: &str, value: &str) {
+    text.push(if text.is_empty() { '{' } else { ',' });
+    if !object.is_empty() {
+        text.push_str(object);
+        text.push('.');
+    }
+    text.push_str(if object.is_empty() { name } else { &name[1..] });
+    text.push(':');
+    text.push_str(value);
 }

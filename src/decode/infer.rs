@@ -1,14 +1,18 @@
 //! Columns proposed from sample records, for a feed that declares none.
 //!
-//! Objects are flattened into columns (`LOCATION.CITY` becomes `location_city`); what has no one
-//! type that holds every sample (arrays, mixtures, maps with many names) is kept whole as `json`.
+//! Objects are flattened into columns (`LOCATION.CITY` becomes `location_city`), or kept as structs
+//! and arrays; what has no one type that holds every sample (mixtures, maps with many names, and
+//! arrays where they are not kept) is kept whole as `json`.
 
 use std::collections::HashSet;
 
 use super::fault::Outcome;
 use super::json::Cursor;
+use super::nested::each_item;
 use super::time;
-use crate::config::{Column, ColumnType, Key, KeyFormat, PARTITION_COLUMNS};
+use crate::config::{
+    Column, ColumnType, Key, KeyFormat, Nested, Nesting, PARTITION_COLUMNS, valid_field_name,
+};
 
 /// What the samples suggest.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +40,7 @@ const MAX_NAME: usize = 63;
 pub fn infer<'a>(
     records: impl IntoIterator<Item = (Option<&'a [u8]>, Option<&'a [u8]>)>,
     declared: &[Column],
+    nesting: Nesting,
 ) -> Option<Inference> {
     let mut value = Object::default();
     let mut key = KeySamples::default();
@@ -58,7 +63,7 @@ pub fn infer<'a>(
     let mut columns = Vec::new();
     for field in value.fields {
         match field.can_be_named() {
-            true => field.columns("", &mut names, &mut columns),
+            true => field.columns("", nesting, &mut names, &mut columns),
             false => left_out.push(field.name),
         }
     }
@@ -74,8 +79,9 @@ mod kind {
     pub const TIMESTAMP: u8 = 8;
     pub const STRING: u8 = 16;
     pub const OBJECT: u8 = 32;
-    /// Arrays, integers beyond 64 bits, objects too deep.
-    pub const OTHER: u8 = 64;
+    pub const ARRAY: u8 = 64;
+    /// Integers beyond 64 bits, what is too deep or too wide.
+    pub const OTHER: u8 = 128;
 }
 
 #[derive(Default)]
@@ -87,6 +93,8 @@ struct Field {
     name: String,
     kinds: u8,
     inner: Object,
+    /// What all items of its arrays have in common.
+    items: Option<Box<Field>>,
 }
 
 impl Object {
@@ -128,10 +136,21 @@ impl Object {
     fn field(&mut self, name: String) -> &mut Field {
         let known = self.fields.iter().position(|field| field.name == name);
         let index = known.unwrap_or_else(|| {
-            self.fields.push(Field { name, kinds: 0, inner: Object::default() });
+            self.fields.push(Field::new(name));
             self.fields.len() - 1
         });
         &mut self.fields[index]
+    }
+
+    /// A struct, if every name can be a field's.
+    fn struct_type(&self) -> Option<ColumnType> {
+        let mut seen = HashSet::new();
+        let possible = (1..=MAX_FIELDS).contains(&self.fields.len())
+            && self.fields.iter().all(|field| {
+                valid_field_name(&field.name) && seen.insert(field.name.to_lowercase())
+            });
+        let field = |field: &Field| (field.name.clone(), field.nested_type());
+        possible.then(|| Nested::Struct(self.fields.iter().map(field).collect()).intern())
     }
 
     /// Whether every field inside can be a column of its own.
@@ -141,6 +160,10 @@ impl Object {
 }
 
 impl Field {
+    fn new(name: String) -> Self {
+        Self { name, kinds: 0, inner: Object::default(), items: None }
+    }
+
     fn read(&mut self, cursor: &mut Cursor<'_>, level: usize) -> Outcome<()> {
         let kind = match cursor.peek() {
             b'n' => 0,
@@ -155,6 +178,11 @@ impl Field {
             b'{' if level < MAX_LEVELS && self.inner.fields.len() <= MAX_FIELDS => {
                 self.kinds |= kind::OBJECT;
                 return self.inner.read(cursor, level + 1);
+            }
+            b'[' if level < MAX_LEVELS => {
+                self.kinds |= kind::ARRAY;
+                let items = self.items.get_or_insert_with(|| Box::new(Field::new(String::new())));
+                return each_item(cursor, |cursor| items.read(cursor, level + 1));
             }
             b'-' | b'0'..=b'9' => {
                 let number = cursor.number()?;
@@ -176,16 +204,35 @@ impl Field {
         !self.name.is_empty() && !self.name.contains('.')
     }
 
-    fn columns(&self, prefix: &str, names: &mut Names, columns: &mut Vec<Column>) {
+    fn columns(
+        &self,
+        prefix: &str,
+        nesting: Nesting,
+        names: &mut Names,
+        columns: &mut Vec<Column>,
+    ) {
         let path = format!("{prefix}{}", self.name);
+        if nesting == Nesting::Keep {
+            columns.push(column(&path, self.nested_type(), names));
+            return;
+        }
         if self.kinds == kind::OBJECT && self.inner.can_be_flattened() {
             let prefix = format!("{path}.");
             for field in &self.inner.fields {
-                field.columns(&prefix, names, columns);
+                field.columns(&prefix, nesting, names, columns);
             }
             return;
         }
         columns.push(column(&path, self.column_type(), names));
+    }
+
+    /// Its type with the types inside it.
+    fn nested_type(&self) -> ColumnType {
+        match (self.kinds, &self.items) {
+            (kind::OBJECT, _) => self.inner.struct_type().unwrap_or(ColumnType::Json),
+            (kind::ARRAY, Some(items)) => Nested::Array(items.nested_type()).intern(),
+            _ => self.column_type(),
+        }
     }
 
     fn column_type(&self) -> ColumnType {
@@ -272,7 +319,9 @@ impl KeySamples {
             Self { any: false, .. } | Self { all_text: false, .. } => None,
             Self { all_objects: true, object, .. } if object.can_be_flattened() => {
                 let mut columns = Vec::new();
-                object.fields.iter().for_each(|field| field.columns("", names, &mut columns));
+                let flatten = Nesting::Flatten;
+                let fields = object.fields.iter();
+                fields.for_each(|field| field.columns("", flatten, names, &mut columns));
                 Some(Key::new(KeyFormat::Json, columns))
             }
             Self { all_quoted: true, .. } => Some(Key::new(KeyFormat::Json, one(names))),
@@ -286,7 +335,8 @@ mod tests {
     use super::*;
 
     fn of(values: &[&str]) -> Option<Inference> {
-        infer(values.iter().map(|value| (None, Some(value.as_bytes()))), &[])
+        let records = values.iter().map(|value| (None, Some(value.as_bytes())));
+        infer(records, &[], Nesting::Flatten)
     }
 
     fn columns(values: &[&str]) -> Vec<(String, ColumnType, String)> {
@@ -317,6 +367,27 @@ mod tests {
             ("inf", Json, "inf"),
         ];
         let expected = expected.map(|(name, kind, path)| (name.to_owned(), kind, path.to_owned()));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn keeps_what_is_nested() {
+        let values = [
+            r#"{"o":{"a":1,"b":[]},"l":[1,null],"deep":[{"x":1},{"y":"t"}],"mix":[1,"a"],"bad":{"a b":1},"case":{"a":1,"A":2},"e":[]}"#,
+            r#"{"o":{"b":[true],"c":{"d":1.5}},"l":[2.5],"deep":[],"e":null}"#,
+        ];
+        let records = values.iter().map(|value| (None, Some(value.as_bytes())));
+        let found = infer(records, &[], Nesting::Keep).unwrap().columns;
+        let found: Vec<_> = found.iter().map(|it| format!("{} {}", it.name, it.kind)).collect();
+        let expected = [
+            "o struct<a:long,b:array<boolean>,c:struct<d:double>>",
+            "l array<double>",
+            "deep array<struct<x:long,y:string>>",
+            "mix array<json>",
+            "bad json",
+            "case json",
+            "e array<string>",
+        ];
         assert_eq!(found, expected);
     }
 
@@ -357,7 +428,7 @@ mod tests {
     fn proposes_a_key() {
         let key = |keys: &[Option<&str>]| {
             let records = keys.iter().map(|k| (k.map(str::as_bytes), Some(&b"{\"key\":1}"[..])));
-            let key = infer(records, &[]).unwrap().key;
+            let key = infer(records, &[], Nesting::Flatten).unwrap().key;
             key.map(|k| (k.format, k.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>()))
         };
         let names =
@@ -373,7 +444,7 @@ mod tests {
     #[test]
     fn leaves_declared_names_alone() {
         let id = Column::new("id", ColumnType::String);
-        let found = infer([(None, Some(&b"{\"ID\":1}"[..]))], &[id]).unwrap();
+        let found = infer([(None, Some(&b"{\"ID\":1}"[..]))], &[id], Nesting::Flatten).unwrap();
         assert_eq!(found.columns[0].name, "id_2");
     }
 }

@@ -14,11 +14,15 @@
 //! | `timestamp` | a string `YYYY-MM-DD` `T` or space `HH:MM[:SS[.fraction]]` and nothing (UTC), `Z` or an offset; an integer counts since 1970 in milliseconds, or in what the column's `epoch` says | `OutOfRange` outside the years 0001 to 9999 and for days no calendar has |
 //! | `date` | a string `YYYY-MM-DD`; an integer is epoch days | the same |
 //! | `bytes` | a string that is base64; the whole of a key or value that is not JSON, as it stands | `WrongType` |
+//! | `number` | a number; its text is kept as it stands | `WrongType` |
 //! | `json` | anything; its text is kept as it stands | |
+//! | `struct<…>` | an object; its fields as above, each null where it is absent or null | as its fields |
+//! | `array<…>`, `map<string,…>` | an array; an object | as what is in it; a name twice in a map: `DuplicateField` |
 //!
 //! * `null` and a missing field are null, or `MissingField` where the column is required. Key
 //!   columns always are.
-//! * With `rest` a last column holds what no column takes: `{"path":value, …}`, each value as it stands.
+//! * With `rest` a last column holds what no column takes: `{"path":value, …}`, each value as it
+//!   stands; inside arrays a path has the index, as in `items[2].note`.
 //! * A declared field that stands twice in one object: `DuplicateField`. Where a path goes through
 //!   something that is not an object: `WrongType`; through `null`: null.
 //! * Not JSON, more after the object, deeper than 128 levels, empty: `Malformed`. A message that is
@@ -40,6 +44,7 @@ mod fault;
 mod infer;
 mod json;
 mod key;
+mod nested;
 mod number;
 mod rows;
 #[cfg(test)]
@@ -92,7 +97,7 @@ impl Decoder {
     /// `table`: the feed is a keyed changelog, whose null value is a delete.
     pub fn new(schema: &Schema, table: bool, keep_key: bool, keep_headers: bool) -> Self {
         let from_key = schema.from_key();
-        let slot = |(number, column)| Slot::new(column, number < from_key);
+        let slot = |(number, column)| Slot::new(column, number < from_key, schema.rest);
         let fields = schema.columns.len() - usize::from(schema.rest);
         let tree =
             || Tree::new("the value", schema.columns[..fields].iter().enumerate().skip(from_key));

@@ -5,7 +5,7 @@ use arrow::datatypes::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Column, ColumnType, Epoch, KeyFormat, Window, WindowColumns};
+use crate::config::{Column, ColumnType, Epoch, KeyFormat, Nesting, Window, WindowColumns};
 use crate::record::{Op, TopicPartition};
 
 use RejectClass::{DuplicateField, Encoding, Malformed, MissingField, OutOfRange, WrongType};
@@ -669,11 +669,104 @@ fn a_huge_row_does_not_size_the_next_batch() {
     assert!(found.size() < 4_000_000, "{} bytes held", found.size());
 }
 
+/// Every row of a batch as JSON.
+fn spelled(decoder: &Decoder, kinds: &[ColumnType], batch: &Batch) -> Vec<String> {
+    let row = |row: usize| {
+        let mut out = Vec::new();
+        for ((kind, array), field) in
+            kinds.iter().zip(batch.rows.columns()).zip(decoder.schema.fields())
+        {
+            out.extend(format!("{}=", field.name()).bytes());
+            crate::json::write(&mut out, *kind, array, row).unwrap();
+            out.push(b' ');
+        }
+        std::string::String::from_utf8(out).unwrap().trim_end().to_owned()
+    };
+    (0..batch.num_rows()).map(row).collect()
+}
+
+fn kind(text: &str) -> ColumnType {
+    text.parse().unwrap()
+}
+
+#[test]
+fn nested_values() {
+    let kinds = [
+        kind("struct<A:long,B:struct<C:string,T:timestamp>>"),
+        kind("array<decimal(6,2)>"),
+        kind("map<string,array<struct<X:int,Y:json>>>"),
+        ColumnType::Number,
+    ];
+    let columns =
+        ["s", "l", "m", "n"].into_iter().zip(kinds).map(|(name, kind)| column(name, kind));
+    let mut decoder = stream(columns.collect());
+    let good = [
+        r#"{"s":{"B":{"T":1,"C":"x"},"A":5},"l":[1,null,"2.50"],"m":{"k":[{"X":1,"Y":[1]},null],"":[]},"n":1e400}"#,
+        r#"{"s":{},"l":[],"m":{},"n":-0}"#,
+        r#"{"s":null,"l":null,"m":null}"#,
+        r#"{"s":{"B":null,"other":[{}]},"m":{"a":null}}"#,
+    ];
+    let expected = [
+        r#"s={"A":5,"B":{"C":"x","T":"1970-01-01T00:00:00.001Z"}} l=[1.00,null,2.50] m={"k":[{"X":1,"Y":[1]},null],"":[]} n=1e400"#,
+        r#"s={"A":null,"B":null} l=[] m={} n=-0"#,
+        "s=null l=null m=null n=null",
+        r#"s={"A":null,"B":null} l=null m={"a":null} n=null"#,
+    ];
+    let bad = [
+        (r#"{"s":{"A":1,"B":{"C":5}}}"#, WrongType, "s.B.C: found 5, expected a string"),
+        (r#"{"s":[1]}"#, WrongType, "s: found [1], expected an object"),
+        (r#"{"s":5}"#, WrongType, "s: found 5, expected an object"),
+        (r#"{"s":{"A":1,"A":2}}"#, DuplicateField, "s: the field A stands twice"),
+        (r#"{"l":[1,true]}"#, WrongType, "l[]: found true, expected a decimal(6,2)"),
+        (r#"{"l":{"a":1}}"#, WrongType, "expected an array"),
+        (r#"{"l":[1,]}"#, Malformed, "not JSON"),
+        (r#"{"l":[1"#, Malformed, "not JSON"),
+        (r#"{"m":{"a":[],"a":[]}}"#, DuplicateField, "m: the field a stands twice"),
+        (r#"{"m":{"a":[{"X":3000000000}]}}"#, OutOfRange, "m{}[].X: found 3000000000"),
+        (r#"{"n":"1"}"#, WrongType, "n: found \"1\", expected a number"),
+    ];
+    // Good rows come out the same whatever failed half-way before them.
+    let mut messages = Vec::new();
+    for (index, (text, ..)) in bad.iter().enumerate() {
+        messages.extend([text.as_bytes(), good[index % good.len()].as_bytes()]);
+    }
+    for _ in 0..2 {
+        let found = values(&mut decoder, &messages);
+        let wanted: Vec<_> = (0..bad.len()).map(|index| expected[index % good.len()]).collect();
+        assert_eq!(spelled(&decoder, &kinds, &found), wanted);
+        assert_eq!(found.rejects.len(), bad.len());
+        for (reject, (text, class, reason)) in found.rejects.iter().zip(&bad) {
+            assert_eq!(reject.class, *class, "{text}");
+            assert!(reject.reason.contains(reason), "{text}: {}", reject.reason);
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_what_is_nested_is_kept() {
+    let kinds = [
+        kind("struct<A:struct<B:int>>"),
+        kind("array<struct<X:int>>"),
+        kind("map<string,struct<X:int>>"),
+    ];
+    let names = ["O.s", "l", "m"];
+    let mut columns: Vec<Column> =
+        names.into_iter().zip(kinds).map(|(name, kind)| column(name, kind)).collect();
+    columns.push(Column::new("_rest", ColumnType::Json));
+    let schema = Schema { rest: true, ..Schema::json(columns, 0) };
+    let mut decoder = Decoder::new(&schema, false, false, false);
+    let message = r#"{"O":{"s":{"A":{"B":1,"q\"":2},"u":[]},"v":0},"l":[{"X":1},null,{"Y":{"Z":1}}],"m":{"k.":{"Y":1}}}"#;
+    let found = values(&mut decoder, &[message.as_bytes(), br#"{"l":[{"X":2}]}"#]);
+    let rest = found.rows.column(3).as_string::<i32>();
+    let expected = r#"{"O.s.A.q\"":2,"O.s.u":[],"O.v":0,"l[2].Y":{"Z":1},"m.k..Y":1}"#;
+    assert_eq!((rest.value(0), rest.is_null(1)), (expected, true));
+}
+
 const REFERENCE: &str = r#"{"TRANSACTION_ID": "TXN-bac5ffc7", "TIMESTAMP": "2025-10-13T16:38:28.047846Z", "USER_ID": "USER-4026", "USER_NAME": "Johnson", "PRODUCT_ID": "PROD-678", "AMOUNT": 339.47, "CURRENCY": "AUD", "TRANSACTION_TYPE": "payment", "STATUS": "pending", "LOCATION": {"CITY": "Guangzhou", "COUNTRY": "China"}, "PAYMENT_METHOD": "apple_pay", "PRODUCT_CATEGORY": "books", "QUANTITY": 5, "SHIPPING_ADDRESS": {"STREET": "1 Main Street", "ZIP": "12345", "CITY": "Perth", "COUNTRY": "Australia"}, "DEVICE_INFO": {"OS": "MacOS", "BROWSER": "Edge", "IP_ADDRESS": "4.217.181.91"}, "CUSTOMER_RATING": 3, "DISCOUNT_CODE": null, "TAX_AMOUNT": 0}"#;
 
 #[test]
 fn reference_message() {
-    let inferred = infer([(None, Some(REFERENCE.as_bytes()))], &[]).unwrap();
+    let inferred = infer([(None, Some(REFERENCE.as_bytes()))], &[], Nesting::Flatten).unwrap();
     let columns = inferred.columns;
     assert_eq!(columns.len(), 24);
     let mut decoder = stream(columns.clone());
@@ -710,6 +803,24 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
                 .prop_map(|members| Value::Object(members.into_iter().collect())),
         ]
     })
+}
+
+/// Whether two documents mean the same, where a field that is null is as good as none.
+fn same(a: &serde_json::Value, b: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Null, Number, Object};
+    match (a, b) {
+        (Array(a), Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Object(a), Object(b)) => {
+            let mut names = a.keys().chain(b.keys());
+            names.all(|name| same(a.get(name).unwrap_or(&Null), b.get(name).unwrap_or(&Null)))
+        }
+        (Number(a), Number(b)) => {
+            // serde_json reads a double to its last bit but one.
+            let close = |(a, b): (f64, f64)| (a - b).abs() <= a.abs() * 4.0 * f64::EPSILON;
+            a == b || a.as_f64().zip(b.as_f64()).is_some_and(close)
+        }
+        _ => a == b,
+    }
 }
 
 fn mixed_columns() -> Vec<Column> {
@@ -752,7 +863,8 @@ proptest! {
         offsets.sort_unstable();
         let expected: Vec<i64> = raw.iter_from(from).map(|record| record.offset).collect();
         prop_assert_eq!(offsets, expected);
-        infer(records, &[]);
+        infer(records.iter().copied(), &[], Nesting::Flatten);
+        infer(records, &[], Nesting::Keep);
     }
 
     /// Keys and values of every format: whatever the bytes, a row or a reject.
@@ -800,6 +912,32 @@ proptest! {
         let alone: Vec<&[u8]> = messages.iter().zip(&bad).filter(|(_, bad)| !**bad).map(|(m, _)| *m).collect();
         prop_assert_eq!(found.rejects.len(), messages.len() - alone.len());
         prop_assert_eq!(found.rows, values(&mut decoder, &alone).rows);
+    }
+
+    /// Whatever object comes in: under the types that inference finds for it, nested or not, its row
+    /// means the same, or it is rejected.
+    #[test]
+    fn any_document_means_the_same(messages in prop::collection::vec(json(), 1..6)) {
+        let texts: Vec<_> = messages.iter().map(|it| format!("{{\"V\":{it}}}")).collect();
+        let records = || texts.iter().map(|text| (None, Some(text.as_bytes())));
+        for nesting in [Nesting::Keep, Nesting::Flatten] {
+            let columns = infer(records(), &[], nesting).unwrap().columns;
+            // Flattened, an absent object and one of nulls are the same: look at whole columns only.
+            if columns.len() != 1 || columns[0].path() != "V" { continue; }
+            let kind = columns[0].kind;
+            let mut decoder = stream(columns);
+            let raw = batch(&records().collect::<Vec<_>>());
+            let found = decoder.decode(&raw, 0);
+            prop_assert_eq!(found.num_rows() + found.rejects.len(), texts.len());
+            let rejected: Vec<i64> = found.rejects.iter().map(|it| it.offset - 100).collect();
+            let taken = (0..).zip(&messages).filter(|(at, _)| !rejected.contains(at));
+            for (row, (_, message)) in taken.enumerate() {
+                let mut out = Vec::new();
+                crate::json::write(&mut out, kind, found.rows.column(0), row).unwrap();
+                let found: serde_json::Value = serde_json::from_slice(&out).unwrap();
+                prop_assert!(same(message, &found), "{message} became {found} as {kind}");
+            }
+        }
     }
 
     /// What serde_json calls JSON, we do too, and the other way round.

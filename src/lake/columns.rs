@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use deltalake_core::kernel::{DataType as DeltaType, PrimitiveType, StructField};
+use deltalake_core::kernel::{
+    ArrayType, DataType as DeltaType, MapType, PrimitiveType, StructField, StructType,
+};
 
 use crate::config::{Feed, FeedKind, Placeholder};
 use crate::layout::Layout;
@@ -50,7 +52,8 @@ pub fn timestamp() -> DataType {
 
 /// The Delta schema of a table whose files have `files` as their schema and `layout` as their paths.
 pub fn delta_columns(files: &Schema, layout: &Layout) -> Vec<StructField> {
-    let columns = files.fields().iter().map(|field| (field.name().as_str(), delta_type(field)));
+    let columns =
+        files.fields().iter().map(|field| (field.name().as_str(), delta_type(field.data_type())));
     let partitions = layout.partitioned_by().into_iter().map(|(name, of)| {
         let kind = match of {
             Placeholder::Date => PrimitiveType::Date,
@@ -59,16 +62,31 @@ pub fn delta_columns(files: &Schema, layout: &Layout) -> Vec<StructField> {
             }
             _ => PrimitiveType::String,
         };
-        (name, kind)
+        (name, DeltaType::Primitive(kind))
     });
-    columns
-        .chain(partitions)
-        .map(|(name, kind)| StructField::nullable(name, DeltaType::Primitive(kind)))
-        .collect()
+    columns.chain(partitions).map(|(name, kind)| StructField::nullable(name, kind)).collect()
 }
 
-fn delta_type(field: &Field) -> PrimitiveType {
-    match field.data_type() {
+fn delta_type(kind: &DataType) -> DeltaType {
+    let primitive = match kind {
+        DataType::Struct(fields) => {
+            let field = |field: &Arc<Field>| {
+                StructField::nullable(field.name(), delta_type(field.data_type()))
+            };
+            // Their names are different: a type whose are not is refused with the feed file.
+            let fields = fields.iter().map(field);
+            return DeltaType::from(StructType::new_unchecked(fields));
+        }
+        DataType::List(item) => {
+            return DeltaType::from(ArrayType::new(delta_type(item.data_type()), true));
+        }
+        DataType::Map(entries, _) => {
+            let value = match entries.data_type() {
+                DataType::Struct(fields) if fields.len() == 2 => delta_type(fields[1].data_type()),
+                _ => DeltaType::STRING,
+            };
+            return DeltaType::from(MapType::new(DeltaType::STRING, value, true));
+        }
         DataType::Int32 => PrimitiveType::Integer,
         DataType::Int64 => PrimitiveType::Long,
         DataType::Float64 => PrimitiveType::Double,
@@ -80,5 +98,6 @@ fn delta_type(field: &Field) -> PrimitiveType {
             PrimitiveType::decimal(*precision, *scale as u8).unwrap_or(PrimitiveType::String)
         }
         _ => PrimitiveType::String,
-    }
+    };
+    DeltaType::Primitive(primitive)
 }

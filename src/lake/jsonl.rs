@@ -1,109 +1,40 @@
-//! Rows as lines of JSON, with nothing of their values lost: decimals as exact numbers, bytes as
-//! base64, times in ISO-8601, `json` columns as the JSON they are.
+//! Rows as lines of JSON, each value as [`crate::json`] spells it.
 
-use std::io::Write;
-
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, DecimalType, Float64Type, Int8Type, Int32Type, Int64Type,
-    TimestampMicrosecondType,
-};
+use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, NaiveDate, SecondsFormat};
 
 use crate::config::{ColumnType, Feed};
+use crate::json;
 
 /// Appends one line for each row; a null is a field with the value `null`.
 pub fn write(out: &mut Vec<u8>, feed: &Feed, rows: &RecordBatch) -> Result<(), ArrowError> {
     let schema = rows.schema();
     let columns = schema.fields().iter().zip(rows.columns()).map(|(field, values)| {
-        let name = serde_json::to_string(field.name()).map_err(failed)?;
-        Ok((name, values, is_json(feed, field.name())))
+        let mut name = Vec::new();
+        json::quoted(&mut name, field.name())?;
+        Ok((name, values, kind_of(feed, field.name())))
     });
     let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
     for row in 0..rows.num_rows() {
-        for (index, (name, values, json)) in columns.iter().enumerate() {
+        for (index, (name, values, kind)) in columns.iter().enumerate() {
             out.push(if index == 0 { b'{' } else { b',' });
-            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(name);
             out.push(b':');
-            value(out, values, row, *json)?;
+            json::write(out, *kind, values, row)?;
         }
         out.extend_from_slice(b"}\n");
     }
     Ok(())
 }
 
-fn is_json(feed: &Feed, name: &str) -> bool {
-    let kind = feed.schema.columns.iter().find(|column| column.name == name);
-    kind.map_or(name == "_headers", |column| column.kind == ColumnType::Json)
-}
-
-fn value(out: &mut Vec<u8>, values: &ArrayRef, row: usize, json: bool) -> Result<(), ArrowError> {
-    if values.is_null(row) {
-        out.extend_from_slice(b"null");
-        return Ok(());
+/// What a column's texts are; of our own columns only the headers are JSON.
+fn kind_of(feed: &Feed, name: &str) -> ColumnType {
+    let column = feed.schema.columns.iter().find(|column| column.name == name);
+    match column {
+        Some(column) => column.kind,
+        None if name == "_headers" => ColumnType::Json,
+        None => ColumnType::String,
     }
-    let text = match values.data_type() {
-        DataType::Utf8 if json => {
-            // A line break in JSON's text stands between tokens only.
-            let text = values.as_string::<i32>().value(row).bytes();
-            out.extend(text.map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
-            return Ok(());
-        }
-        DataType::Utf8 => return quoted(out, values.as_string::<i32>().value(row)),
-        DataType::Dictionary(..) => {
-            let texts = values.as_dictionary::<Int8Type>();
-            let key = texts.keys().value(row) as usize;
-            return quoted(out, texts.values().as_string::<i32>().value(key));
-        }
-        DataType::Binary => {
-            return quoted(out, &STANDARD.encode(values.as_binary::<i32>().value(row)));
-        }
-        DataType::Int32 => values.as_primitive::<Int32Type>().value(row).to_string(),
-        DataType::Int64 => values.as_primitive::<Int64Type>().value(row).to_string(),
-        DataType::Boolean => values.as_boolean().value(row).to_string(),
-        DataType::Float64 => {
-            let number = values.as_primitive::<Float64Type>().value(row);
-            if !number.is_finite() {
-                // JSON has no number for it.
-                return quoted(out, &number.to_string());
-            }
-            serde_json::to_string(&number).map_err(failed)?
-        }
-        DataType::Decimal128(precision, scale) => {
-            let number = values.as_primitive::<Decimal128Type>().value(row);
-            Decimal128Type::format_decimal(number, *precision, *scale)
-        }
-        DataType::Date32 => {
-            let days = values.as_primitive::<Date32Type>().value(row);
-            let date = chrono::Duration::try_days(i64::from(days))
-                .and_then(|days| NaiveDate::default().checked_add_signed(days));
-            return match date {
-                Some(date) => quoted(out, &date.to_string()),
-                None => quoted(out, &format!("{days} days")),
-            };
-        }
-        DataType::Timestamp(..) => {
-            let micros = values.as_primitive::<TimestampMicrosecondType>().value(row);
-            return match DateTime::from_timestamp_micros(micros) {
-                Some(time) => quoted(out, &time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
-                None => quoted(out, &format!("{micros} microseconds")),
-            };
-        }
-        other => return Err(ArrowError::NotYetImplemented(format!("{other} in JSON lines"))),
-    };
-    out.extend_from_slice(text.as_bytes());
-    Ok(())
-}
-
-fn quoted(out: &mut Vec<u8>, text: &str) -> Result<(), ArrowError> {
-    serde_json::to_writer(out.by_ref(), text).map_err(failed)
-}
-
-fn failed(error: serde_json::Error) -> ArrowError {
-    ArrowError::JsonError(error.to_string())
 }
 
 #[cfg(test)]
@@ -112,7 +43,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{
-        BinaryArray, Date32Array, Decimal128Array, Float64Array, StringArray,
+        ArrayRef, BinaryArray, Date32Array, Decimal128Array, Float64Array, StringArray,
         TimestampMicrosecondArray,
     };
 

@@ -9,6 +9,7 @@ use chrono::{DateTime, NaiveDate};
 use serde_json::Value;
 
 use crate::config::ColumnType;
+use crate::json;
 
 /// A value of a decoded batch.
 pub fn decoded(kind: ColumnType, array: &dyn Array, row: usize) -> Option<String> {
@@ -17,7 +18,12 @@ pub fn decoded(kind: ColumnType, array: &dyn Array, row: usize) -> Option<String
     }
     Some(match kind {
         ColumnType::String => array.as_string::<i32>().value(row).to_owned(),
-        ColumnType::Json => spelled(kind, array.as_string::<i32>().value(row)),
+        ColumnType::Json | ColumnType::Number => spelled(kind, array.as_string::<i32>().value(row)),
+        ColumnType::Nested(_) => {
+            let mut text = Vec::new();
+            let written = json::write(&mut text, kind, array, row);
+            spelled(kind, &written.map_or_else(|it| it.to_string(), |()| utf8(text)))
+        }
         ColumnType::Int => array.as_primitive::<Int32Type>().value(row).to_string(),
         ColumnType::Long => array.as_primitive::<Int64Type>().value(row).to_string(),
         ColumnType::Double => double(array.as_primitive::<Float64Type>().value(row)),
@@ -47,7 +53,8 @@ pub fn spelled(kind: ColumnType, text: &str) -> String {
         },
         ColumnType::Timestamp => micros(text).map_or_else(|| text.to_owned(), |it| it.to_string()),
         ColumnType::Bytes => text.strip_prefix("\\x").unwrap_or(text).to_ascii_lowercase(),
-        ColumnType::Json => json(text),
+        ColumnType::Number => exact_number(text),
+        ColumnType::Json | ColumnType::Nested(_) => document(text),
     }
 }
 
@@ -83,6 +90,26 @@ fn number(text: &str) -> String {
     }
 }
 
+fn utf8(text: Vec<u8>) -> String {
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// A number as its digits, the first and the last not 0, and the power of ten behind them.
+fn exact_number(text: &str) -> String {
+    let (sign, unsigned) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
+    let (digits, power) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
+    let digits = format!("{whole}{decimals}");
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let (true, Ok(power)) = (plain, power.parse::<i64>()) else { return text.to_owned() };
+    let significant = digits.trim_end_matches('0');
+    let power = power - decimals.len() as i64 + (digits.len() - significant.len()) as i64;
+    match significant.trim_start_matches('0') {
+        "" => "0".to_owned(),
+        significant => format!("{sign}{significant}e{power}"),
+    }
+}
+
 /// PostgreSQL's `2026-01-31 00:00:00.5+00` and ISO 8601.
 fn micros(text: &str) -> Option<i64> {
     let time = DateTime::parse_from_rfc3339(text)
@@ -92,7 +119,7 @@ fn micros(text: &str) -> Option<i64> {
 
 /// Members by name, numbers by value, no space: as `jsonb` compares. A document with a number beyond
 /// a double stays as it is.
-fn json(text: &str) -> String {
+fn document(text: &str) -> String {
     match serde_json::from_str::<Value>(text) {
         Ok(value) => {
             let mut out = String::with_capacity(text.len());
@@ -182,13 +209,25 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_any_size_compare_by_value() {
+        let same = |a, b| assert_eq!(exact_number(a), exact_number(b));
+        same("1e3", "1000");
+        same("-12.50", "-1250E-2");
+        same("0.00", "-0e9");
+        same("123456789012345678901234567890.10", "1234567890123456789012345678901e-1");
+        assert_ne!(exact_number("1e400"), exact_number("1e401"));
+        assert_ne!(exact_number("-1"), exact_number("1"));
+        assert_eq!(exact_number("NaN"), "NaN");
+    }
+
+    #[test]
     fn json_compares_as_jsonb_does() {
-        let same = |a, b| assert_eq!(json(a), json(b));
+        let same = |a, b| assert_eq!(document(a), document(b));
         same(r#"{"b": 1, "a": [1e3, 1.50]}"#, r#"{"a":[1000,1.5],"b":1}"#);
         same(r#"{"a":1,"a":2}"#, r#"{"a": 2}"#);
         same(r#""\u00e9""#, "\"é\"");
-        assert_ne!(json("[1,2]"), json("[2,1]"));
-        assert_ne!(json("[12]"), json("[1,2]"));
-        assert_eq!(json("not json"), "not json");
+        assert_ne!(document("[1,2]"), document("[2,1]"));
+        assert_ne!(document("[12]"), document("[1,2]"));
+        assert_eq!(document("not json"), "not json");
     }
 }

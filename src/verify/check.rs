@@ -15,6 +15,7 @@ use crate::config::{Feed, FeedKind, Start};
 use crate::decode::Decoder;
 use crate::lake::LakeStore;
 use crate::record::{Batch, OffsetRange, Op, RawBatch, TopicId, TopicPartition};
+use crate::warehouse::Shape;
 
 /// Where everything is read from.
 pub struct Sources {
@@ -72,7 +73,11 @@ impl<'a> Checking<'a> {
         let bar = &sources.bar;
         bar.set_message(format!("{}: reading the warehouse", feed.name));
         let warehouse = match (&sources.warehouse, &feed.warehouse) {
-            (Some(database), Some(_)) => Some(database.scan(feed).await?),
+            (Some(database), Some(_)) => {
+                let shape = Shape::of(feed);
+                let shaped = shape.as_ref().map_or(feed, Shape::feed);
+                Some(database.scan(shaped).await?)
+            }
             _ => None,
         };
         let lake = match (&sources.lake, &feed.lake) {
@@ -227,10 +232,15 @@ fn keep_records(
     held: &mut Held,
     records: &mut Spool,
 ) -> Result<(), String> {
-    let batch = decoder.decode(raw, raw.range.start);
+    let mut batch = decoder.decode(raw, raw.range.start);
     for reject in batch.rejects.iter() {
         held.rejects.insert(reject.offset);
     }
+    let shape = Shape::of(feed);
+    if let Some(shape) = &shape {
+        batch = shape.batch(&batch).map_err(|error| error.to_string())?;
+    }
+    let feed = shape.as_ref().map_or(feed, Shape::feed);
     for row in 0..batch.num_rows() {
         let offset = batch.offsets.value(row);
         // What the warehouse alone refused is in its quarantine and changes no row.

@@ -4,6 +4,7 @@
 //! here knows an actor. All errors leave as a [`SinkError`], already judged by `flow::blame`.
 
 mod intake;
+mod nested;
 mod postgres;
 mod reduce;
 mod schema;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use self::nested::Shape;
+use self::nested::Shaped;
 use crate::config::Feed;
 pub use crate::record::Part;
 use crate::record::{
@@ -125,7 +128,7 @@ pub struct ClaimRequest {
 /// not fail here.
 pub fn open(config: &crate::config::Warehouse) -> Result<Arc<dyn Warehouse>, SinkError> {
     match config.url.strip_prefix("sqlite:") {
-        Some(path) => Ok(Arc::new(sqlite::Sqlite::open(path.as_ref())?)),
-        None => Ok(Arc::new(postgres::Postgres::open(config)?)),
+        Some(path) => Ok(Arc::new(Shaped(sqlite::Sqlite::open(path.as_ref())?))),
+        None => Ok(Arc::new(Shaped(postgres::Postgres::open(config)?))),
     }
 }

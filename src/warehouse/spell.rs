@@ -1,15 +1,11 @@
 //! Values spelled as text: a row as JSON for the quarantine, and the text forms that SQLite keeps.
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{
-    Date32Type, Decimal128Type, DecimalType, Float64Type, Int32Type, Int64Type,
-    TimestampMicrosecondType,
-};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use arrow::datatypes::{Decimal128Type, DecimalType};
+use arrow::error::ArrowError;
 use chrono::{DateTime, NaiveDate, SecondsFormat};
 
-use crate::config::{Column, ColumnType};
+use crate::config::Column;
+use crate::json;
 use crate::record::Batch;
 
 /// Microseconds since the epoch as ISO 8601 in UTC; `None` beyond what a calendar holds.
@@ -30,55 +26,27 @@ pub(super) fn decimal(value: i128, precision: u8, scale: u8) -> String {
 
 /// Some columns of a row as a JSON object. A value that JSON has no form for is a string.
 pub(super) fn row(columns: &[Column], batch: &Batch, row: usize) -> String {
-    let mut out = String::from("{");
+    let mut out = b"{".to_vec();
     for (index, column) in columns.iter().enumerate() {
         if index > 0 {
-            out.push(',');
+            out.push(b',');
         }
-        out.push_str(&quoted(&column.name));
-        out.push(':');
-        out.push_str(&value(column.kind, batch.rows.column(index), row));
+        put(&mut out, |out| json::quoted(out, &column.name));
+        out.push(b':');
+        let values = batch.rows.column(index);
+        put(&mut out, |out| json::write(out, column.kind, values, row));
     }
-    out.push('}');
-    out
+    out.push(b'}');
+    // Only whole texts were put in.
+    String::from_utf8_lossy(&out).into_owned()
 }
 
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-fn value(kind: ColumnType, array: &dyn Array, row: usize) -> String {
-    if array.is_null(row) {
-        return "null".to_owned();
-    }
-    match kind {
-        ColumnType::String => quoted(array.as_string::<i32>().value(row)),
-        ColumnType::Int => array.as_primitive::<Int32Type>().value(row).to_string(),
-        ColumnType::Long => array.as_primitive::<Int64Type>().value(row).to_string(),
-        ColumnType::Double => match array.as_primitive::<Float64Type>().value(row) {
-            number if number.is_finite() => serde_json::Value::from(number).to_string(),
-            number => quoted(&number.to_string()),
-        },
-        ColumnType::Boolean => array.as_boolean().value(row).to_string(),
-        ColumnType::Decimal { precision, scale } => {
-            decimal(array.as_primitive::<Decimal128Type>().value(row), precision, scale)
-        }
-        ColumnType::Timestamp => {
-            let micros = array.as_primitive::<TimestampMicrosecondType>().value(row);
-            timestamp(micros).map_or_else(|| micros.to_string(), |text| quoted(&text))
-        }
-        ColumnType::Date => {
-            let days = array.as_primitive::<Date32Type>().value(row);
-            date(days).map_or_else(|| days.to_string(), |text| quoted(&text))
-        }
-        ColumnType::Bytes => quoted(&STANDARD.encode(array.as_binary::<i32>().value(row))),
-        ColumnType::Json => {
-            let text = array.as_string::<i32>().value(row);
-            match serde_json::from_str::<serde::de::IgnoredAny>(text) {
-                Ok(_) => text.to_owned(),
-                Err(_) => quoted(text),
-            }
-        }
+/// Appends a value, or null where Arrow's type has no form, which no column of a feed has.
+fn put(out: &mut Vec<u8>, value: impl FnOnce(&mut Vec<u8>) -> Result<(), ArrowError>) {
+    let start = out.len();
+    if value(out).is_err() {
+        out.truncate(start);
+        out.extend_from_slice(b"null");
     }
 }
 

@@ -20,6 +20,7 @@ mod world;
 mod bad_records;
 mod broker;
 mod commands;
+mod documents;
 mod floors;
 mod formats;
 mod killed;

@@ -70,9 +70,18 @@ impl Target {
 fn stage_type(kind: ColumnType) -> String {
     match kind {
         // Parsed on the way from the staging table, where a row that fails can be found.
-        ColumnType::Json => "text".to_owned(),
+        ColumnType::Json | ColumnType::Number | ColumnType::Nested(_) => "text".to_owned(),
         ColumnType::Decimal { .. } => "numeric".to_owned(),
         other => column_type(other),
+    }
+}
+
+/// What the text of the staging table becomes.
+fn parsed_as(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::Json | ColumnType::Nested(_) => "::jsonb",
+        ColumnType::Number => "::numeric",
+        _ => "",
     }
 }
 
@@ -110,7 +119,7 @@ fn delete(feed: &Feed, table: &str, stage: &str) -> String {
 
 fn insert(feed: &Feed, table: &str, stage: &str, origin: &[&str]) -> String {
     let own = feed.schema.columns.iter().map(|column| {
-        let cast = if column.kind == ColumnType::Json { "::jsonb" } else { "" };
+        let cast = parsed_as(column.kind);
         format!("s.{}{cast}", ident(&column.name))
     });
     let origins = origin.iter().map(|name| match *name {
@@ -139,7 +148,7 @@ fn insert_one(feed: &Feed, table: &str, origin: &[&str]) -> String {
         format!("${number}::{kind}")
     };
     let own = feed.schema.columns.iter().map(|column| {
-        let cast = if column.kind == ColumnType::Json { "::jsonb" } else { "" };
+        let cast = parsed_as(column.kind);
         format!("{}{cast}", next(&stage_type(column.kind)))
     });
     let mut values: Vec<String> = own.collect();

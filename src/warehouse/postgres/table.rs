@@ -100,7 +100,9 @@ pub(super) fn column_type(kind: ColumnType) -> String {
         ColumnType::Timestamp => "timestamp with time zone",
         ColumnType::Date => "date",
         ColumnType::Bytes => "bytea",
-        ColumnType::Json => "jsonb",
+        ColumnType::Number => "numeric",
+        // Nested columns are JSON or columns by now: see `warehouse::nested`.
+        ColumnType::Json | ColumnType::Nested(_) => "jsonb",
     }
     .to_owned()
 }

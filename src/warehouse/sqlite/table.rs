@@ -88,7 +88,9 @@ fn column_type(kind: ColumnType) -> &'static str {
         | ColumnType::Decimal { .. }
         | ColumnType::Timestamp
         | ColumnType::Date
-        | ColumnType::Json => "TEXT",
+        | ColumnType::Json
+        | ColumnType::Number
+        | ColumnType::Nested(_) => "TEXT",
     }
 }
 

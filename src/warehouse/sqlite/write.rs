@@ -187,7 +187,8 @@ fn value(kind: ColumnType, array: &dyn Array, row: usize) -> ToSqlOutput<'_> {
     }
     let spelled = |text: Option<String>| ToSqlOutput::Owned(text.map_or(Value::Null, Value::Text));
     match kind {
-        ColumnType::String | ColumnType::Json => {
+        // Nested columns are JSON or columns by now: see `warehouse::nested`.
+        ColumnType::String | ColumnType::Json | ColumnType::Number | ColumnType::Nested(_) => {
             ToSqlOutput::Borrowed(ValueRef::Text(array.as_string::<i32>().value(row).as_bytes()))
         }
         ColumnType::Bytes => {
