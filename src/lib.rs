@@ -14,9 +14,9 @@
 //! ```
 //!
 //! The floor rule: a room imports only from floors below its own; `telemetry` is open to its own
-//! floor too. F0 `record`, `config`; F1 `decode`, `json`, `flow`, `layout`,
-//! `generate`; F2 `source`, `lake`,
-//! `warehouse`, `publish`, `telemetry`; F3 `catalog`; F4 `actors`, `verify`; F5 `app`, `demo`, `cli`.
+//! floor too. F0 `record`, `config`; F1 `decode`, `json`, `flow`, `layout`, `generate`; F2 `source`,
+//! `lake`, `warehouse`, `publish`, `telemetry`; F3 `catalog`; F4 `actors`, `verify`; F5 `app`, `demo`,
+//! `load`, `cli`.
 //! A test reads the imports and fails on an upward one.
 
 pub mod actors;
@@ -31,6 +31,7 @@ pub mod generate;
 pub mod json;
 pub mod lake;
 pub mod layout;
+pub mod load;
 pub mod publish;
 pub mod record;
 pub mod source;

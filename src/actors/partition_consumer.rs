@@ -73,7 +73,8 @@ impl PartitionConsumer {
             feed.kind == FeedKind::Table,
             lake.is_some_and(|lake| lake.keep_key),
             lake.is_some_and(|lake| lake.keep_headers),
-        );
+        )
+        .keep_documents(feed.is_document());
         let lanes: Vec<SinkLane> = lanes
             .into_iter()
             .map(|start| match start.attached {

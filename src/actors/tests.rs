@@ -25,7 +25,7 @@ use crate::record::{
     Verdict,
 };
 use crate::source::Read;
-use crate::warehouse::{ClaimRequest, Warehouse};
+use crate::warehouse::{ClaimRequest, Snapshot, Warehouse};
 
 fn feed() -> Arc<Feed> {
     let column = Column::new("id", ColumnType::Long);
@@ -277,6 +277,14 @@ impl Warehouse for Slow {
         _: TopicId,
         _: i64,
     ) -> Result<(), SinkError> {
+        unreachable!()
+    }
+    async fn snapshot(
+        &self,
+        _: &Feed,
+        _: Option<Duration>,
+        _: u32,
+    ) -> Result<Option<Snapshot>, SinkError> {
         unreachable!()
     }
     async fn keep_columns(&self, _: &str, _: &str) -> Result<String, SinkError> {

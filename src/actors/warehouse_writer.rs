@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use tracing::Instrument;
-use tracing::{debug, info_span, warn};
+use tracing::{debug, info, info_span, warn};
 
 use super::intake::{Intake, Load, answer};
 use super::message::{Abandon, Beat, Deliver, Flush, Loss, Outcome, Receipt};
 use super::{Io, RETRY, bounds, join_error};
-use crate::config::{Feed, WarehouseOptions};
+use crate::config::{Feed, Snapshots, WarehouseOptions};
 use crate::record::{Blame, SinkError, SinkKind, Verdict};
 use crate::telemetry::{fault, metrics};
 use crate::warehouse::Warehouse;
@@ -23,7 +23,12 @@ pub struct WarehouseWriter {
     intake: Intake,
     writing: bool,
     timer: Option<SpawnHandle>,
+    snapshots: Option<Snapshots>,
+    taking: bool,
 }
+
+/// How often it is asked whether a snapshot is due.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 impl WarehouseWriter {
     pub fn build(
@@ -35,7 +40,8 @@ impl WarehouseWriter {
     ) -> Self {
         let bounds = bounds(options.max_records, options.max_bytes, options.linger);
         let intake = Intake::new(SinkKind::Warehouse, bounds);
-        Self { feed, warehouse, io, detach_after, intake, writing: false, timer: None }
+        let (snapshots, writing, taking, timer) = (options.snapshots.clone(), false, false, None);
+        Self { feed, warehouse, io, detach_after, intake, writing, timer, snapshots, taking }
     }
 
     /// Starts a transaction if one is due and none is in flight; else sets the clock.
@@ -83,6 +89,27 @@ impl WarehouseWriter {
             }
             writer.go_on(ctx);
         }));
+    }
+}
+
+impl WarehouseWriter {
+    /// Takes a snapshot if one is due, beside whatever is being written.
+    fn look_for_snapshot(&mut self, ctx: &mut Context<Self>) {
+        let Some(snapshots) = self.snapshots.clone().filter(|_| !self.taking) else { return };
+        self.taking = true;
+        let (feed, warehouse) = (self.feed.clone(), self.warehouse.clone());
+        let taking = self.io.spawn(async move {
+            match warehouse.snapshot(&feed, Some(snapshots.every.get()), snapshots.keep).await {
+                Ok(Some(taken)) => {
+                    info!(target: "tidegate::warehouse", feed = %feed.name, version = taken.version, rows = taken.rows, "snapshot taken");
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    warn!(target: "tidegate::warehouse", feed = %feed.name, %error, "no snapshot could be taken; trying again");
+                }
+            }
+        });
+        ctx.spawn(taking.into_actor(self).map(|_, writer, _| writer.taking = false));
     }
 }
 
@@ -161,6 +188,10 @@ impl Actor for WarehouseWriter {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(super::WRITER_MAILBOX);
+        if let Some(snapshots) = &self.snapshots {
+            let every = snapshots.every.get().min(LOOK_EVERY);
+            ctx.run_interval(every, |writer, ctx| writer.look_for_snapshot(ctx));
+        }
     }
 }
 

@@ -77,7 +77,7 @@ impl Catalog {
 
     async fn infer(&self, file: &FeedFile, topic: &str) -> Result<Vec<Column>, String> {
         let (kafka, topic) = (self.kafka.clone(), topic.to_owned());
-        let (format, nesting) = (file.format, file.nested);
+        let (format, nesting, case) = (file.format, file.nested, file.case);
         let declared = file.key.as_ref().map(|key| key.columns.clone()).unwrap_or_default();
         let asked = tokio::task::spawn_blocking(move || {
             let batches = sample(&kafka, &topic)?;
@@ -91,7 +91,7 @@ impl Catalog {
                      records, or declare `columns` in the feed file"
                 )
             })?;
-            Ok(inferred.columns)
+            Ok(inferred.columns.into_iter().map(|column| case.column(column)).collect())
         });
         asked.await.map_err(|error| error.to_string())?
     }

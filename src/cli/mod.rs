@@ -4,10 +4,12 @@ mod config;
 mod demo;
 mod feeds;
 mod generate;
+mod load;
 mod migrate;
 mod quarantine;
 mod resolve;
 mod run;
+mod snapshot;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -52,6 +54,8 @@ enum Command {
     Verify(verify::Verify),
     Quarantine(quarantine::Quarantine),
     Resolve(resolve::Resolve),
+    Snapshot(snapshot::Snapshot),
+    Load(load::Load),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -116,6 +120,8 @@ pub fn main() -> Exit {
         Command::Verify(command) => command.run(),
         Command::Quarantine(command) => command.run(),
         Command::Resolve(command) => command.run(),
+        Command::Snapshot(command) => command.run(),
+        Command::Load(command) => command.run(),
     };
     if exit == Exit::Good && print::is_incomplete() { Exit::Failed } else { exit }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::check_columns::{column_faults, flat_fault, time_column};
+use super::check_shape::{between_dimensions, shape_faults};
 use super::{
     Column, ColumnType, Fault, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions,
     NestedIn, Nesting, Node, Piece, Placeholder, Template, ValueFormat, WarehouseOptions, Window,
@@ -286,6 +287,7 @@ impl FeedCheck<'_> {
 
     fn warehouse(&mut self, options: &WarehouseOptions) {
         self.bounds("warehouse", options.max_records, options.max_bytes.bytes());
+        self.faults.extend(shape_faults(self.feed, options));
         let Some(table) = &options.table else {
             let name = self.feed.feed.replace(TOPIC, "");
             if name.len() > MAX_IDENTIFIER {
@@ -393,16 +395,20 @@ pub fn between(feeds: &[FeedFile], schema: &str) -> Vec<Fault> {
         }
         let Some(options) = &feed.warehouse else { continue };
         let table = options.table.clone().unwrap_or_else(|| feed.feed.replace('-', "_"));
-        let in_schema = table.strip_prefix(schema).and_then(|rest| rest.strip_prefix('.'));
-        // SQLite does not tell case.
-        let key = in_schema.unwrap_or(&table).to_lowercase();
-        if let Some(first) = tables.insert(key, &feed.file) {
+        if let Some(first) = tables.insert(table_key(&table, schema), &feed.file) {
             let found = format!("`{table}`, as in {}", first.display());
             let allowed = "a table that no other feed writes";
             faults.push(Fault::new(&feed.file, "warehouse.table", found, allowed));
         }
     }
+    faults.extend(between_dimensions(feeds, &tables, |table| table_key(table, schema)));
     faults
+}
+
+/// A table's name, alike for all that mean it: SQLite does not tell case.
+fn table_key(table: &str, schema: &str) -> String {
+    let in_schema = table.strip_prefix(schema).and_then(|rest| rest.strip_prefix('.'));
+    in_schema.unwrap_or(table).to_lowercase()
 }
 
 /// The folder of a feed's table in the lake, without its case. With `topics` the pattern stands for

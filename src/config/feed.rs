@@ -11,7 +11,9 @@ use chrono::{DateTime, SecondsFormat};
 use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{ByteSize, Column, ColumnType, DEFAULT_LAYOUT, Duration};
+use super::{
+    ByteSize, Case, Column, ColumnType, DEFAULT_LAYOUT, Dimension, Duration, Shape, Snapshots,
+};
 
 /// One feed file: which topics, how their records are read, and where they go.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -59,6 +61,11 @@ pub struct FeedFile {
     /// and values, null where there are none. Default: false.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rest: bool,
+    /// The case of table names and of inferred columns. `lower`: folded to lower case, so that SQL needs
+    /// no quotes, however they are written there; a column that then has the name of another gets a
+    /// number behind it. `keep`: as they are written. Default: `lower`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub case: Case,
     /// The timestamp or date column that gives a record's event time, and so its day in the lake.
     /// Default: Kafka's timestamp.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -395,6 +402,22 @@ pub struct WarehouseOptions {
     /// column named `column_field`. Arrays and maps are `jsonb` either way. Default: `json`.
     #[serde(skip_serializing_if = "is_default")]
     pub nested: NestedIn,
+    /// `columns`: a column for each of the feed's. `document`: the whole value as JSON in the column
+    /// `data` (`jsonb`, or text in SQLite), the key's columns beside it; where there is no lake side,
+    /// no columns are inferred. What `jsonb` refuses (a NUL character) is in quarantine. Default:
+    /// `columns`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub shape: Shape,
+    /// Tables of the values that rows refer to, filled from the same columns in the same transaction,
+    /// each row before the first one that refers to it. A row that is overwritten within its
+    /// transaction gives nothing, and a delete takes nothing away. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dimensions: Vec<Dimension>,
+    /// Keep versions of the table, each from one moment: `<table>_snapshots` has the table's columns
+    /// behind `version` and `taken_at`, the view `<table>_snapshot` shows the newest, and
+    /// `tidegate.snapshots` the offsets each stands for. Only with `type: table`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<Snapshots>,
     /// How long a record may wait while the warehouse is idle. Default: 20ms.
     pub linger: Duration,
     /// Size of a transaction's rows in memory. Default: 64MiB.
@@ -426,6 +449,9 @@ impl Default for WarehouseOptions {
         Self {
             table: None,
             nested: NestedIn::Json,
+            shape: Shape::Columns,
+            dimensions: Vec::new(),
+            snapshots: None,
             linger: Duration::from_millis(20),
             max_bytes: ByteSize::mib(64),
             max_records: 100_000,

@@ -6,6 +6,7 @@
 mod check;
 mod check_columns;
 mod check_node;
+mod check_shape;
 mod columns;
 mod document;
 mod fault;
@@ -16,6 +17,7 @@ mod node;
 mod reference;
 mod refused;
 mod resolve;
+mod shape;
 mod stand_in;
 mod template;
 mod units;
@@ -35,6 +37,9 @@ pub use node::{
     Warehouse, WarehouseTls,
 };
 pub use reference::{reference_markdown, schema_json};
+pub use shape::{
+    Case, DOCUMENT_COLUMN, Dimension, SNAPSHOT_SUFFIX, SNAPSHOTS_SUFFIX, Shape, Snapshots,
+};
 pub use template::{
     DEFAULT_LAYOUT, Piece, Placeholder, Precision, RESERVED_FOLDERS, Segment, Template,
 };

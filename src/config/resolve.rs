@@ -5,8 +5,8 @@ use regex::Regex;
 use super::check::{self, MAX_IDENTIFIER, TOPIC};
 use super::check_columns::{column_faults, flat_fault, time_column};
 use super::{
-    Column, ColumnType, Fault, Feed, FeedFile, Key, KeyFormat, NestedIn, REST_COLUMN, Schema,
-    ValueFormat, WindowColumns,
+    Case, Column, ColumnType, Fault, Feed, FeedFile, Key, KeyFormat, NestedIn, REST_COLUMN, Schema,
+    Shape, ValueFormat, WindowColumns,
 };
 
 impl FeedFile {
@@ -40,7 +40,14 @@ impl FeedFile {
         let name = self.name_for(topic)?;
         let mut warehouse = self.warehouse.clone();
         if let Some(table) = warehouse.as_mut().and_then(|options| options.table.as_mut()) {
-            *table = table.replace(TOPIC, &word(topic).replace('-', "_"));
+            let word = match self.case {
+                Case::Lower => word(topic),
+                Case::Keep => topic.replace(|c| !check::plain(c), "_"),
+            };
+            *table = self.case.table(&table.replace(TOPIC, &word.replace('-', "_")));
+        }
+        for dimension in warehouse.iter_mut().flat_map(|options| &mut options.dimensions) {
+            dimension.table = self.case.table(&dimension.table);
         }
         let feed = Feed {
             name: name.into(),
@@ -113,7 +120,14 @@ impl FeedFile {
             ValueFormat::Bytes => Some(ColumnType::Bytes),
             ValueFormat::Json | ValueFormat::Connect => None,
         };
-        self.columns.clone().or_else(|| Some(vec![Column::new("value", whole?)]))
+        let none = self.lake.is_none()
+            && self.warehouse.as_ref().is_some_and(|options| options.shape == Shape::Document);
+        let unnamed = || match whole {
+            Some(whole) => Some(vec![Column::new("value", whole)]),
+            // Nobody would read what was inferred.
+            None => none.then(Vec::new),
+        };
+        self.columns.clone().or_else(unnamed)
     }
 
     fn time_index(&self, time: &str, columns: &[Column]) -> Result<usize, Fault> {
@@ -265,6 +279,43 @@ mod tests {
         assert!(twice.contains("`place_CITY` twice"), "{twice}");
         let long = format!("[{{name: {}, type: 'struct<abcdef:int>'}}]", "x".repeat(60));
         assert!(fault(&long).unwrap().contains("63 bytes"));
+    }
+
+    #[test]
+    fn table_names_are_folded_unless_kept() {
+        let file = |case: &str| {
+            parsed(&format!(
+                "{{feed: 'f-{{topic}}', type: stream, topics: '^.*', {case} \
+                 columns: [{{name: Id, type: int}}], warehouse: {{table: 'S1.T_{{topic}}', \
+                 dimensions: [{{table: Ids, key: [Id]}}]}}}}"
+            ))
+        };
+        let named = |file: FeedFile| {
+            let feed = file.resolve("USD-All", None).unwrap();
+            let dimension = feed.dimensions()[0].table.clone();
+            (
+                feed.table().0.unwrap(),
+                feed.table().1,
+                dimension,
+                feed.schema.columns[0].name.clone(),
+            )
+        };
+        let names = |all: [&str; 4]| (all[0].into(), all[1].into(), all[2].into(), all[3].into());
+        assert_eq!(named(file("")), names(["s1", "t_usd_all", "ids", "Id"]));
+        assert_eq!(named(file("case: keep,")), names(["S1", "T_USD_All", "Ids", "Id"]));
+    }
+
+    #[test]
+    fn nothing_is_inferred_for_documents_alone() {
+        let file = parsed(
+            "{feed: a, type: stream, topic: t, lake: null, warehouse: {shape: document}, \
+             key: {format: string, columns: [{name: id, type: string}]}}",
+        );
+        let feed = file.resolve("t", None).unwrap();
+        assert_eq!(feed.schema.columns.len(), 1);
+        let names: Vec<_> =
+            feed.schema.document().columns.into_iter().map(|column| column.name).collect();
+        assert_eq!(names, ["id", "data"]);
     }
 
     #[test]

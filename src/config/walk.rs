@@ -427,7 +427,7 @@ quarantine: {park_above: high}
         let text = walked.faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n");
         assert!(text.contains("type: found `x`; allowed: `stream`, `table`"), "{text}");
         assert!(text.contains("allowed: a whole number with `ms`, `s`, `m`, `h` or `d`"), "{text}");
-        assert!(text.contains("b: found an unknown field; allowed: `columns`, "), "{text}");
+        assert!(text.contains("b: found an unknown field; allowed: `case`, `columns`, "), "{text}");
     }
 
     #[test]

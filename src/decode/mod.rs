@@ -34,6 +34,7 @@
 //! * In Connect's envelope (`connect`) the payload is read; a payload that is null is a value that is.
 //! * A table's record without a value is a delete: its row has the key columns alone. In a stream
 //!   it is `Malformed`.
+//! * A kept document is the value's text (in an envelope the payload's), null for a delete.
 //! * Kept headers are a JSON array of [name, base64 or null]; `[]` where there are none.
 
 mod column;
@@ -83,6 +84,7 @@ pub struct Decoder {
     table: bool,
     keep_key: bool,
     keep_headers: bool,
+    documents: bool,
 }
 
 enum ValueReader {
@@ -119,13 +121,23 @@ impl Decoder {
             table: table && schema.key_columns > 0,
             keep_key,
             keep_headers,
+            documents: false,
         }
+    }
+
+    /// Keeps each value whole beside its columns, too.
+    pub fn keep_documents(mut self, documents: bool) -> Self {
+        self.documents = documents;
+        self
     }
 
     /// Decodes the records of `raw` at or after the offset `from`.
     pub fn decode(&mut self, raw: &RawBatch, from: i64) -> Batch {
         let start = from.clamp(raw.range.start, raw.range.end);
         let mut rows = Rows::new(raw.len(), self.table, self.keep_key, self.keep_headers);
+        if self.documents {
+            rows.keep_documents(raw.len(), raw.payload_bytes());
+        }
         let mut rejects = Vec::new();
         let mut payload_bytes = 0;
         let mut bad = Vec::new();
@@ -134,7 +146,12 @@ impl Decoder {
             payload_bytes += record.key.map_or(0, <[u8]>::len);
             payload_bytes += record.value.map_or(0, <[u8]>::len);
             match self.record(&record) {
-                Ok(delete) => rows.push(&record, delete),
+                Ok(delete) => {
+                    rows.push(&record, delete);
+                    if self.documents {
+                        rows.push_document(self.document(&record).filter(|_| !delete));
+                    }
+                }
                 Err(fault) => {
                     self.columns.pad_row();
                     bad.push(index);
@@ -151,6 +168,7 @@ impl Decoder {
             deletes: None,
             keys: None,
             headers: None,
+            documents: None,
             hold: Hold::default(),
             rejects: rejects.into(),
             payload_bytes,
@@ -198,6 +216,15 @@ impl Decoder {
         tree.read(&mut cursor, &mut self.columns)?;
         cursor.end()?;
         Ok(true)
+    }
+
+    /// The value of a record that has been read, whole.
+    fn document<'r>(&self, record: &RawRecord<'r>) -> Option<&'r str> {
+        let text = std::str::from_utf8(record.value?).ok()?;
+        match &self.value {
+            ValueReader::Connect(_) => connect::payload(text).ok().map(str::trim),
+            _ => Some(text.trim()),
+        }
     }
 
     /// The rows, without those of the bad records.

@@ -10,6 +10,7 @@ pub(super) struct Rows {
     deletes: Option<Vec<bool>>,
     keys: Option<BinaryBuilder>,
     headers: Option<StringBuilder>,
+    documents: Option<StringBuilder>,
 }
 
 impl Rows {
@@ -20,6 +21,19 @@ impl Rows {
             deletes: table.then(|| Vec::with_capacity(records)),
             keys: keep_key.then(|| BinaryBuilder::with_capacity(records, records * 16)),
             headers: keep_headers.then(|| StringBuilder::with_capacity(records, records * 2)),
+            documents: None,
+        }
+    }
+
+    /// Makes ready for the values whole, about so many bytes of them.
+    pub fn keep_documents(&mut self, records: usize, bytes: usize) {
+        self.documents = Some(StringBuilder::with_capacity(records, bytes));
+    }
+
+    /// The document of the row that was pushed last, if rows have any.
+    pub fn push_document(&mut self, document: Option<&str>) {
+        if let Some(documents) = &mut self.documents {
+            documents.append_option(document);
         }
     }
 
@@ -44,5 +58,6 @@ impl Rows {
         batch.deletes = self.deletes.map(BooleanArray::from);
         batch.keys = self.keys.map(|mut keys| keys.finish());
         batch.headers = self.headers.map(|mut headers| headers.finish());
+        batch.documents = self.documents.map(|mut documents| documents.finish());
     }
 }

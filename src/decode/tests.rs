@@ -959,3 +959,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_document_is_kept_whole_beside_its_columns() {
+    let keyed = schema(Some(KeyFormat::String), vec![column("k", ColumnType::String)], vec![]);
+    for (format, around) in [
+        (ValueFormat::Json, ["", ""]),
+        (ValueFormat::Connect, [r#"{"schema":null,"payload":"#, "}"]),
+    ] {
+        let schema = Schema { value_format: format, ..keyed.clone() };
+        let mut decoder = Decoder::new(&schema, true, false, false).keep_documents(true);
+        let wrapped = |text: &str| format!("{}{text}{}", around[0], around[1]);
+        let [whole, list] = [r#" {"A": [1, {"b":2.50}], "A": "\u0000"} "#, "[1]"].map(wrapped);
+        let records = [
+            (Some(&b"x"[..]), Some(whole.as_bytes())),
+            (Some(&b"x"[..]), Some(list.as_bytes())),
+            (Some(&b"x"[..]), None),
+            (Some(&b"y"[..]), Some(whole.as_bytes())),
+        ];
+        let decoded = decoder.decode(&batch(&records), 0);
+        let text = r#"{"A": [1, {"b":2.50}], "A": "\u0000"}"#;
+        let documents: Vec<_> = decoded.documents.as_ref().unwrap().iter().collect();
+        assert_eq!(documents, [Some(text), None, Some(text)], "{format:?}");
+        assert_eq!(decoded.rejects.len(), 1);
+        let cut = decoded.cut_before(103);
+        assert_eq!((cut.num_rows(), cut.documents.unwrap().value(0)), (1, text));
+    }
+}

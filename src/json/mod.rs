@@ -17,6 +17,16 @@ use chrono::{DateTime, NaiveDate, SecondsFormat};
 
 use crate::config::{ColumnType, Nested};
 
+/// One value as text; null where Arrow's type has no form, which no column of a feed has.
+pub fn text(kind: ColumnType, values: &dyn Array, row: usize) -> String {
+    let mut out = Vec::new();
+    match write(&mut out, kind, values, row) {
+        // Only whole texts were put in.
+        Ok(()) => String::from_utf8_lossy(&out).into_owned(),
+        Err(_) => "null".to_owned(),
+    }
+}
+
 /// Appends one value; of texts and what holds texts, `kind` says which of them are JSON already.
 pub fn write(
     out: &mut Vec<u8>,

@@ -69,6 +69,7 @@ pub fn part(partition: i32, range: Range<i64>, rejected: &[i64]) -> Part {
         deletes: None,
         keys: None,
         headers: None,
+        documents: None,
         rejects: rejects.into(),
         payload_bytes: 0,
         hold: Hold::default(),

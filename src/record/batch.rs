@@ -30,6 +30,8 @@ pub struct Batch {
     pub keys: Option<BinaryArray>,
     /// The record's headers as a JSON array of [name, base64 or null], where the feed keeps them.
     pub headers: Option<StringArray>,
+    /// The values whole, as JSON text, where the warehouse keeps them so; null for a tombstone.
+    pub documents: Option<StringArray>,
     pub rejects: Arc<[Reject]>,
     /// Key and value bytes of the records of `range`, as they came from Kafka.
     pub payload_bytes: usize,
@@ -65,6 +67,7 @@ impl Batch {
             + self.deletes.as_ref().map_or(0, |array| array.get_array_memory_size())
             + self.keys.as_ref().map_or(0, |array| array.get_array_memory_size())
             + self.headers.as_ref().map_or(0, |array| array.get_array_memory_size())
+            + self.documents.as_ref().map_or(0, |array| array.get_array_memory_size())
             + rejects
     }
 
@@ -85,6 +88,7 @@ impl Batch {
             deletes: self.deletes.as_ref().map(|array| array.slice(first, len)),
             keys: self.keys.as_ref().map(|array| array.slice(first, len)),
             headers: self.headers.as_ref().map(|array| array.slice(first, len)),
+            documents: self.documents.as_ref().map(|array| array.slice(first, len)),
             rejects: self.rejects.iter().filter(|reject| reject.offset >= from).cloned().collect(),
             payload_bytes: self.payload_bytes,
             hold: self.hold.clone(),

@@ -15,7 +15,7 @@ use crate::config::{Feed, FeedKind, Start};
 use crate::decode::Decoder;
 use crate::lake::LakeStore;
 use crate::record::{Batch, OffsetRange, Op, RawBatch, TopicId, TopicPartition};
-use crate::warehouse::Shape;
+use crate::warehouse::{shaped, shaped_batch};
 
 /// Where everything is read from.
 pub struct Sources {
@@ -73,11 +73,7 @@ impl<'a> Checking<'a> {
         let bar = &sources.bar;
         bar.set_message(format!("{}: reading the warehouse", feed.name));
         let warehouse = match (&sources.warehouse, &feed.warehouse) {
-            (Some(database), Some(_)) => {
-                let shape = Shape::of(feed);
-                let shaped = shape.as_ref().map_or(feed, Shape::feed);
-                Some(database.scan(shaped).await?)
-            }
+            (Some(database), Some(_)) => Some(database.scan(feed).await?),
             _ => None,
         };
         let lake = match (&sources.lake, &feed.lake) {
@@ -186,7 +182,8 @@ impl<'a> Checking<'a> {
     /// Reads, once for both sinks, what either claims.
     fn read_log(&mut self, sources: &Sources) -> Result<(), String> {
         let mut decoder = (self.feed.kind == FeedKind::Table && self.warehouse.is_some())
-            .then(|| Decoder::new(&self.feed.schema, true, false, false));
+            .then(|| Decoder::new(&self.feed.schema, true, false, false))
+            .map(|decoder| decoder.keep_documents(self.feed.is_document()));
         let partitions: Vec<i32> = self.topic.partitions.keys().copied().collect();
         for partition in partitions {
             let claims = [&self.lake_claims, &self.warehouse_claims].map(|it| it.get(&partition));
@@ -233,14 +230,11 @@ fn keep_records(
     records: &mut Spool,
 ) -> Result<(), String> {
     let mut batch = decoder.decode(raw, raw.range.start);
+    batch = shaped_batch(feed, &batch).map_err(|error| error.to_string())?;
+    let feed = &*shaped(feed);
     for reject in batch.rejects.iter() {
         held.rejects.insert(reject.offset);
     }
-    let shape = Shape::of(feed);
-    if let Some(shape) = &shape {
-        batch = shape.batch(&batch).map_err(|error| error.to_string())?;
-    }
-    let feed = shape.as_ref().map_or(feed, Shape::feed);
     for row in 0..batch.num_rows() {
         let offset = batch.offsets.value(row);
         // What the warehouse alone refused is in its quarantine and changes no row.

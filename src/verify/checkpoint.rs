@@ -56,7 +56,9 @@ fn take_lines(batch: &RecordBatch, lines: &mut Vec<Line>) {
                 last_updated: long(txn, "lastUpdated", row),
             })
         });
-        let remove = remove.and_then(|remove| Some(Remove { path: text(remove, "path", row)? }));
+        let remove = remove.and_then(|remove| {
+            Some(Remove { path: text(remove, "path", row)?, data_change: false })
+        });
         let protocol = protocol.and_then(|protocol| {
             Some(Protocol { min_reader_version: long(protocol, "minReaderVersion", row)? })
         });

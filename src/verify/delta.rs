@@ -27,6 +27,8 @@ pub struct DeltaLog {
     pub gaps: Vec<Gap>,
     /// A RESTORE that no commit of a node followed.
     pub restored: Option<u64>,
+    /// Files that were removed with their rows, and not by a RESTORE.
+    pub taken_away: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -77,8 +79,11 @@ pub(super) struct Add {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Remove {
     pub path: String,
+    #[serde(default)]
+    pub data_change: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -128,6 +133,7 @@ impl DeltaLog {
             marks: HashMap::new(),
             gaps: Vec::new(),
             restored: None,
+            taken_away: Vec::new(),
         };
         let (entries, checkpoint) = log.list().await?;
         let first = entries.first().copied();
@@ -198,7 +204,13 @@ impl DeltaLog {
         if ours {
             self.restored = None;
         }
+        let restores = lines.iter().any(|line| {
+            line.commit_info.as_ref().is_some_and(|it| it.operation.as_deref() == Some("RESTORE"))
+        });
         for line in lines {
+            if let Some(remove) = line.remove.as_ref().filter(|it| it.data_change && !restores) {
+                self.taken_away.push(remove.path.clone());
+            }
             self.apply(version, line, Some(version))?;
         }
         self.next = version + 1;
@@ -425,6 +437,24 @@ mod tests {
         assert_eq!(settled.restored, None);
         let source = TopicPartition::new("t", 0);
         assert_eq!(settled.mark_of(&source, id(OLD)).unwrap().next_offset, 4);
+    }
+
+    #[tokio::test]
+    async fn rows_that_were_taken_away_are_told_from_files_written_anew() {
+        let remove = |path: &str, change: bool| {
+            format!(r#"{{"remove":{{"path":"{path}","dataChange":{change}}}}}"#)
+        };
+        let log = log(&[
+            &[add("a"), add("b"), add("c"), txn(OLD, 9, 1)],
+            &[remove("a", false), add("a2"), info("OPTIMIZE", true)],
+            &[remove("b", true), info("DELETE", false)],
+            &[remove("c", true), info("RESTORE", false)],
+        ])
+        .await;
+        assert_eq!(
+            (log.taken_away, log.files.values().filter(|it| it.live).count()),
+            (vec!["b".to_owned()], 1)
+        );
     }
 
     #[tokio::test]

@@ -50,11 +50,15 @@ use self::warehouse::Database;
 use crate::config::{Feed, FeedFile, Node};
 use crate::lake::LakeStore;
 
+pub use delta::{Mark as LakeMark, TableFile as LakeFile};
 pub use escape::shortened;
+pub use gap::Gap as LakeGap;
 pub use quarantine::{Kept, newest};
 pub use report::{
     Example, FeedReport, GapReport, PartitionReport, Report, SinkReport, TableReport, Verdict,
 };
+
+pub use table::{Table as LakeTable, quarantine_table};
 
 /// What to compare, and when.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use super::topic::Topic;
 use super::{keys, warehouse};
 use crate::config::FeedKind;
 use crate::record::{OffsetRange, TopicPartition};
+use crate::warehouse::shaped;
 
 impl Checking<'_> {
     pub fn report_lake(&mut self, lake: &Lake, scan: &lake::Scan) -> SinkReport {
@@ -92,8 +93,8 @@ impl Checking<'_> {
         table: &mut Spool,
         claims: &Claims,
     ) -> Result<(), String> {
-        let columns = self.feed.schema.columns.iter();
-        let names: Vec<String> = columns.map(|column| column.name.clone()).collect();
+        let columns = &shaped(self.feed).schema.columns;
+        let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
         let expired = |row: &Entry| may_be_gone(row, &self.topic, claims);
         report.add_keys(keys::compare(&mut self.records, table, &names, expired)?);
         Ok(())

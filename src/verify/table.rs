@@ -9,8 +9,14 @@ use super::gap::Gap;
 use super::plain::PlainLog;
 use crate::config::{Feed, LakeFormat};
 use crate::lake::LakeStore;
-use crate::layout::Layout;
+use crate::layout::{self, Layout};
 use crate::record::{TopicId, TopicPartition};
+
+/// A feed's quarantine in the lake, which is a Delta table whatever the feed's own is.
+pub async fn quarantine_table(store: &LakeStore, feed: &Feed) -> Result<Table, String> {
+    let folder = store.below(&layout::quarantine_path(&feed.name));
+    DeltaLog::open(folder).await.map(Table::Delta)
+}
 
 pub enum Table {
     Delta(DeltaLog),
@@ -89,6 +95,15 @@ impl Table {
         match self {
             Self::Delta(_) => &[],
             Self::Plain(log) => &log.faults,
+        }
+    }
+
+    /// Files that were removed with their rows, as far as a log tells: not those that were written anew,
+    /// nor what a RESTORE set back.
+    pub fn taken_away(&self) -> &[String] {
+        match self {
+            Self::Delta(log) => &log.taken_away,
+            Self::Plain(_) => &[],
         }
     }
 

@@ -8,6 +8,7 @@ use super::spool::{Entry, Spool, Values};
 use super::{canon, postgres, sqlite};
 use crate::config::{Feed, FeedKind};
 use crate::record::{OffsetRange, TopicId, TopicPartition};
+use crate::warehouse::shaped;
 
 /// Either database.
 pub enum Database {
@@ -86,6 +87,7 @@ impl Database {
 
     /// Reads everything about the feed in one snapshot.
     pub async fn scan(&self, feed: &Feed) -> Result<Scan, String> {
+        let feed = &*shaped(feed);
         self.begin().await?;
         let scanned = self.scan_in_snapshot(feed).await;
         self.end().await?;

@@ -3,11 +3,13 @@
 //! [`Warehouse`] is the contract; `postgres` is the product, `sqlite` the embedded default. Nothing
 //! here knows an actor. All errors leave as a [`SinkError`], already judged by `flow::blame`.
 
+mod dimension;
 mod intake;
 mod nested;
 mod postgres;
 mod reduce;
 mod schema;
+mod shape;
 mod spell;
 mod sqlite;
 
@@ -16,11 +18,11 @@ mod contract;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use self::nested::Shape;
-use self::nested::Shaped;
+pub use self::shape::{shaped, shaped_batch};
 use crate::config::Feed;
 pub use crate::record::Part;
 use crate::record::{
@@ -106,12 +108,29 @@ pub trait Warehouse: Send + Sync + 'static {
         next_offset: i64,
     ) -> Result<(), SinkError>;
 
+    /// Takes a version of a table feed's table as some commit left it, stamped with the offsets it stands
+    /// for, and lets go of those beyond the newest `keep`. With `after`, only if the last version is as
+    /// old. `None`: it is not, or another node is taking one.
+    async fn snapshot(
+        &self,
+        feed: &Feed,
+        after: Option<Duration>,
+        keep: u32,
+    ) -> Result<Option<Snapshot>, SinkError>;
+
     /// Keeps the columns inferred for a feed; the first writer wins, and its columns are returned.
     async fn keep_columns(&self, feed: &str, columns: &str) -> Result<String, SinkError>;
     async fn kept_columns(&self, feed: &str) -> Result<Option<String>, SinkError>;
 
     /// Whether the warehouse answers.
     async fn ping(&self) -> Result<(), SinkError>;
+}
+
+/// A version of a table that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Snapshot {
+    pub version: i64,
+    pub rows: u64,
 }
 
 /// One partition a node wants to own.
@@ -128,7 +147,7 @@ pub struct ClaimRequest {
 /// not fail here.
 pub fn open(config: &crate::config::Warehouse) -> Result<Arc<dyn Warehouse>, SinkError> {
     match config.url.strip_prefix("sqlite:") {
-        Some(path) => Ok(Arc::new(Shaped(sqlite::Sqlite::open(path.as_ref())?))),
-        None => Ok(Arc::new(Shaped(postgres::Postgres::open(config)?))),
+        Some(path) => Ok(Arc::new(sqlite::Sqlite::open(path.as_ref())?)),
+        None => Ok(Arc::new(postgres::Postgres::open(config)?)),
     }
 }

@@ -1,31 +1,25 @@
 //! Structs, arrays and maps on their way into a database, which has neither: as JSON, or flattened into
-//! columns. The adapters behind it know plain columns only.
+//! columns.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder, make_array};
 use arrow::buffer::NullBuffer;
 use arrow::error::ArrowError;
-use async_trait::async_trait;
 
-use super::{ClaimRequest, Warehouse};
 use crate::config::{Column, ColumnType, Feed, Flat, Nested, NestedIn, flatten};
 use crate::json;
-use crate::record::{
-    Batch, Claim, GapReason, OffsetRange, Part, Progress, SinkError, TopicId, TopicPartition,
-    Verdict,
-};
+use crate::record::Batch;
 
 /// How a feed's columns stand in a warehouse.
-pub struct Shape {
+pub(super) struct Unnested {
     feed: Feed,
     flat: Vec<Flat>,
     /// The feed's own columns, by the number in [`Flat::path`].
     columns: Vec<Column>,
 }
 
-impl Shape {
+impl Unnested {
     /// None where they stand as they are.
     pub fn of(feed: &Feed) -> Option<Self> {
         let nested = |column: &Column| matches!(column.kind, ColumnType::Nested(_));
@@ -56,8 +50,8 @@ impl Shape {
     }
 
     /// The feed as the database sees it.
-    pub fn feed(&self) -> &Feed {
-        &self.feed
+    pub fn into_feed(self) -> Feed {
+        self.feed
     }
 
     pub fn batch(&self, batch: &Batch) -> Result<Batch, ArrowError> {
@@ -103,102 +97,4 @@ fn spelled(kind: ColumnType, array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         texts.append_value(String::from_utf8_lossy(&text));
     }
     Ok(Arc::new(texts.finish()))
-}
-
-/// A warehouse that takes nested columns.
-pub(super) struct Shaped<W>(pub W);
-
-fn shaped<'f>(feed: &'f Feed, shape: &'f Option<Shape>) -> &'f Feed {
-    shape.as_ref().map_or(feed, Shape::feed)
-}
-
-#[async_trait]
-impl<W: Warehouse> Warehouse for Shaped<W> {
-    async fn migrate(&self) -> Result<Vec<String>, SinkError> {
-        self.0.migrate().await
-    }
-
-    async fn check_schema(&self) -> Result<(), SinkError> {
-        self.0.check_schema().await
-    }
-
-    async fn installation(&self, mine: uuid::Uuid, adopt: bool) -> Result<uuid::Uuid, SinkError> {
-        self.0.installation(mine, adopt).await
-    }
-
-    async fn prepare(&self, feed: &Feed) -> Result<(), SinkError> {
-        self.0.prepare(shaped(feed, &Shape::of(feed))).await
-    }
-
-    async fn claim(
-        &self,
-        feed: &Feed,
-        requests: &[ClaimRequest],
-    ) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
-        self.0.claim(shaped(feed, &Shape::of(feed)), requests).await
-    }
-
-    async fn progress(&self, feed: &str) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
-        self.0.progress(feed).await
-    }
-
-    async fn write(&self, feed: &Feed, parts: &[Part]) -> Result<Vec<Verdict>, SinkError> {
-        let Some(shape) = Shape::of(feed) else { return self.0.write(feed, parts).await };
-        let parts = parts.to_vec();
-        let reshaped = tokio::task::spawn_blocking(move || {
-            let part = |part: Part| {
-                let batches = part.batches.iter().map(|batch| shape.batch(batch).map(Arc::new));
-                let batches = batches.collect::<Result<_, _>>()?;
-                Ok(Part { batches, ..part })
-            };
-            let parts: Result<Vec<Part>, ArrowError> = parts.into_iter().map(part).collect();
-            (shape, parts)
-        });
-        let (shape, parts) = reshaped.await.map_err(|it| SinkError::lasting(it.to_string()))?;
-        let parts = parts.map_err(|it| SinkError::lasting(it.to_string()))?;
-        self.0.write(shape.feed(), &parts).await
-    }
-
-    async fn open_gap(
-        &self,
-        feed: &Feed,
-        source: &TopicPartition,
-        claim: Claim,
-        gap: OffsetRange,
-    ) -> Result<(), SinkError> {
-        self.0.open_gap(feed, source, claim, gap).await
-    }
-
-    async fn record_gap(
-        &self,
-        feed: &Feed,
-        source: &TopicPartition,
-        claim: Claim,
-        gap: OffsetRange,
-        reason: GapReason,
-    ) -> Result<Verdict, SinkError> {
-        self.0.record_gap(feed, source, claim, gap, reason).await
-    }
-
-    async fn reset(
-        &self,
-        feed: &str,
-        source: &TopicPartition,
-        topic_id: TopicId,
-        next_offset: i64,
-    ) -> Result<(), SinkError> {
-        self.0.reset(feed, source, topic_id, next_offset).await
-    }
-
-    async fn keep_columns(&self, feed: &str, columns: &str) -> Result<String, SinkError> {
-        self.0.keep_columns(feed, columns).await
-    }
-
-    async fn kept_columns(&self, feed: &str) -> Result<Option<String>, SinkError> {
-        self.0.kept_columns(feed).await
-    }
-
-    async fn ping(&self) -> Result<(), SinkError> {
-        self.0.ping().await
-    }
 }

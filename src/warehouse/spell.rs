@@ -1,7 +1,6 @@
 //! Values spelled as text: a row as JSON for the quarantine, and the text forms that SQLite keeps.
 
 use arrow::datatypes::{Decimal128Type, DecimalType};
-use arrow::error::ArrowError;
 use chrono::{DateTime, NaiveDate, SecondsFormat};
 
 use crate::config::Column;
@@ -26,28 +25,17 @@ pub(super) fn decimal(value: i128, precision: u8, scale: u8) -> String {
 
 /// Some columns of a row as a JSON object. A value that JSON has no form for is a string.
 pub(super) fn row(columns: &[Column], batch: &Batch, row: usize) -> String {
-    let mut out = b"{".to_vec();
+    let mut out = String::from("{");
     for (index, column) in columns.iter().enumerate() {
         if index > 0 {
-            out.push(b',');
+            out.push(',');
         }
-        put(&mut out, |out| json::quoted(out, &column.name));
-        out.push(b':');
-        let values = batch.rows.column(index);
-        put(&mut out, |out| json::write(out, column.kind, values, row));
+        out.push_str(&serde_json::Value::from(column.name.as_str()).to_string());
+        out.push(':');
+        out.push_str(&json::text(column.kind, batch.rows.column(index), row));
     }
-    out.push(b'}');
-    // Only whole texts were put in.
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// Appends a value, or null where Arrow's type has no form, which no column of a feed has.
-fn put(out: &mut Vec<u8>, value: impl FnOnce(&mut Vec<u8>) -> Result<(), ArrowError>) {
-    let start = out.len();
-    if value(out).is_err() {
-        out.truncate(start);
-        out.extend_from_slice(b"null");
-    }
+    out.push('}');
+    out
 }
 
 #[cfg(test)]

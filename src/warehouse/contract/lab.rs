@@ -255,6 +255,7 @@ pub fn batch(feed: &Feed, partition: i32, start: i64, records: &[Record]) -> Bat
         deletes: (feed.kind == FeedKind::Table).then(|| BooleanArray::from(deletes)),
         keys: None,
         headers: None,
+        documents: None,
         rejects: [].into(),
         payload_bytes: 0,
         hold: Hold::default(),

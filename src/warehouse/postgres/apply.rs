@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use futures::future::join_all;
 use tokio::join;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Statement};
@@ -17,9 +18,11 @@ pub(super) struct Apply<'a> {
     pub copy: Statement,
     pub delete: Option<Statement>,
     pub insert: Statement,
+    /// Those that fill the dimensions: before the rows that refer to them.
+    pub dimensions: Vec<Statement>,
     /// So many of the staged rows, the first ones, are deletes.
     pub deletes: usize,
-    /// Present if the statement takes it.
+    /// Present if the statements take it.
     pub topic: Option<&'a str>,
 }
 
@@ -57,11 +60,15 @@ impl Apply<'_> {
     async fn range(&self, session: &Session, range: Range<usize>) -> Result<(), Error> {
         let deletes = range.start..range.end.min(self.deletes);
         let upserts = range.start.max(self.deletes)..range.end;
-        let (deleted, inserted) = join!(
+        let dimension = |statement| self.run(session, Some(statement), upserts.clone(), self.topic);
+        let (deleted, filled, inserted) = join!(
             self.run(session, self.delete.as_ref(), deletes, None),
-            self.run(session, Some(&self.insert), upserts, self.topic),
+            // So few that they are polled, and so sent, in their order.
+            join_all(self.dimensions.iter().map(dimension)),
+            self.run(session, Some(&self.insert), upserts.clone(), self.topic),
         );
-        deleted.and(inserted)
+        // The first that failed says why.
+        deleted.and(filled.into_iter().collect::<Result<(), Error>>()).and(inserted)
     }
 
     async fn run(

@@ -79,9 +79,9 @@ struct Origin {
 impl Origin {
     fn of(target: &Target) -> Self {
         Self {
-            partition: target.has(PARTITION),
-            offset: target.has(OFFSET),
-            timestamp: target.has(TIMESTAMP),
+            partition: target.sends(PARTITION),
+            offset: target.sends(OFFSET),
+            timestamp: target.sends(TIMESTAMP),
         }
     }
 

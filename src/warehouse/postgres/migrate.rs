@@ -7,12 +7,20 @@ use super::pool::{Session, judged};
 use crate::record::SinkError;
 use crate::warehouse::schema::{self, Applied, Migration};
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "0001_bookkeeping",
-    breaking: false,
-    sql: include_str!("../../../migrations/postgres/0001_bookkeeping.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "0001_bookkeeping",
+        breaking: false,
+        sql: include_str!("../../../migrations/postgres/0001_bookkeeping.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "0002_snapshots",
+        breaking: false,
+        sql: include_str!("../../../migrations/postgres/0002_snapshots.sql"),
+    },
+];
 
 /// Any number that others are unlikely to take: "tide", and what the lock is for.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(1953064037, 1)";

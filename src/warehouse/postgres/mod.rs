@@ -7,11 +7,13 @@
 mod apply;
 mod check;
 mod copy;
+mod dimension;
 mod gaps;
 mod migrate;
 mod pool;
 mod progress;
 mod reject;
+mod snapshot;
 mod stage;
 mod table;
 mod versions;
@@ -27,7 +29,7 @@ use uuid::Uuid;
 
 use self::pool::Sessions;
 use self::stage::Target;
-use super::{ClaimRequest, Part, Warehouse};
+use super::{ClaimRequest, Part, Snapshot, Warehouse, shape};
 use crate::config::Feed;
 use crate::record::{
     Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
@@ -73,7 +75,7 @@ impl Warehouse for Postgres {
     }
 
     async fn prepare(&self, feed: &Feed) -> Result<(), SinkError> {
-        let prepared = self.look_at_table(feed).await;
+        let prepared = self.look_at_table(&shape::shaped(feed)).await;
         prepared.map(drop).map_err(|error| error.context(format!("feed {}", feed.name)))
     }
 
@@ -92,8 +94,11 @@ impl Warehouse for Postgres {
     }
 
     async fn write(&self, feed: &Feed, parts: &[Part]) -> Result<Vec<Verdict>, SinkError> {
-        let written = self.write_parts(feed, parts).await;
-        written.map_err(|error| error.context(format!("writing feed {}", feed.name)))
+        let written = async {
+            let parts = shape::shaped_parts(feed, parts).await?;
+            self.write_parts(&shape::shaped(feed), &parts).await
+        };
+        written.await.map_err(|error| error.context(format!("writing feed {}", feed.name)))
     }
 
     async fn open_gap(
@@ -128,6 +133,16 @@ impl Warehouse for Postgres {
     ) -> Result<(), SinkError> {
         let set = self.set_progress(feed, source, topic_id, next_offset).await;
         set.map_err(|error| error.context(format!("resetting {source} of {feed}")))
+    }
+
+    async fn snapshot(
+        &self,
+        feed: &Feed,
+        after: Option<Duration>,
+        keep: u32,
+    ) -> Result<Option<Snapshot>, SinkError> {
+        let taken = self.take_snapshot(&shape::shaped(feed), after, keep).await;
+        taken.map_err(|error| error.context(format!("taking a snapshot of {}", feed.name)))
     }
 
     async fn keep_columns(&self, feed: &str, columns: &str) -> Result<String, SinkError> {

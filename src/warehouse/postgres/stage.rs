@@ -1,8 +1,10 @@
 //! How rows reach a feed's table: through a staging table of the session, by three statements. Few rows
 //! go there straight, by two: looking one up among many staged ones would cost as much as all of them.
 
+use super::dimension;
 use super::table::{column_type, ident, names};
-use crate::config::{Column, ColumnType, Feed, FeedKind, Schema};
+use crate::config::{Column, ColumnType, Dimension, Feed, FeedKind, Schema};
+use crate::warehouse::dimension::DimensionTable;
 
 /// The record that a row comes from, in columns of our own.
 pub(super) const TOPIC: &str = "_topic";
@@ -25,6 +27,8 @@ pub(super) struct Target {
     pub table: String,
     /// Which of [`ORIGIN`] the table has.
     pub origin: Vec<&'static str>,
+    /// Which of [`ORIGIN`] are staged, or go with the statements: dimensions need all of them.
+    staged: Vec<&'static str>,
     pub stage: u64,
     pub create_stage: String,
     pub copy: String,
@@ -34,35 +38,66 @@ pub(super) struct Target {
     pub insert: String,
     /// Takes the key of one row.
     pub delete_one: String,
-    /// Takes the columns of one row as they are staged, then the topic as `insert` does.
+    /// Takes the columns of one row as they are staged, then the topic if that is sent.
     pub insert_one: String,
+    pub dimensions: Vec<Upsert>,
+    declared: Vec<Dimension>,
+}
+
+/// The statements that fill a dimension; they take what those of the feed's own rows take.
+pub(super) struct Upsert {
+    pub from_stage: String,
+    pub one: String,
 }
 
 impl Target {
-    pub fn new(feed: &Feed, table: String, origin: Vec<&'static str>, stage: u64) -> Self {
+    pub fn new(
+        feed: &Feed,
+        table: String,
+        origin: Vec<&'static str>,
+        dimensions: &[(String, DimensionTable)],
+        stage: u64,
+    ) -> Self {
         let stage_name = format!("pg_temp.tidegate_stage_{stage}");
         let is_table = feed.kind == FeedKind::Table;
+        let staged: Vec<&'static str> = match dimensions.is_empty() {
+            true => origin.clone(),
+            false => ORIGIN.iter().map(|(name, _)| *name).collect(),
+        };
+        let rows = staged_rows(&stage_name, &staged);
+        let row = one_row(feed, &staged);
+        let upsert = |(table, dimension): &(String, DimensionTable)| Upsert {
+            from_stage: dimension::upsert(feed, dimension, table, &rows),
+            one: dimension::upsert(feed, dimension, table, &row),
+        };
         Self {
             kind: feed.kind,
             schema: feed.schema.clone(),
-            create_stage: create_stage(feed, &origin, stage),
+            create_stage: create_stage(feed, &staged, stage),
             copy: format!("COPY {stage_name} FROM STDIN (FORMAT binary)"),
             delete: is_table.then(|| delete(feed, &table, &stage_name)),
-            insert: insert(feed, &table, &stage_name, &origin),
+            insert: insert(feed, &table, &rows, &origin),
             delete_one: delete_one(feed, &table),
-            insert_one: insert_one(feed, &table, &origin),
+            insert_one: insert(feed, &table, &row, &origin),
+            dimensions: dimensions.iter().map(upsert).collect(),
+            declared: feed.dimensions().into_iter().cloned().collect(),
             table,
             origin,
+            staged,
             stage,
         }
     }
 
-    pub fn has(&self, origin: &str) -> bool {
-        self.origin.contains(&origin)
+    /// Whether that part of a record's origin is sent with its row.
+    pub fn sends(&self, origin: &str) -> bool {
+        self.staged.contains(&origin)
     }
 
     pub fn fits(&self, feed: &Feed, table: &str) -> bool {
-        self.kind == feed.kind && self.schema == feed.schema && self.table == table
+        self.kind == feed.kind
+            && self.schema == feed.schema
+            && self.table == table
+            && feed.dimensions().into_iter().eq(&self.declared)
     }
 }
 
@@ -77,7 +112,7 @@ fn stage_type(kind: ColumnType) -> String {
 }
 
 /// What the text of the staging table becomes.
-fn parsed_as(kind: ColumnType) -> &'static str {
+pub(super) fn parsed_as(kind: ColumnType) -> &'static str {
     match kind {
         ColumnType::Json | ColumnType::Nested(_) => "::jsonb",
         ColumnType::Number => "::numeric",
@@ -117,19 +152,35 @@ fn delete(feed: &Feed, table: &str, stage: &str) -> String {
     )
 }
 
-fn insert(feed: &Feed, table: &str, stage: &str, origin: &[&str]) -> String {
+/// A range of the staged rows, with the topic beside them if it is sent.
+fn staged_rows(stage: &str, staged: &[&str]) -> String {
+    let topic = if staged.contains(&TOPIC) { ", $3::text AS _topic" } else { "" };
+    format!("(SELECT *{topic} FROM {stage} WHERE _row >= $1 AND _row < $2)")
+}
+
+/// One row whose values are given, each as the staging table's column would take it.
+fn one_row(feed: &Feed, staged: &[&str]) -> String {
+    let own = feed.schema.columns.iter().map(|column| (&*column.name, stage_type(column.kind)));
+    // The topic is bound last, wherever its column stands.
+    let topic_last = |topic: bool| ORIGIN.iter().filter(move |(name, _)| (*name == TOPIC) == topic);
+    let origin = topic_last(false).chain(topic_last(true));
+    let origin = origin.filter(|(name, _)| staged.contains(name));
+    let columns: Vec<(&str, String)> =
+        own.chain(origin.map(|(name, kind)| (*name, (*kind).to_owned()))).collect();
+    let value = |(index, (_, kind)): (usize, &(&str, String))| format!("${}::{kind}", index + 1);
+    let values: Vec<String> = columns.iter().enumerate().map(value).collect();
+    let names: Vec<String> = columns.iter().map(|(name, _)| ident(name)).collect();
+    format!("(SELECT * FROM (VALUES ({})) AS v ({}))", values.join(", "), names.join(", "))
+}
+
+fn insert(feed: &Feed, table: &str, source: &str, origin: &[&str]) -> String {
     let own = feed.schema.columns.iter().map(|column| {
         let cast = parsed_as(column.kind);
         format!("s.{}{cast}", ident(&column.name))
     });
-    let origins = origin.iter().map(|name| match *name {
-        TOPIC => "$3::text".to_owned(),
-        name => format!("s.{}", ident(name)),
-    });
-    let from: Vec<String> = own.chain(origins).collect();
-    let source =
-        format!("SELECT {} FROM {stage} AS s WHERE s._row >= $1 AND s._row < $2", from.join(", "));
-    insert_from(feed, table, &source, origin)
+    let from: Vec<String> =
+        own.chain(origin.iter().map(|name| format!("s.{}", ident(name)))).collect();
+    insert_from(feed, table, &format!("SELECT {} FROM {source} AS s", from.join(", ")), origin)
 }
 
 fn delete_one(feed: &Feed, table: &str) -> String {
@@ -138,29 +189,6 @@ fn delete_one(feed: &Feed, table: &str) -> String {
     };
     let keys: Vec<String> = feed.schema.key().iter().enumerate().map(equal).collect();
     format!("DELETE FROM {table} AS t WHERE {}", keys.join(" AND "))
-}
-
-/// Each value comes as the staging table's column would take it, and goes on from there alike.
-fn insert_one(feed: &Feed, table: &str, origin: &[&str]) -> String {
-    let mut number = 0;
-    let mut next = |kind: &str| {
-        number += 1;
-        format!("${number}::{kind}")
-    };
-    let own = feed.schema.columns.iter().map(|column| {
-        let cast = parsed_as(column.kind);
-        format!("{}{cast}", next(&stage_type(column.kind)))
-    });
-    let mut values: Vec<String> = own.collect();
-    let first_origin = values.len();
-    // The topic is bound last, wherever its column stands.
-    let own = origin.iter().filter(|name| **name != TOPIC);
-    let kind = |name: &str| ORIGIN.iter().find(|(own, _)| *own == name).map_or("text", |own| own.1);
-    values.extend(own.map(|name| next(kind(name))));
-    if let Some(at) = origin.iter().position(|name| *name == TOPIC) {
-        values.insert(first_origin + at, next("text"));
-    }
-    insert_from(feed, table, &format!("VALUES ({})", values.join(", ")), origin)
 }
 
 fn insert_from(feed: &Feed, table: &str, source: &str, origin: &[&str]) -> String {

@@ -13,6 +13,7 @@ use super::pool::{Session, judged};
 use super::stage::{ORIGIN, Target};
 use crate::config::{Column, ColumnType, Feed, FeedKind};
 use crate::record::SinkError;
+use crate::warehouse::dimension::{self, DimensionTable};
 
 /// Two nodes that make the same table at once would fail on the catalog's own unique indexes.
 const TABLE_LOCK: &str = "SELECT pg_advisory_xact_lock(1953064037, 2)";
@@ -38,12 +39,20 @@ impl Postgres {
         let place = Place::of(feed, &self.schema);
         let table = place.name();
         let session = self.sessions.get().await?;
+        let mut dimensions = Vec::new();
+        for dimension in dimension::tables(feed)? {
+            let table = self.look_at_dimension(&session, &dimension).await?;
+            dimensions.push((table, dimension));
+        }
         if !exists(&session, &table).await? {
-            create(&session, feed, &place).await.map_err(judged)?;
+            create(&session, feed, &place, &dimensions).await.map_err(judged)?;
         }
         check_columns(&session, feed, &table).await?;
         if feed.kind == FeedKind::Table {
             check_key(&session, feed, &table).await?;
+        }
+        for (other, dimension) in dimensions.iter().filter(|(_, it)| it.foreign_key) {
+            check_foreign_key(&session, &table, other, dimension).await?;
         }
         let origin = origin_columns(&session, &table).await.map_err(judged)?;
         session.done();
@@ -54,9 +63,32 @@ impl Postgres {
             return Ok(known); // and so the staging tables that connections have
         }
         let stage = self.next_stage.fetch_add(1, Ordering::Relaxed);
-        let target = Arc::new(Target::new(feed, table, origin, stage));
+        let target = Arc::new(Target::new(feed, table, origin, &dimensions, stage));
         self.targets().insert(feed.name.clone(), target.clone());
         Ok(target)
+    }
+
+    /// Makes a dimension's table, or checks that it can hold its rows; answers its name.
+    async fn look_at_dimension(
+        &self,
+        session: &Session,
+        dimension: &DimensionTable,
+    ) -> Result<String, SinkError> {
+        let place = Place::of(&dimension.feed, &self.schema);
+        let table = place.name();
+        if !exists(session, &table).await? {
+            create(session, &dimension.feed, &place, &[]).await.map_err(judged)?;
+        }
+        check_columns(session, &dimension.feed, &table).await?;
+        check_key(session, &dimension.feed, &table).await?;
+        let origin = origin_columns(session, &table).await.map_err(judged)?;
+        match ORIGIN.iter().find(|(name, _)| !origin.contains(name)) {
+            None => Ok(table),
+            Some((name, kind)) => Err(SinkError::lasting(format!(
+                "table {table}: column {0} ({kind}) is missing, and an older record could not be told                  from a newer one; ALTER TABLE {table} ADD COLUMN {0} {kind}",
+                ident(name)
+            ))),
+        }
     }
 
     fn targets(&self) -> std::sync::MutexGuard<'_, TargetMap> {
@@ -135,12 +167,15 @@ async fn create(
     session: &Session,
     feed: &Feed,
     place: &Place,
+    dimensions: &[(String, DimensionTable)],
 ) -> Result<(), tokio_postgres::Error> {
     let mut columns: Vec<String> = feed.schema.columns.iter().map(definition).collect();
     columns.extend(ORIGIN.iter().map(|(name, kind)| format!("{} {kind}", ident(name))));
     if feed.kind == FeedKind::Table {
         columns.push(format!("PRIMARY KEY ({})", names(feed.schema.key())));
     }
+    let referred = dimensions.iter().filter(|(_, dimension)| dimension.foreign_key);
+    columns.extend(referred.map(|(other, dimension)| foreign_key(other, dimension)));
     session.batch_execute("BEGIN").await?;
     session.batch_execute(TABLE_LOCK).await?;
     // Looked for first: IF NOT EXISTS asks for the right to create even where it does.
@@ -152,6 +187,11 @@ async fn create(
     let (table, columns) = (place.name(), columns.join(", "));
     session.batch_execute(&format!("CREATE TABLE IF NOT EXISTS {table} ({columns})")).await?;
     session.batch_execute("COMMIT").await
+}
+
+fn foreign_key(other: &str, dimension: &DimensionTable) -> String {
+    let key = names(dimension.feed.schema.key());
+    format!("FOREIGN KEY ({key}) REFERENCES {other} ({key})")
 }
 
 fn definition(column: &Column) -> String {
@@ -270,6 +310,25 @@ async fn check_key(session: &Session, feed: &Feed, table: &str) -> Result<(), Si
             "table {table}: no unique index on exactly the key ({0}); \
              ALTER TABLE {table} ADD UNIQUE ({0})",
             names(feed.schema.key())
+        ))),
+    }
+}
+
+async fn check_foreign_key(
+    session: &Session,
+    table: &str,
+    other: &str,
+    dimension: &DimensionTable,
+) -> Result<(), SinkError> {
+    const FIND: &str = "
+        SELECT EXISTS (SELECT FROM pg_constraint WHERE contype = 'f'
+                       AND conrelid = $1::text::regclass AND confrelid = $2::text::regclass)";
+    let found = session.query_one(FIND, &[&table, &other]).await.map_err(judged)?;
+    match found.get(0) {
+        true => Ok(()),
+        false => Err(SinkError::lasting(format!(
+            "table {table}: no foreign key to {other}; ALTER TABLE {table} ADD {} NOT VALID, or say              `foreign_key: false`",
+            foreign_key(other, dimension)
         ))),
     }
 }

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use futures::future::{join_all, try_join_all};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Error, Statement};
 
@@ -60,13 +61,16 @@ struct OneByOne<'a> {
     target: &'a Target,
     delete: Statement,
     insert: Statement,
+    dimensions: Vec<Statement>,
 }
 
 impl<'a> OneByOne<'a> {
     async fn prepare(session: &'a Session, target: &'a Target) -> Result<Self, Error> {
         let delete = session.prepare_cached(&target.delete_one).await?;
         let insert = session.prepare_cached(&target.insert_one).await?;
-        Ok(Self { session, target, delete, insert })
+        let dimensions = target.dimensions.iter().map(|it| session.prepare_cached(&it.one));
+        let dimensions = try_join_all(dimensions).await?;
+        Ok(Self { session, target, delete, insert, dimensions })
     }
 
     /// Applies one row, or says why the server refuses it as the record's fault and leaves everything
@@ -74,19 +78,24 @@ impl<'a> OneByOne<'a> {
     async fn put(&self, batch: &Batch, row: usize) -> Result<Option<Refusal>, Error> {
         let encoded = copy::encode_one(self.target, batch, row);
         let mut fields = fields(&encoded);
-        let statement = match batch.op(row) {
+        let (statement, dimensions) = match batch.op(row) {
             Op::Delete => {
                 fields.truncate(self.target.schema.key_columns);
-                &self.delete
+                (&self.delete, &[][..])
             }
             Op::Upsert => {
-                let topic = self.target.has(TOPIC).then_some(&batch.source.topic);
+                let topic = self.target.sends(TOPIC).then_some(&batch.source.topic);
                 fields.extend(topic.map(|topic| Field(Some(topic.as_bytes()))));
-                &self.insert
+                (&self.insert, &self.dimensions[..])
             }
         };
         let params: Vec<&(dyn ToSql + Sync)> = fields.iter().map(|field| field as _).collect();
-        let work = async { self.session.execute(statement, &params).await.map(drop) };
+        let work = async {
+            let statements = dimensions.iter().chain([statement]);
+            let run = |statement| self.session.execute(statement, &params);
+            let done = join_all(statements.map(run)).await;
+            done.into_iter().try_for_each(|done| done.map(drop))
+        };
         let Err(error) = under_savepoint(self.session, work).await else { return Ok(None) };
         match error.as_db_error().filter(|_| blamed(&error) == Blame::Record) {
             Some(db) => Ok(Some(reject::refusal(db))),

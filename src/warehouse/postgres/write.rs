@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::SinkExt;
+use futures::future::try_join_all;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::{join, try_join};
@@ -23,7 +24,7 @@ use tokio_postgres::{CopyInSink, Error, Row, Statement};
 
 use super::apply::Apply;
 use super::pool::{Session, blamed, judged};
-use super::stage::{TOPIC, Target};
+use super::stage::{TOPIC, Target, Upsert};
 use super::{Postgres, check, copy, reject, versions};
 use crate::config::Feed;
 use crate::record::{Blame, SinkError, Verdict};
@@ -160,7 +161,7 @@ struct Attempt<'a> {
     selection: Arc<Selection>,
 }
 
-impl Attempt<'_> {
+impl<'a> Attempt<'a> {
     async fn run(self, intake: &mut Intake) -> Result<Step, Error> {
         let live: Vec<usize> = intake.live().collect();
         let fence = self.session.prepare_cached(FENCE).await?;
@@ -194,7 +195,7 @@ impl Attempt<'_> {
     }
 
     /// The staging table and the statements, which the connection remembers.
-    async fn prepare(&self) -> Result<Apply<'_>, Error> {
+    async fn prepare(&self) -> Result<Apply<'a>, Error> {
         let (session, target) = (&self.session, self.target);
         if !session.has_stage(target.stage) {
             session.batch_execute(&target.create_stage).await?;
@@ -206,13 +207,16 @@ impl Attempt<'_> {
                 None => Ok(None),
             }
         };
-        let (copy, delete, insert) = try_join!(
+        let dimension = |upsert: &'a Upsert| session.prepare_cached(&upsert.from_stage);
+        let (copy, delete, insert, dimensions) = try_join!(
             session.prepare_cached(&target.copy),
             delete,
             session.prepare_cached(&target.insert),
+            try_join_all(target.dimensions.iter().map(dimension)),
         )?;
-        let topic = target.has(TOPIC).then_some(&*self.feed.topic);
-        Ok(Apply { copy, delete, insert, deletes: self.selection.deletes, topic })
+        let topic = target.sends(TOPIC).then_some(&*self.feed.topic);
+        let deletes = self.selection.deletes;
+        Ok(Apply { copy, delete, insert, dimensions, deletes, topic })
     }
 
     /// Sends the rows to the staging table, and the fence behind them. A COPY that fails is the

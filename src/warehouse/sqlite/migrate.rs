@@ -7,12 +7,20 @@ use super::{File, judged};
 use crate::record::SinkError;
 use crate::warehouse::schema::{self, Applied, Migration};
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "0001_bookkeeping",
-    breaking: false,
-    sql: include_str!("../../../migrations/sqlite/0001_bookkeeping.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "0001_bookkeeping",
+        breaking: false,
+        sql: include_str!("../../../migrations/sqlite/0001_bookkeeping.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "0002_snapshots",
+        breaking: false,
+        sql: include_str!("../../../migrations/sqlite/0002_snapshots.sql"),
+    },
+];
 
 const LIST: &str = "CREATE TABLE IF NOT EXISTS tidegate_migrations (
     version    INTEGER PRIMARY KEY,

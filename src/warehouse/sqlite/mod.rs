@@ -3,10 +3,12 @@
 //! One connection, used on threads that may block. A writing transaction begins as IMMEDIATE, so it
 //! is alone from its first statement to its last: what the fence reads holds until COMMIT.
 
+mod dimension;
 mod gaps;
 mod migrate;
 mod progress;
 mod reject;
+mod snapshot;
 mod table;
 mod write;
 
@@ -20,7 +22,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use uuid::Uuid;
 
 use self::table::Target;
-use super::{ClaimRequest, Part, Warehouse};
+use super::{ClaimRequest, Part, Snapshot, Warehouse, shape};
 use crate::config::Feed;
 use crate::record::{
     Blame, Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
@@ -106,6 +108,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // The answer to this pragma is the mode; what matters is that it is asked for.
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
@@ -154,7 +157,7 @@ impl Warehouse for Sqlite {
     }
 
     async fn prepare(&self, feed: &Feed) -> Result<(), SinkError> {
-        let (doing, feed) = (format!("feed {}", feed.name), feed.clone());
+        let (doing, feed) = (format!("feed {}", feed.name), shape::shaped(feed).into_owned());
         self.run(doing, move |file| file.look_at_table(&feed).map(drop)).await
     }
 
@@ -175,7 +178,8 @@ impl Warehouse for Sqlite {
 
     async fn write(&self, feed: &Feed, parts: &[Part]) -> Result<Vec<Verdict>, SinkError> {
         let doing = format!("writing feed {}", feed.name);
-        let (feed, parts) = (feed.clone(), parts.to_vec());
+        let parts = shape::shaped_parts(feed, parts).await?.into_owned();
+        let feed = shape::shaped(feed).into_owned();
         self.run(doing, move |file| write::write(file, &feed, &parts)).await
     }
 
@@ -215,6 +219,17 @@ impl Warehouse for Sqlite {
         let (feed, source) = (feed.to_owned(), source.clone());
         let set = move |file: &mut File| progress::set(file, &feed, &source, topic_id, next_offset);
         self.run(doing, set).await
+    }
+
+    async fn snapshot(
+        &self,
+        feed: &Feed,
+        after: Option<Duration>,
+        keep: u32,
+    ) -> Result<Option<Snapshot>, SinkError> {
+        let doing = format!("taking a snapshot of {}", feed.name);
+        let feed = shape::shaped(feed).into_owned();
+        self.run(doing, move |file| snapshot::take(file, &feed, after, keep)).await
     }
 
     async fn keep_columns(&self, feed: &str, columns: &str) -> Result<String, SinkError> {

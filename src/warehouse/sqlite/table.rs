@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use super::dimension::Upsert;
 use super::{File, judged};
-use crate::config::{Column, ColumnType, Feed, FeedKind, Schema};
+use crate::config::{Column, ColumnType, Dimension, Feed, FeedKind, Schema};
 use crate::record::SinkError;
+use crate::warehouse::dimension::{self, DimensionTable};
 
 /// The record that a row comes from, in columns of our own.
 pub(super) const TOPIC: &str = "_topic";
@@ -24,13 +26,15 @@ const ORIGIN: [(&str, &str); 4] =
 pub(super) struct Target {
     kind: FeedKind,
     schema: Schema,
-    table: String,
+    pub table: String,
     /// Which of [`ORIGIN`] the table has.
     pub origin: Vec<&'static str>,
     /// Takes the key columns; only for a table.
     pub delete: Option<String>,
     /// Takes the columns of the feed, then those of `origin`.
     pub insert: String,
+    pub dimensions: Vec<Upsert>,
+    declared: Vec<Dimension>,
 }
 
 impl File {
@@ -40,7 +44,8 @@ impl File {
             Some(target)
                 if target.kind == feed.kind
                     && target.schema == feed.schema
-                    && target.table == table_name(feed) =>
+                    && target.table == table_name(feed)
+                    && feed.dimensions().into_iter().eq(&target.declared) =>
             {
                 Ok(target.clone())
             }
@@ -50,19 +55,49 @@ impl File {
 
     pub(super) fn look_at_table(&mut self, feed: &Feed) -> Result<Arc<Target>, SinkError> {
         let table = table_name(feed);
+        let mut dimensions = Vec::new();
+        for dimension in dimension::tables(feed)? {
+            let table = self.look_at_dimension(&dimension)?;
+            dimensions.push((table, dimension));
+        }
         let found = self.transaction(|transaction| {
-            transaction.execute(&create(feed, &table), []).map_err(judged)?;
+            let create = create(feed, &table, &dimensions);
+            transaction.execute(&create, []).map_err(judged)?;
             columns(transaction, &table).map_err(judged)
         })?;
         check_columns(feed, &table, &found)?;
         if feed.kind == FeedKind::Table {
             check_key(self.connection()?, feed, &table, &found)?;
         }
+        for (other, dimension) in dimensions.iter().filter(|(_, it)| it.foreign_key) {
+            check_foreign_key(self.connection()?, &table, other, dimension)?;
+        }
         let present = |name: &str| found.iter().any(|column| column.name == name);
         let origin = ORIGIN.iter().map(|(name, _)| *name).filter(|name| present(name)).collect();
-        let target = Arc::new(target(feed, table, origin));
+        let target = Arc::new(target(feed, table, origin, &dimensions));
         self.targets.insert(feed.name.clone(), target.clone());
         Ok(target)
+    }
+
+    /// Makes a dimension's table, or checks that it can hold its rows; answers its name.
+    fn look_at_dimension(&mut self, dimension: &DimensionTable) -> Result<String, SinkError> {
+        let feed = &dimension.feed;
+        let table = table_name(feed);
+        let found = self.transaction(|transaction| {
+            transaction.execute(&create(feed, &table, &[]), []).map_err(judged)?;
+            columns(transaction, &table).map_err(judged)
+        })?;
+        check_columns(feed, &table, &found)?;
+        check_key(self.connection()?, feed, &table, &found)?;
+        let missing = |name: &str| found.iter().all(|column| column.name != name);
+        match ORIGIN.iter().find(|(name, _)| missing(name)) {
+            None => Ok(table),
+            Some((name, kind)) => Err(SinkError::lasting(format!(
+                "table {table}: column {0} ({kind}) is missing, and an older record could not be told \
+                 from a newer one; ALTER TABLE {table} ADD COLUMN {0} {kind}",
+                ident(name)
+            ))),
+        }
     }
 }
 
@@ -94,29 +129,33 @@ fn column_type(kind: ColumnType) -> &'static str {
     }
 }
 
-fn names(columns: &[Column]) -> String {
+pub(super) fn names(columns: &[Column]) -> String {
     columns.iter().map(|column| ident(&column.name)).collect::<Vec<_>>().join(", ")
 }
 
-fn create(feed: &Feed, table: &str) -> String {
+fn create(feed: &Feed, table: &str, dimensions: &[(String, DimensionTable)]) -> String {
     let own = |column: &Column| format!("{} {}", ident(&column.name), column_type(column.kind));
     let mut columns: Vec<String> = feed.schema.columns.iter().map(own).collect();
     columns.extend(ORIGIN.iter().map(|(name, kind)| format!("{} {kind}", ident(name))));
     if feed.kind == FeedKind::Table {
         columns.push(format!("PRIMARY KEY ({})", names(feed.schema.key())));
     }
+    for (other, dimension) in dimensions.iter().filter(|(_, it)| it.foreign_key) {
+        let key = names(dimension.feed.schema.key());
+        columns.push(format!("FOREIGN KEY ({key}) REFERENCES {other} ({key})"));
+    }
     format!("CREATE TABLE IF NOT EXISTS {table} ({})", columns.join(", "))
 }
 
 /// A column as an existing table has it.
-struct Found {
-    name: String,
-    declared: String,
+pub(super) struct Found {
+    pub name: String,
+    pub declared: String,
     must_be_filled: bool,
     in_primary_key: bool,
 }
 
-fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Found>> {
+pub(super) fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Found>> {
     let mut rows = connection.prepare(&format!("PRAGMA table_info({table})"))?;
     let found = rows.query_map([], |row| {
         let (not_null, default): (bool, Option<String>) = (row.get(3)?, row.get(4)?);
@@ -201,6 +240,28 @@ fn check_key(
     }
 }
 
+fn check_foreign_key(
+    connection: &Connection,
+    table: &str,
+    other: &str,
+    dimension: &DimensionTable,
+) -> Result<(), SinkError> {
+    let find = || -> rusqlite::Result<bool> {
+        let mut list = connection.prepare(&format!("PRAGMA foreign_key_list({table})"))?;
+        let tables = list.query_map([], |row| row.get::<_, String>(2))?;
+        let tables: Vec<String> = tables.collect::<rusqlite::Result<_>>()?;
+        Ok(tables.iter().any(|table| ident(table) == other))
+    };
+    match find().map_err(judged)? {
+        true => Ok(()),
+        false => Err(SinkError::lasting(format!(
+            "table {table}: no foreign key ({}) to {other}; make the table anew, or say \
+             `foreign_key: false`",
+            names(dimension.feed.schema.key())
+        ))),
+    }
+}
+
 fn unique_indexes(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Vec<String>>> {
     let mut list = connection.prepare(&format!("PRAGMA index_list({table})"))?;
     let whole = list.query_map([], |row| {
@@ -218,7 +279,12 @@ fn unique_indexes(connection: &Connection, table: &str) -> rusqlite::Result<Vec<
     Ok(indexes)
 }
 
-fn target(feed: &Feed, table: String, origin: Vec<&'static str>) -> Target {
+fn target(
+    feed: &Feed,
+    table: String,
+    origin: Vec<&'static str>,
+    dimensions: &[(String, DimensionTable)],
+) -> Target {
     let mut into: Vec<String> =
         feed.schema.columns.iter().map(|column| ident(&column.name)).collect();
     into.extend(origin.iter().map(|name| ident(name)));
@@ -238,5 +304,14 @@ fn target(feed: &Feed, table: String, origin: Vec<&'static str>) -> Target {
         key.iter().map(|column| format!("{} = ?", ident(&column.name))).collect();
     let delete = (feed.kind == FeedKind::Table)
         .then(|| format!("DELETE FROM {table} WHERE {}", equal.join(" AND ")));
-    Target { kind: feed.kind, schema: feed.schema.clone(), table, origin, delete, insert }
+    Target {
+        kind: feed.kind,
+        schema: feed.schema.clone(),
+        table,
+        origin,
+        delete,
+        insert,
+        dimensions: dimensions.iter().map(|(table, it)| Upsert::new(table, it)).collect(),
+        declared: feed.dimensions().into_iter().cloned().collect(),
+    }
 }

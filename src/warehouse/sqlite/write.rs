@@ -10,6 +10,7 @@ use arrow::datatypes::{
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection, ErrorCode};
 
+use super::dimension::Dimensions;
 use super::table::{OFFSET, PARTITION, TOPIC, Target};
 use super::{File, blame, judged, progress, reject};
 use crate::config::{ColumnType, Feed, Schema};
@@ -134,6 +135,7 @@ fn refusal(error: rusqlite::Error) -> Result<Refusal, SinkError> {
 struct Writer<'a> {
     delete: Option<CachedStatement<'a>>,
     insert: CachedStatement<'a>,
+    dimensions: Dimensions<'a>,
     schema: &'a Schema,
     origin: &'a [&'static str],
 }
@@ -147,7 +149,8 @@ impl<'a> Writer<'a> {
         let delete =
             target.delete.as_ref().map(|sql| connection.prepare_cached(sql)).transpose()?;
         let insert = connection.prepare_cached(&target.insert)?;
-        Ok(Self { delete, insert, schema: &feed.schema, origin: &target.origin })
+        let dimensions = Dimensions::new(connection, &target.dimensions, feed)?;
+        Ok(Self { delete, insert, dimensions, schema: &feed.schema, origin: &target.origin })
     }
 
     fn put(&mut self, batch: &Batch, row: usize, delete: bool) -> rusqlite::Result<()> {
@@ -170,18 +173,21 @@ impl<'a> Writer<'a> {
                 }
             }
         }
-        statement.raw_execute().map(drop)
+        match delete {
+            true => statement.raw_execute().map(drop),
+            false => self.dimensions.put(batch, row, || statement.raw_execute().map(drop)),
+        }
     }
 }
 
 /// A record's timestamp; null if there is none or it lies beyond the calendar.
-fn record_time(batch: &Batch, row: usize) -> Option<String> {
+pub(super) fn record_time(batch: &Batch, row: usize) -> Option<String> {
     let ms = batch.timestamps.is_valid(row).then(|| batch.timestamps.value(row));
     ms.and_then(|ms| ms.checked_mul(1_000)).and_then(spell::timestamp)
 }
 
 /// A value as SQLite keeps it. `Intake::new` has compared the columns' types with the feed's.
-fn value(kind: ColumnType, array: &dyn Array, row: usize) -> ToSqlOutput<'_> {
+pub(super) fn value(kind: ColumnType, array: &dyn Array, row: usize) -> ToSqlOutput<'_> {
     if array.is_null(row) {
         return ToSqlOutput::Owned(Value::Null);
     }
