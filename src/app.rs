@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use actix::prelude::*;
 use tracing::{info, warn};
@@ -18,6 +19,9 @@ use crate::record::{Blame, SinkError, SinkKind};
 use crate::source::{KafkaSource, Log, Membership, group_consumer_config};
 use crate::telemetry::metrics;
 use crate::warehouse;
+
+/// How long those who follow the tables may take when the node ends.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// What a node may do at its start that it would otherwise refuse.
 #[derive(Debug, Clone, Copy, Default)]
@@ -91,6 +95,7 @@ impl App {
     fn run_with(self, started: impl FnOnce(Addr<Supervisor>, System), signals: bool) -> i32 {
         let Self { node, feeds, edges, runtime } = self;
         let io = Io::new(runtime.handle().clone());
+        let followed = edges.clone();
         let system = System::new();
         system.block_on(async move {
             let arbiters: Vec<Arbiter> = (0..io.cores().max(2)).map(|_| Arbiter::new()).collect();
@@ -119,6 +124,8 @@ impl App {
             }
         });
         let code = system.run_with_code().unwrap_or(1);
+        let last_word = async { tokio::time::timeout(LAST_WORD, followed.finish()).await };
+        drop(runtime.block_on(last_word));
         // Work that outlived its actors is fenced; it need not be waited for.
         runtime.shutdown_background();
         code
@@ -222,6 +229,11 @@ impl Running {
             drop(tell.send(supervisor.send(Status).await.ok()));
         });
         told.recv_timeout(std::time::Duration::from_secs(10)).ok().flatten()
+    }
+
+    /// It has ended by itself.
+    pub fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Drains and ends the node. Answers its exit code.

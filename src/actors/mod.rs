@@ -11,6 +11,7 @@ pub mod lake_writer;
 pub mod message;
 mod ownership;
 pub mod partition_consumer;
+mod snapshots;
 pub mod supervisor;
 #[cfg(test)]
 mod tests;

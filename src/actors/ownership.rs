@@ -10,9 +10,9 @@ use tracing::{info, warn};
 
 use super::installation::Installation;
 use crate::catalog::Catalog;
-use crate::config::{Feed, Start};
+use crate::config::{Feed, Start, Storage};
 use crate::flow::start::{LogBounds, Verdict as Judgement, begin, judge};
-use crate::lake::{self, LakeStore, LakeTable};
+use crate::lake::{self, Followed, Follower, LakeStore, LakeTable, Metadata};
 use crate::record::{
     Claim, GapReason, OffsetRange, Progress, SinkError, SinkKind, TopicPartition, Verdict,
 };
@@ -32,6 +32,8 @@ pub struct Edges {
     pub catalog: Catalog,
     installation: Installation,
     tables: std::sync::Mutex<HashMap<Arc<str>, Arc<dyn LakeTable>>>,
+    /// What writes the feeds' `_metadata.json`, where they ask for it.
+    followers: std::sync::Mutex<HashMap<Arc<str>, Arc<Follower>>>,
     opening: Mutex<()>,
     /// One claim at a time for a feed and sink.
     claims: std::sync::Mutex<HashMap<FeedSink, Arc<Mutex<()>>>>,
@@ -95,6 +97,7 @@ impl Edges {
             catalog,
             installation,
             tables: std::sync::Mutex::default(),
+            followers: std::sync::Mutex::default(),
             opening: Mutex::default(),
             claims: std::sync::Mutex::default(),
             proved: AtomicBool::new(false),
@@ -130,10 +133,35 @@ impl Edges {
             store.prove_conditional_create().await?;
             self.proved.store(true, Ordering::Relaxed);
         }
-        let table = lake::open(store, feed.clone()).await?;
+        let mut table = lake::open(store, feed.clone()).await?;
+        if let Some(metadata) = Metadata::of(store, feed)? {
+            let follower = Follower::start(metadata);
+            let shows_snapshots =
+                feed.lake.as_ref().is_some_and(|options| options.storage != Storage::Append);
+            if !shows_snapshots {
+                table = Arc::new(Followed::new(table, follower.clone()));
+            }
+            let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+            followers.insert(feed.name.clone(), follower);
+        }
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         tables.insert(feed.name.clone(), table.clone());
         Ok(table)
+    }
+
+    /// A snapshot of the feed was taken.
+    pub fn shows_another(&self, feed: &str) {
+        let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(follower) = followers.get(feed) {
+            follower.committed();
+        }
+    }
+
+    /// Lets those who follow the tables write their last word.
+    pub async fn finish(&self) {
+        let followers =
+            std::mem::take(&mut *self.followers.lock().unwrap_or_else(PoisonError::into_inner));
+        futures::future::join_all(followers.values().map(|follower| follower.finish())).await;
     }
 
     /// Whether the sink belongs to the same installation as the other.
@@ -180,6 +208,18 @@ impl Edges {
             Ok(bounds)
         });
         asked.await.map_err(|error| error.to_string())?
+    }
+
+    /// Where the log of every partition that holds records ends now.
+    pub async fn log_ends(&self, topic: &Arc<str>) -> Result<HashMap<TopicPartition, i64>, String> {
+        let (log, name) = (self.log.clone(), topic.clone());
+        let asked = tokio::task::spawn_blocking(move || log.partitions(&name));
+        let count = asked.await.map_err(|error| error.to_string())??.unwrap_or(0);
+        let sources: Vec<TopicPartition> =
+            (0..count).map(|partition| TopicPartition::new(topic.clone(), partition)).collect();
+        let bounds = self.bounds(&sources).await?;
+        let filled = bounds.into_iter().filter(|(_, log)| log.high > log.low);
+        Ok(filled.map(|(source, log)| (source, log.high)).collect())
     }
 
     /// Claims partitions of one feed in all its sinks at once.

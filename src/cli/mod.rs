@@ -2,6 +2,7 @@
 
 mod config;
 mod demo;
+mod export;
 mod feeds;
 mod generate;
 mod load;
@@ -47,6 +48,7 @@ pub struct Cli {
 enum Command {
     Demo(demo::Demo),
     Run(run::Run),
+    Export(export::Export),
     Generate(generate::Generate),
     Migrate(migrate::Migrate),
     Config(config::Config),
@@ -112,6 +114,7 @@ pub fn main() -> Exit {
     log_to_stderr(cli.log_format, level);
     let exit = match cli.command {
         Command::Run(command) => command.run(),
+        Command::Export(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Migrate(command) => command.run(),
@@ -134,10 +137,12 @@ pub fn failed(error: impl std::fmt::Display) -> Exit {
 
 /// Runs I/O to its end on a runtime of its own.
 pub fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Exit> {
+    Ok(runtime()?.block_on(work))
+}
+
+pub fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
     drop(rustls::crypto::ring::default_provider().install_default());
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
-    Ok(runtime.block_on(work))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)
 }
 
 /// Prints a value as one JSON document.

@@ -256,6 +256,7 @@ impl FeedCheck<'_> {
             self.fault("lake.zstd_level", format!("{}", options.zstd_level), "1 to 22");
         }
         self.layout(options);
+        self.faults.extend(super::storage::faults(self.feed, options));
         self.bounds("lake", options.max_records, options.max_bytes.bytes());
     }
 

@@ -12,7 +12,8 @@ use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
-    ByteSize, Case, Column, ColumnType, DEFAULT_LAYOUT, Dimension, Duration, Shape, Snapshots,
+    ByteSize, Case, Column, ColumnType, DEFAULT_LAYOUT, DEFAULT_TABLE_LAYOUT, Dimension, Duration,
+    Shape, SnapshotOptions, Snapshots, Storage,
 };
 
 /// One feed file: which topics, how their records are read, and where they go.
@@ -331,7 +332,9 @@ pub struct LakeOptions {
     /// `{year}`, `{month}`, `{day}`, `{hour}`, `{date}` (`2026-01-31`) in UTC and, unless the format
     /// is `delta`, `{partition}` and `{offset}` (the file's first). The folders before the first time
     /// are the table's own; `key={…}` folders are its partition columns. The last part begins the
-    /// file's name, which goes on with `_`, a unique id and the format's ending. Default:
+    /// file's name, which goes on with `_`, a unique id and the format's ending. With `storage:
+    /// overwrite` or `ignore` the table's folder holds the snapshots, and what follows lies below
+    /// `_changes` in it; `tables` stands for `streams` in the default. Default:
     /// `streams/{feed}/year={year}/month={month}/day={day}/data_{year}{month}{day}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
@@ -347,6 +350,19 @@ pub struct LakeOptions {
     pub keep_key: bool,
     /// Keep the record's headers as `_headers`. Default: false.
     pub keep_headers: bool,
+    /// What readers find in the table's folder. `append`: every record. `overwrite`, for a table: its
+    /// last state, each snapshot in the place of the one before, as `version=vN`. `ignore`, for a
+    /// table: its state when it was first read to the log's end, and never another. Both keep the
+    /// records themselves in `_changes` below it. Default: `append`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub storage: Storage,
+    /// The snapshots of a table that is not `append`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<SnapshotOptions>,
+    /// Keep a `_metadata.json` in the table's folder, which tells in a few words what is in it: within
+    /// seconds of each commit. Default: false.
+    #[serde(skip_serializing_if = "is_default")]
+    pub metadata: bool,
 }
 
 /// How a feed's rows lie in the lake.
@@ -371,7 +387,14 @@ impl LakeFormat {
 
 impl LakeOptions {
     pub fn layout(&self) -> &str {
-        self.layout.as_deref().unwrap_or(DEFAULT_LAYOUT)
+        self.layout.as_deref().unwrap_or(match self.storage {
+            Storage::Append => DEFAULT_LAYOUT,
+            Storage::Overwrite | Storage::Ignore => DEFAULT_TABLE_LAYOUT,
+        })
+    }
+
+    pub fn snapshots(&self) -> SnapshotOptions {
+        self.snapshots.clone().unwrap_or_default()
     }
 }
 
@@ -386,6 +409,9 @@ impl Default for LakeOptions {
             zstd_level: 1,
             keep_key: false,
             keep_headers: false,
+            storage: Storage::Append,
+            snapshots: None,
+            metadata: false,
         }
     }
 }

@@ -19,6 +19,7 @@ mod refused;
 mod resolve;
 mod shape;
 mod stand_in;
+mod storage;
 mod template;
 mod units;
 mod walk;
@@ -40,8 +41,10 @@ pub use reference::{reference_markdown, schema_json};
 pub use shape::{
     Case, DOCUMENT_COLUMN, Dimension, SNAPSHOT_SUFFIX, SNAPSHOTS_SUFFIX, Shape, Snapshots,
 };
+pub use storage::{SnapshotOptions, Storage, VERSION};
 pub use template::{
-    DEFAULT_LAYOUT, Piece, Placeholder, Precision, RESERVED_FOLDERS, Segment, Template,
+    DEFAULT_LAYOUT, DEFAULT_TABLE_LAYOUT, Piece, Placeholder, Precision, RESERVED_FOLDERS, Segment,
+    Template,
 };
 pub use units::{ByteSize, Duration};
 

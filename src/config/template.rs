@@ -6,6 +6,10 @@ use super::fault::{listed, nearest};
 pub const DEFAULT_LAYOUT: &str =
     "streams/{feed}/year={year}/month={month}/day={day}/data_{year}{month}{day}";
 
+/// The same for a table of snapshots: its changes lie in `_changes` below `tables/{feed}`.
+pub const DEFAULT_TABLE_LAYOUT: &str =
+    "tables/{feed}/year={year}/month={month}/day={day}/data_{year}{month}{day}";
+
 /// Where the lake keeps what is not a feed's table.
 pub const RESERVED_FOLDERS: [&str; 2] = ["_tidegate", "quarantine"];
 

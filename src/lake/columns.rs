@@ -7,7 +7,7 @@ use deltalake_core::kernel::{
     ArrayType, DataType as DeltaType, MapType, PrimitiveType, StructField, StructType,
 };
 
-use crate::config::{Feed, FeedKind, Placeholder};
+use crate::config::{Feed, FeedKind, Placeholder, VERSION};
 use crate::layout::Layout;
 
 /// The Arrow schema of the files of a feed: its columns, then the record's coordinates.
@@ -65,6 +65,15 @@ pub fn delta_columns(files: &Schema, layout: &Layout) -> Vec<StructField> {
         (name, DeltaType::Primitive(kind))
     });
     columns.chain(partitions).map(|(name, kind)| StructField::nullable(name, kind)).collect()
+}
+
+/// The Delta schema of a table of snapshots: the feed's columns, and the version they are of.
+pub fn snapshot_columns(feed: &Feed) -> Vec<StructField> {
+    let schema = feed.schema.arrow();
+    let columns =
+        schema.fields().iter().map(|field| (field.name().as_str(), delta_type(field.data_type())));
+    let columns = columns.chain([(VERSION, DeltaType::STRING)]);
+    columns.map(|(name, kind)| StructField::nullable(name, kind)).collect()
 }
 
 fn delta_type(kind: &DataType) -> DeltaType {

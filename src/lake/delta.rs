@@ -44,7 +44,7 @@ use crate::record::{
 use crate::telemetry::fault;
 
 /// A checkpoint is written every so many versions.
-const CHECKPOINT_EVERY: u64 = 100;
+pub const CHECKPOINT_EVERY: u64 = 100;
 const ATTEMPTS: u32 = 10;
 const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
@@ -428,29 +428,7 @@ impl Log {
     }
 
     async fn create(&self) -> Result<(), SinkError> {
-        let mut create = CreateBuilder::new()
-            .with_log_store(self.log.clone())
-            .with_columns(self.columns.clone())
-            .with_partition_columns(self.layout.columns())
-            .with_save_mode(SaveMode::ErrorIfExists)
-            .with_configuration_property(TableProperty::EnableExpiredLogCleanup, Some("false"))
-            // One of several nodes wins; a retry would write the metadata a second time.
-            .with_commit_properties(CommitProperties::default().with_max_retries(0));
-        create = create.with_comment("written by tidegate");
-        match create.await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                debug!(target: "tidegate::lake", %error, "creating a table another node may have made");
-                match read_log(self.store.as_ref(), 0).await? {
-                    Some(_) => Ok(()),
-                    None => Err(match &error {
-                        DeltaTableError::ObjectStore { source } => judged_write(source),
-                        _ => judged_delta(error),
-                    }
-                    .context("creating the lake table")),
-                }
-            }
-        }
+        create(&self.log, self.store.as_ref(), &self.columns, self.layout.columns()).await
     }
 
     /// Whether the table can take our files.
@@ -618,19 +596,8 @@ impl Log {
         }
     }
 
-    /// Writes a checkpoint beside the way of the data: a failure costs only time at the next start.
     fn checkpoint(&self, version: u64) {
-        let log = self.log.clone();
-        tokio::spawn(async move {
-            let mut table = Library::new(log);
-            let outcome = match table.load_version(version).await {
-                Ok(()) => create_checkpoint(&table, None).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = outcome {
-                warn!(target: "tidegate::lake", version, %error, "no checkpoint was written");
-            }
-        });
+        checkpoint(self.log.clone(), version);
     }
 }
 
@@ -692,6 +659,52 @@ fn entry(
         .map_err(SinkError::lasting)
 }
 
+/// Makes an empty table where there is none.
+pub async fn create(
+    log: &LogStoreRef,
+    store: &dyn ObjectStore,
+    columns: &[StructField],
+    partitioned_by: Vec<&str>,
+) -> Result<(), SinkError> {
+    let create = CreateBuilder::new()
+        .with_log_store(log.clone())
+        .with_columns(columns.to_vec())
+        .with_partition_columns(partitioned_by)
+        .with_save_mode(SaveMode::ErrorIfExists)
+        .with_configuration_property(TableProperty::EnableExpiredLogCleanup, Some("false"))
+        // One of several nodes wins; a retry would write the metadata a second time.
+        .with_commit_properties(CommitProperties::default().with_max_retries(0))
+        .with_comment("written by tidegate");
+    match create.await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            debug!(target: "tidegate::lake", %error, "creating a table another node may have made");
+            match read_log(store, 0).await? {
+                Some(_) => Ok(()),
+                None => Err(match &error {
+                    DeltaTableError::ObjectStore { source } => judged_write(source),
+                    _ => judged_delta(error),
+                }
+                .context("creating the lake table")),
+            }
+        }
+    }
+}
+
+/// Writes a checkpoint beside the way of the data: a failure costs only time at the next start.
+pub fn checkpoint(log: LogStoreRef, version: u64) {
+    tokio::spawn(async move {
+        let mut table = Library::new(log);
+        let outcome = match table.load_version(version).await {
+            Ok(()) => create_checkpoint(&table, None).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            warn!(target: "tidegate::lake", version, %error, "no checkpoint was written");
+        }
+    });
+}
+
 /// A table's format is never changed: the other one's rows and progress would stay in the folder.
 pub async fn refuse_other_format(
     store: &LakeStore,
@@ -710,7 +723,7 @@ pub async fn refuse_other_format(
     Ok(())
 }
 
-fn judged_delta(error: DeltaTableError) -> SinkError {
+pub fn judged_delta(error: DeltaTableError) -> SinkError {
     match &error {
         DeltaTableError::ObjectStore { source } => judged(source),
         DeltaTableError::Generic(_) | DeltaTableError::GenericError { .. } => {
@@ -720,6 +733,6 @@ fn judged_delta(error: DeltaTableError) -> SinkError {
     }
 }
 
-fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as i64)
 }

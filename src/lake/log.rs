@@ -15,6 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::snapshot::Snapshot;
 use crate::record::{GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition};
 
 /// One line of a log entry, as far as it matters here.
@@ -23,7 +24,7 @@ use crate::record::{GapReason, OffsetRange, Progress, SinkError, TopicId, TopicP
 pub enum CommitLine {
     Txn(Txn),
     CommitInfo(CommitInfo),
-    MetaData(serde::de::IgnoredAny),
+    MetaData(TableMeta),
     Protocol(serde::de::IgnoredAny),
     Add(AddedFile),
     Remove(RemovedFile),
@@ -52,6 +53,16 @@ pub struct CommitInfo {
     pub operation_parameters: Option<serde_json::Value>,
     #[serde(default)]
     pub tidegate_gap: Option<RecordedGap>,
+    /// The snapshot that the commit made.
+    #[serde(default)]
+    pub tidegate_snapshot: Option<Box<Snapshot>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TableMeta {
+    pub id: String,
+    pub created_time: Option<i64>,
 }
 
 /// Offsets that were not read, as a commit says it. One that is not settled moves no progress.
@@ -81,13 +92,36 @@ pub fn gap(
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AddedFile {
     pub path: String,
+    #[serde(default)]
+    pub size: u64,
+    #[serde(default)]
+    pub stats: Option<String>,
+    /// False where the rows only moved here from other files of the table.
+    #[serde(default = "yes")]
+    pub data_change: bool,
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RemovedFile {
     pub path: String,
+    #[serde(default = "yes")]
+    pub data_change: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl AddedFile {
+    /// How many rows it says it has.
+    pub fn rows(&self) -> u64 {
+        let stats = self.stats.as_deref().map(serde_json::from_str::<serde_json::Value>);
+        stats.and_then(Result::ok).and_then(|stats| stats["numRecords"].as_u64()).unwrap_or(0)
+    }
 }
 
 /// One entry of the log.

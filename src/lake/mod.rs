@@ -8,10 +8,12 @@ mod encode;
 mod installation;
 mod jsonl;
 mod log;
+mod metadata;
 mod plain;
 mod probe;
 mod quarantine;
 mod rewind;
+mod snapshot;
 mod staging;
 mod store;
 mod synced;
@@ -33,8 +35,10 @@ use crate::record::{
 pub use delta::DeltaTable;
 pub use encode::{encode, lake_schema};
 pub use log::{CommitLine, LogFile, read_log};
+pub use metadata::{Followed, Follower, Metadata, Overview, TableReader, Totals};
 pub use plain::PlainTable;
 pub use rewind::{Rewound, rewind, trust};
+pub use snapshot::{Snapshot, Snapshots, Taken, fold_limit};
 pub use store::{LakeStore, join};
 
 /// A table of the lake that keeps its rows and its progress in one place.

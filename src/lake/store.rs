@@ -99,6 +99,18 @@ impl LakeStore {
         Ok(default_logstore(self.below(folder), self.root.clone(), &url, &StorageConfig::default()))
     }
 
+    /// Takes away a local folder that holds nothing any more; a bucket has none.
+    pub fn remove_empty(&self, folder: &str) {
+        if let Ok(path) = self
+            .url
+            .join(folder)
+            .and_then(|url| url.to_file_path().map_err(|()| url::ParseError::EmptyHost))
+        {
+            // One that holds something stays.
+            drop(std::fs::remove_dir(path));
+        }
+    }
+
     pub fn url(&self) -> &Url {
         &self.url
     }

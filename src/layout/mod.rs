@@ -10,10 +10,13 @@ use uuid::Uuid;
 
 use crate::config::{
     DEFAULT_LAYOUT, Feed, LakeFormat, Piece, Placeholder, Precision, RESERVED_FOLDERS, Segment,
-    Template,
+    Storage, Template,
 };
 
 pub use slots::{Slot, Slots, precision_of, slots};
+
+/// Where the changes lie of a table that shows snapshots: readers of the folder pass over it.
+pub const CHANGES: &str = "_changes";
 
 /// Folder of a feed's table below the lake's root, where the feed file says nothing of it.
 pub fn table_path(feed: &str) -> String {
@@ -29,6 +32,8 @@ pub fn quarantine_path(feed: &str) -> String {
 #[derive(Debug, Clone)]
 pub struct Layout {
     folder: String,
+    /// The folder of the snapshots, where there are any: the one above.
+    snapshots: Option<String>,
     template: Template,
     feed: String,
     topic: String,
@@ -46,7 +51,11 @@ impl Layout {
     /// The error says what is wrong with the feed's `lake.layout`.
     pub fn of(feed: &Feed) -> Result<Self, String> {
         let options = feed.lake.clone().unwrap_or_default();
-        let layout = Self::new(options.layout(), &feed.name, &feed.topic, options.format)?;
+        let mut layout = Self::new(options.layout(), &feed.name, &feed.topic, options.format)?;
+        if options.storage != Storage::Append {
+            let changes = format!("{}/{CHANGES}", layout.folder);
+            layout.snapshots = Some(std::mem::replace(&mut layout.folder, changes));
+        }
         if options.format == LakeFormat::Delta
             && layout.template.has(Placeholder::is_of_one_partition)
         {
@@ -72,7 +81,8 @@ impl Layout {
         let template = Template::parse(text).map_err(|wrong| format!("lake.layout: {wrong}"))?;
         let (feed, topic) = (feed.to_owned(), topic.to_owned());
         let ending = format.ending();
-        let mut layout = Self { folder: String::new(), template, feed, topic, ending };
+        let (folder, snapshots) = (String::new(), None);
+        let mut layout = Self { folder, snapshots, template, feed, topic, ending };
         let segments = layout.template.table().iter();
         let segments: Vec<String> =
             segments.map(|segment| layout.render(segment, Slot::EPOCH, First::default())).collect();
@@ -83,9 +93,19 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The table's folder, below the lake's root.
+    /// The table's folder, below the lake's root: that of its records.
     pub fn folder(&self) -> &str {
         &self.folder
+    }
+
+    /// The folder of the table's snapshots; none where it has no other than that of its records.
+    pub fn snapshots(&self) -> Option<&str> {
+        self.snapshots.as_deref()
+    }
+
+    /// The folder that a reader is given.
+    pub fn shown(&self) -> &str {
+        self.snapshots().unwrap_or(&self.folder)
     }
 
     pub fn precision(&self) -> Precision {
@@ -226,6 +246,17 @@ mod tests {
             let found = found.into_iter().map(|(key, value)| (key, Some(value))).collect();
             assert_eq!(layout.label_of(&found).as_deref(), label);
         }
+    }
+
+    #[test]
+    fn changes_lie_hidden_below_the_snapshots() {
+        let text = r#"{"feed": "totals", "type": "table", "topic": "T",
+            "key": {"format": "string", "columns": [{"name": "id", "type": "string"}]},
+            "columns": [{"name": "v", "type": "long"}], "lake": {"storage": "overwrite"}}"#;
+        let file: crate::config::FeedFile = serde_json::from_str(text).unwrap();
+        let layout = Layout::of(&file.resolve("T", None).unwrap()).unwrap();
+        assert_eq!(layout.folder(), "tables/totals/_changes");
+        assert_eq!(layout.snapshots(), Some("tables/totals"));
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub use quarantine::{Kept, newest};
 pub use report::{
     Example, FeedReport, GapReport, PartitionReport, Report, SinkReport, TableReport, Verdict,
 };
+pub use wait::{Behind, Ends};
 
 pub use table::{Table as LakeTable, quarantine_table};
 

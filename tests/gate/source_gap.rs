@@ -238,7 +238,7 @@ fn a_gap_under_a_running_node_stops_nobody_else() {
     assert!(!failed.is_empty(), "nobody saw the gap: nothing was proved: {log}");
 }
 
-fn recreate(topic: &str, partitions: i32) {
+pub fn recreate(topic: &str, partitions: i32) {
     kafka::delete_topics(&[topic.to_owned()]);
     // The name is free again a moment later.
     wait_for("the topic to be made again", SOON, || {

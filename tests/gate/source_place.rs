@@ -43,7 +43,7 @@ impl Place {
         Self::with(Setup { name, format, ..Setup::default() })
     }
 
-    fn with(setup: Setup) -> Self {
+    pub fn with(setup: Setup) -> Self {
         let world = World::new(Setup { topics: &[], ..setup });
         let place = Self { world, topics: Vec::new() };
         // What was parked is looked at again, and new topics are found, while the test waits.

@@ -177,6 +177,11 @@ impl World {
         self.lake_folder.join(self.table_path(topic))
     }
 
+    /// The lake, as a folder.
+    pub fn lake_root(&self) -> &Path {
+        &self.lake_folder
+    }
+
     /// Path of a feed's table below the lake's root.
     pub fn table_path(&self, topic: Topic) -> String {
         let template = self.layout.map_or("streams/{feed}", |layout| layout.table);

@@ -51,6 +51,14 @@ impl Supervisor {
         self.beat(ctx);
         self.relieve(ctx);
         self.look_for_topics(ctx);
+        self.keep_snapshots();
+    }
+
+    /// One node takes them: the one that owns the topic's first partition.
+    fn keep_snapshots(&mut self) {
+        let first = self.owned.iter().filter(|((_, source), _)| source.partition == 0);
+        let feeds = first.filter(|(_, owned)| owned.consumer().is_some()).map(|(_, it)| &it.feed);
+        self.snapshots.keep(feeds, &self.setup.edges, &self.setup.io);
     }
 
     /// A name that no topic has reads nothing and fails nothing: somebody must be told.

@@ -26,6 +26,7 @@ use super::message::{
 };
 use super::ownership::Edges;
 use super::partition_consumer::PartitionConsumer;
+use super::snapshots::Clock;
 use crate::config::{Feed, FeedFile, Node, Protocol};
 use crate::flow::backoff::Backoff;
 use crate::flow::budget::Budget;
@@ -83,6 +84,7 @@ pub struct Supervisor {
     topics_due: Instant,
     full_since: Option<Instant>,
     beating: bool,
+    snapshots: Clock,
     next_arbiter: usize,
     stopping: bool,
 }
@@ -91,6 +93,7 @@ impl Supervisor {
     pub fn build(setup: Setup) -> Self {
         Self {
             protocol: setup.node.kafka.protocol,
+            snapshots: Clock::new(setup.node.memory.budget.bytes()),
             setup,
             main: None,
             catch_up: HashMap::new(),
@@ -236,6 +239,7 @@ impl Supervisor {
 
     fn stop(&mut self, ctx: &mut Context<Self>) -> ResponseActFuture<Self, ()> {
         self.stopping = true;
+        self.snapshots.stop();
         let keys: Vec<Key> = self.owned.keys().cloned().collect();
         let drained = self.drain(&keys, ctx);
         let deadline = self.setup.node.drain_deadline.get();

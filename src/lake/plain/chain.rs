@@ -173,6 +173,12 @@ impl Chain {
         Ok(())
     }
 
+    /// The link after the last one that is known, from the very first on.
+    pub async fn follower(&self, store: &dyn ObjectStore) -> Result<Option<Standing>, SinkError> {
+        let name = self.tip.as_ref().map_or_else(|| FIRST.to_owned(), |tip| tip.link.next_name());
+        self.read(store, &name).await
+    }
+
     /// Whether the last link that is known is there still, and the same.
     pub async fn stands(&self, store: &dyn ObjectStore) -> Result<bool, SinkError> {
         let Some(tip) = &self.tip else { return Ok(false) };

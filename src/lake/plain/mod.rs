@@ -9,6 +9,7 @@
 //! A link is of one partition, and so are the files it names.
 
 mod chain;
+mod reading;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,8 @@ use crate::record::{
     GapReason, OffsetRange, Part, Progress, SinkError, TopicId, TopicPartition, Verdict,
 };
 use crate::telemetry::fault;
+
+pub use reading::PlainReading;
 
 const ATTEMPTS: u32 = 10;
 /// Chains that are walked or carried on at the same time, and files of one that are moved.

@@ -1,0 +1,90 @@
+//! What a plain table's folder shows, link by link, for those who only want to know.
+
+use std::collections::{BTreeMap, HashMap};
+
+use object_store::{Error, ObjectStore, ObjectStoreExt};
+
+use super::super::log::judged;
+use super::super::metadata::{Overview, Totals};
+use super::chain::{Chain, Link};
+use super::{location, sources};
+use crate::record::{SinkError, TopicPartition};
+
+/// All chains, as far as they were read.
+#[derive(Default)]
+pub struct PlainReading {
+    chains: HashMap<TopicPartition, ChainReading>,
+}
+
+struct ChainReading {
+    chain: Chain,
+    folders: BTreeMap<String, Totals>,
+    created_ms: Option<i64>,
+}
+
+impl PlainReading {
+    pub async fn read(&mut self, store: &dyn ObjectStore) -> Result<Option<Overview>, SinkError> {
+        let mut overview = Overview::default();
+        for source in sources(store).await? {
+            let reading =
+                self.chains.entry(source.clone()).or_insert_with(|| ChainReading::new(&source));
+            reading.advance(store).await?;
+            let Some(tip) = &reading.chain.tip else { continue };
+            overview.offsets.insert(source.to_string(), tip.link.to);
+            overview.created_ms =
+                [overview.created_ms, reading.created_ms].into_iter().flatten().min();
+            overview.last_ms = overview.last_ms.max(Some(tip.link.written_ms));
+            for (folder, totals) in &reading.folders {
+                overview.folders.entry(folder.clone()).or_default().add(*totals);
+            }
+        }
+        Ok((!overview.offsets.is_empty()).then_some(overview))
+    }
+}
+
+impl ChainReading {
+    fn new(source: &TopicPartition) -> Self {
+        let chain = Chain::new(source.clone());
+        Self { chain, folders: BTreeMap::new(), created_ms: None }
+    }
+
+    async fn advance(&mut self, store: &dyn ObjectStore) -> Result<(), SinkError> {
+        if self.chain.tip.is_some() && !self.chain.stands(store).await? {
+            // The folder was replaced under us.
+            *self = Self::new(&self.chain.source.clone());
+        }
+        let mut next = self.chain.follower(store).await?;
+        while let Some(standing) = next {
+            let before = self.chain.tip.replace(standing);
+            next = self.chain.follower(store).await?;
+            let Some(tip) = &self.chain.tip else { return Ok(()) };
+            // Every link is made after the files of the one before it are in place; those of the last
+            // may still be on their way.
+            if next.is_none() && !is_published(store, &tip.link).await? {
+                self.chain.tip = before;
+                return Ok(());
+            }
+            let mut folders = Overview::default();
+            for file in &tip.link.files {
+                let totals = Totals { files: 1, rows: file.rows as u64, bytes: file.size };
+                folders.add(&file.path, totals);
+            }
+            self.created_ms = self.created_ms.or(Some(tip.link.written_ms));
+            for (folder, totals) in folders.folders {
+                self.folders.entry(folder).or_default().add(totals);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn is_published(store: &dyn ObjectStore, link: &Link) -> Result<bool, SinkError> {
+    for file in &link.files {
+        match store.head(&location(&file.path)).await {
+            Ok(_) => {}
+            Err(Error::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(judged(&error)),
+        }
+    }
+    Ok(true)
+}
