@@ -1,18 +1,22 @@
 //! The composition root: build, run, drain.
 
+mod beside;
+mod feed_folder;
+
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix::prelude::*;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use self::feed_folder::FeedFolder;
 use crate::actors::message::{Status, Stop, Stream};
 use crate::actors::supervisor::Setup;
 use crate::actors::{Edges, Installation, Io, Supervisor};
 use crate::catalog::Catalog;
-use crate::config::{FeedFile, Node, Protocol};
+use crate::config::{FeedFile, Mode, Node, Protocol};
 use crate::flow::budget::Budget;
 use crate::lake::LakeStore;
 use crate::record::{Blame, SinkError, SinkKind};
@@ -23,17 +27,21 @@ use crate::warehouse;
 /// How long those who follow the tables may take when the node ends.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
-/// What a node may do at its start that it would otherwise refuse.
+/// How a node is started.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Permissions {
+pub struct Options {
     /// Take over sinks that another installation wrote.
     pub adopt: bool,
+    pub mode: Mode,
 }
 
 /// A node that is built and checked, and not yet running.
 pub struct App {
     node: Arc<Node>,
     feeds: Vec<FeedFile>,
+    mode: Mode,
+    /// That of whole nodes.
+    group: String,
     edges: Arc<Edges>,
     runtime: tokio::runtime::Runtime,
 }
@@ -49,9 +57,9 @@ impl App {
     /// Opens the edges and checks what must hold before anything is read. A sink that is merely away
     /// does not fail here.
     pub fn build(
-        node: Node,
+        mut node: Node,
         feeds: Vec<FeedFile>,
-        allowed: Permissions,
+        options: Options,
     ) -> Result<Self, SinkError> {
         // Both TLS clients of the node share one provider of cryptography.
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -61,19 +69,41 @@ impl App {
             .enable_all()
             .build()
             .map_err(SinkError::lasting)?;
-        let wants_lake = feeds.iter().any(|feed| feed.lake.is_some());
-        let wants_warehouse = feeds.iter().any(|feed| feed.warehouse.is_some());
-        let lake = node.lake.as_ref().filter(|_| wants_lake).map(LakeStore::open).transpose()?;
-        let warehouse =
-            node.warehouse.as_ref().filter(|_| wants_warehouse).map(warehouse::open).transpose()?;
+        let mode = options.mode;
+        let group = node.kafka.group.clone();
+        node.kafka.group = mode.group(&group);
+        let served = mode.narrow(feeds.clone());
+        let wanted = Wanted {
+            lake: served.iter().any(|feed| feed.lake.is_some()),
+            warehouse: served.iter().any(|feed| feed.warehouse.is_some()),
+        };
+        let lake = node.lake.as_ref().map(LakeStore::open);
+        let lake = opened(SinkKind::Lake, lake, wanted.lake)?;
+        let warehouse = node.warehouse.as_ref().map(warehouse::open);
+        let warehouse = opened(SinkKind::Warehouse, warehouse, wanted.warehouse)?;
         let log = Log::open(&node.kafka).map_err(SinkError::lasting)?;
         let embedded =
             node.warehouse.as_ref().is_some_and(|config| config.url.starts_with("sqlite:"));
-        let catalog = Catalog::new(node.kafka.clone(), lake.clone(), warehouse.clone());
-        let installation = Installation::new(allowed.adopt);
+        // Inferred columns are kept in the lake, unless all feeds do without it.
+        let without = !feeds.is_empty() && feeds.iter().all(|feed| feed.lake.is_none());
+        let keeps = lake.clone().filter(|_| !without || warehouse.is_none());
+        let catalog = Catalog::new(node.kafka.clone(), keeps, warehouse.clone());
+        let installation = Installation::new(options.adopt);
         let edges = Arc::new(Edges::new(warehouse, lake, Arc::new(log), catalog, installation));
-        runtime.block_on(check_sinks(&edges, embedded))?;
-        Ok(Self { node: Arc::new(node), feeds, edges, runtime })
+        runtime.block_on(check_sinks(&edges, wanted, embedded))?;
+        Ok(Self { node: Arc::new(node), feeds, mode, group, edges, runtime })
+    }
+
+    /// Fails if nodes run that serve a sink of this one's in another mode.
+    pub fn check_beside(self) -> Result<Self, SinkError> {
+        match beside::conflict(&self.edges.log, self.mode, &self.group) {
+            Ok(None) => {}
+            Ok(Some(conflict)) => return Err(SinkError::lasting(conflict)),
+            Err(error) => {
+                warn!(target: "tidegate::app", error, "not known whether nodes of another mode run; looked at again");
+            }
+        }
+        Ok(self)
     }
 
     /// Runs until SIGTERM or SIGINT, then drains. Answers the exit code.
@@ -93,24 +123,25 @@ impl App {
     }
 
     fn run_with(self, started: impl FnOnce(Addr<Supervisor>, System), signals: bool) -> i32 {
-        let Self { node, feeds, edges, runtime } = self;
+        let Self { node, feeds, mode, group, edges, runtime } = self;
         let io = Io::new(runtime.handle().clone());
         let followed = edges.clone();
         let system = System::new();
         system.block_on(async move {
             let arbiters: Vec<Arbiter> = (0..io.cores().max(2)).map(|_| Arbiter::new()).collect();
-            let topics = subscription(&feeds);
             // Set aside: librdkafka's queue, which it bounds by itself, and what encoders and COPY hold
             // beside the batches they work on.
             let total = node.memory.budget.bytes();
             let (queue, work) = (total / 4, total / 8);
             let config = node.clone();
-            let open_source = Box::new(move |stream, protocol, budget, events| {
-                open_source(&config, &topics, stream, protocol, budget, queue, events)
+            let open_source = Box::new(move |stream, protocol, topics, budget, events| {
+                let membership = Opening { stream, protocol, topics, mode };
+                open_source(&config, membership, budget, queue, events)
             });
+            let log = edges.log.clone();
             let supervisor = Supervisor::build(Setup {
-                node,
-                feeds,
+                node: node.clone(),
+                feeds: mode.narrow(feeds.clone()),
                 edges,
                 io,
                 arbiters: arbiters.iter().map(Arbiter::handle).collect(),
@@ -120,7 +151,10 @@ impl App {
             .start();
             started(supervisor.clone(), System::current());
             if signals {
-                actix::spawn(stop_on_signal(supervisor));
+                actix::spawn(stop_on_signal(supervisor.clone()));
+                actix::spawn(look_beside(log, mode, group));
+                // The node of a command has a folder; others are given their feeds.
+                actix::spawn(FeedFolder { node, mode, running: feeds, supervisor }.watch());
             }
         });
         let code = system.run_with_code().unwrap_or(1);
@@ -132,23 +166,74 @@ impl App {
     }
 }
 
+/// Sinks that feeds have now. Others may come with a feed, and are asked then.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    lake: bool,
+    warehouse: bool,
+}
+
+/// A sink that no feed has yet must not keep the node from starting.
+fn opened<T>(
+    sink: SinkKind,
+    opened: Option<Result<T, SinkError>>,
+    wanted: bool,
+) -> Result<Option<T>, SinkError> {
+    match opened {
+        Some(Err(error)) if !wanted => {
+            warn!(target: "tidegate::app", %sink, %error, "no feed has this sink, and it cannot be opened: a feed that comes to have it needs another start");
+            Ok(None)
+        }
+        opened => opened.transpose(),
+    }
+}
+
 /// What can be known of the sinks before anything is read. One that is away is asked again when it is
 /// back.
-async fn check_sinks(edges: &Edges, embedded: bool) -> Result<(), SinkError> {
-    if let Some(warehouse) = &edges.warehouse {
-        if embedded {
-            warehouse.migrate().await?;
+async fn check_sinks(edges: &Edges, wanted: Wanted, embedded: bool) -> Result<(), SinkError> {
+    match &edges.warehouse {
+        Some(warehouse) if wanted.warehouse => {
+            if embedded {
+                warehouse.migrate().await?;
+            }
+            let checked = match warehouse.check_schema().await {
+                Ok(()) => edges.check_installation(SinkKind::Warehouse).await,
+                failed => failed,
+            };
+            unless_away(SinkKind::Warehouse, checked)?;
         }
-        let checked = match warehouse.check_schema().await {
-            Ok(()) => edges.check_installation(SinkKind::Warehouse).await,
-            failed => failed,
-        };
-        unless_away(SinkKind::Warehouse, checked)?;
+        // Whose lake it is tells the warehouse, if it can.
+        Some(warehouse) if wanted.lake && !embedded => {
+            let asked = async {
+                warehouse.check_schema().await?;
+                edges.check_installation(SinkKind::Warehouse).await
+            };
+            let _ = tokio::time::timeout(ANSWER_WITHIN, asked).await;
+        }
+        _ => {}
     }
-    if edges.lake.is_some() {
+    if edges.lake.is_some() && wanted.lake {
         unless_away(SinkKind::Lake, edges.check_installation(SinkKind::Lake).await)?;
     }
     Ok(())
+}
+
+/// How long a sink that is not needed now is waited for.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often nodes of another mode are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Two that start at once do not see each other at their starts.
+async fn look_beside(log: Arc<Log>, mode: Mode, group: String) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let (log, group) = (log.clone(), group.clone());
+        let asked = tokio::task::spawn_blocking(move || beside::conflict(&log, mode, &group));
+        if let Ok(Ok(Some(conflict))) = asked.await {
+            error!(target: "tidegate::app", conflict, "nodes of two modes run");
+        }
+    }
 }
 
 fn unless_away(sink: SinkKind, checked: Result<(), SinkError>) -> Result<(), SinkError> {
@@ -161,20 +246,17 @@ fn unless_away(sink: SinkKind, checked: Result<(), SinkError>) -> Result<(), Sin
     }
 }
 
-fn subscription(feeds: &[FeedFile]) -> Vec<String> {
-    let enabled = feeds.iter().filter(|feed| feed.enabled);
-    let mut topics: Vec<String> =
-        enabled.filter_map(|feed| feed.topic.clone().or_else(|| feed.topics.clone())).collect();
-    topics.sort();
-    topics.dedup();
-    topics
+/// What a consumer is opened for.
+struct Opening {
+    stream: Stream,
+    protocol: Protocol,
+    topics: Vec<String>,
+    mode: Mode,
 }
 
 fn open_source(
     node: &Node,
-    topics: &[String],
-    stream: Stream,
-    protocol: Protocol,
+    Opening { stream, protocol, topics, mode }: Opening,
     budget: Budget,
     queue: usize,
     events: Recipient<crate::actors::message::SourceEvent>,
@@ -186,7 +268,11 @@ fn open_source(
     };
     let mut config = group_consumer_config(&node.kafka, protocol, queue)?;
     let (name, membership) = match stream {
-        Stream::Main => ("tidegate-poll".to_owned(), Membership::Group(topics.to_vec())),
+        Stream::Main => {
+            let client_id = config.get("client.id").unwrap_or_default().to_owned();
+            config.set("client.id", mode.client_id(&client_id));
+            ("tidegate-poll".to_owned(), Membership::Group(topics))
+        }
         Stream::CatchUp(sink) => {
             config.set("group.id", format!("{}-catch-up", node.kafka.group));
             config.set("enable.auto.commit", "false");

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use actix::{Message, Recipient};
 
+use crate::config::{Feed, FeedFile};
+use crate::decode::NewFields;
 use crate::record::{Batch, Claim, SinkError, SinkKind, TopicId, TopicPartition};
 use crate::source::{Event, Read};
 
@@ -141,6 +143,16 @@ pub struct LaneChanged {
     pub change: LaneChange,
 }
 
+/// Records of a partition have fields that no column takes, and the feed evolves: its consumer has
+/// stopped before them. To the supervisor.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Evolve {
+    pub feed: Arc<Feed>,
+    pub source: TopicPartition,
+    pub new: NewFields,
+}
+
 #[derive(Debug, Clone)]
 pub enum LaneChange {
     Lost(Loss),
@@ -160,6 +172,17 @@ pub struct SourceEvent {
 #[derive(Message, Clone, Copy)]
 #[rtype(result = "()")]
 pub struct Stop;
+
+/// The feeds as they are from now on. To the supervisor: those that are new begin, those that are gone
+/// are drained and end, those that differ are drained and begin anew.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "()")]
+pub struct ReplaceFeeds(pub Vec<FeedFile>);
+
+/// These feeds are drained and begin anew, their columns asked for once more. To the supervisor.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "()")]
+pub struct RenewFeeds(pub Vec<Arc<str>>);
 
 /// Asks the supervisor what it owns.
 #[derive(Message, Clone, Copy)]

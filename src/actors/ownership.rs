@@ -31,7 +31,8 @@ pub struct Edges {
     pub log: Arc<Log>,
     pub catalog: Catalog,
     installation: Installation,
-    tables: std::sync::Mutex<HashMap<Arc<str>, Arc<dyn LakeTable>>>,
+    /// By name, with the feed they were opened for: another of its name may follow it.
+    tables: std::sync::Mutex<HashMap<Arc<str>, (Arc<Feed>, Arc<dyn LakeTable>)>>,
     /// What writes the feeds' `_metadata.json`, where they ask for it.
     followers: std::sync::Mutex<HashMap<Arc<str>, Arc<Follower>>>,
     opening: Mutex<()>,
@@ -39,7 +40,7 @@ pub struct Edges {
     claims: std::sync::Mutex<HashMap<FeedSink, Arc<Mutex<()>>>>,
     /// The lake's store was seen to honour a conditional create.
     proved: AtomicBool,
-    prepared: Mutex<std::collections::HashSet<Arc<str>>>,
+    prepared: Mutex<HashMap<Arc<str>, Arc<Feed>>>,
 }
 
 /// What one sink answered for one partition.
@@ -116,14 +117,16 @@ impl Edges {
     }
 
     /// The feed's lake table, if it has been opened.
-    pub fn opened_table(&self, feed: &str) -> Option<Arc<dyn LakeTable>> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner).get(feed).cloned()
+    pub fn opened_table(&self, feed: &Feed) -> Option<Arc<dyn LakeTable>> {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = tables.get(&feed.name).filter(|(of, _)| **of == *feed);
+        opened.map(|(_, table)| table.clone())
     }
 
     /// The feed's lake table, opened once.
     pub async fn table(&self, feed: &Arc<Feed>) -> Result<Arc<dyn LakeTable>, SinkError> {
         let _one_at_a_time = self.opening.lock().await;
-        if let Some(table) = self.opened_table(&feed.name) {
+        if let Some(table) = self.opened_table(feed) {
             return Ok(table);
         }
         let store =
@@ -145,7 +148,7 @@ impl Edges {
             followers.insert(feed.name.clone(), follower);
         }
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        tables.insert(feed.name.clone(), table.clone());
+        tables.insert(feed.name.clone(), (feed.clone(), table.clone()));
         Ok(table)
     }
 
@@ -169,18 +172,31 @@ impl Edges {
         self.installation.check(sink, self.warehouse.as_deref(), self.lake.as_ref()).await
     }
 
-    async fn warehouse_for(&self, feed: &Feed) -> Result<Arc<dyn Warehouse>, SinkError> {
+    async fn warehouse_for(&self, feed: &Arc<Feed>) -> Result<Arc<dyn Warehouse>, SinkError> {
         let warehouse = self
             .warehouse
             .clone()
             .ok_or_else(|| SinkError::lasting("no warehouse is configured"))?;
         self.check_installation(SinkKind::Warehouse).await?;
         let mut prepared = self.prepared.lock().await;
-        if !prepared.contains(&feed.name) {
+        if prepared.get(&feed.name) != Some(feed) {
             warehouse.prepare(feed).await?;
-            prepared.insert(feed.name.clone());
+            prepared.insert(feed.name.clone(), feed.clone());
         }
         Ok(warehouse)
+    }
+
+    /// Fails if the broker has `other` beside `topic`, where a feed means one of both.
+    pub async fn expect_no_topic(&self, other: &str, topic: &str) -> Result<(), String> {
+        let (log, name) = (self.log.clone(), other.to_owned());
+        let asked = tokio::task::spawn_blocking(move || log.partitions(&name));
+        match asked.await.map_err(|error| error.to_string())?? {
+            None => Ok(()),
+            Some(_) => Err(format!(
+                "the broker has both `{topic}` and `{other}`, and the feed file does not say which \
+                 is meant: write it with `feed`, `type` and `topic`, or delete the other topic"
+            )),
+        }
     }
 
     /// Asks the broker what it holds of the partitions of one topic.

@@ -1,17 +1,18 @@
 //! One assigned partition of one feed: raw batch → decode → every lane that needs it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::message::{
-    Attach, Beat, Deliver, Detach, Drain, InFlight, LaneChange, LaneChanged, Loss, Outcome,
+    Attach, Beat, Deliver, Detach, Drain, Evolve, InFlight, LaneChange, LaneChanged, Loss, Outcome,
     Receipt, Records, Stream,
 };
 use crate::config::{Feed, FeedKind};
-use crate::decode::Decoder;
+use crate::decode::{Decoder, NewFields};
 use crate::flow::budget::Budget;
 use crate::flow::lane::{Lane, Wants};
 use crate::record::{Batch, Claim, Hold, RawBatch, SinkKind, TopicId, TopicPartition};
@@ -27,6 +28,7 @@ pub struct Blueprint {
     /// Tells Kafka how far every sink is durable.
     pub mirror: Box<dyn Fn(i64) + Send>,
     pub supervisor: Recipient<LaneChanged>,
+    pub evolve: Recipient<Evolve>,
 }
 
 /// How a lane begins.
@@ -48,8 +50,12 @@ pub struct PartitionConsumer {
     mirror: Box<dyn Fn(i64) + Send>,
     mirrored: i64,
     supervisor: Recipient<LaneChanged>,
+    evolve: Recipient<Evolve>,
     draining: Vec<oneshot::Sender<()>>,
     stopped: bool,
+    /// When a check that lets values through was last told of, and how many it let through since.
+    warned_at: Option<Instant>,
+    warned_since: usize,
 }
 
 struct SinkLane {
@@ -61,12 +67,16 @@ struct SinkLane {
 /// Main batches are held for a joining lane up to this many bytes.
 const HOLD_BYTES: usize = 16 << 20;
 
+/// How often one partition tells of values that failed a check and were let through.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
 impl PartitionConsumer {
     /// Room for everything the budget lets the source read: the budget is the bound, not the mailbox.
     pub const MAILBOX: usize = 1 << 14;
 
     pub fn build(blueprint: Blueprint) -> Self {
-        let Blueprint { feed, source, topic_id, lanes, budget, mirror, supervisor } = blueprint;
+        let Blueprint { feed, source, topic_id, lanes, budget, mirror, supervisor, evolve } =
+            blueprint;
         let lake = feed.lake.as_ref();
         let decoder = Decoder::new(
             &feed.schema,
@@ -98,8 +108,11 @@ impl PartitionConsumer {
             mirror,
             mirrored: -1,
             supervisor,
+            evolve,
             draining: Vec::new(),
             stopped: false,
+            warned_at: None,
+            warned_since: 0,
         }
     }
 
@@ -175,6 +188,11 @@ impl PartitionConsumer {
     fn decode(&mut self, raw: &RawBatch, from: i64) -> Option<Arc<Batch>> {
         fault::point("partition_consumer.decode");
         let mut batch = self.decoder.decode(raw, from);
+        if let Some(new) = self.decoder.new_fields() {
+            self.stop_to_evolve(new);
+            return None;
+        }
+        self.warn();
         let records = batch.num_rows() + batch.rejects.len();
         let rejected = batch.rejects.len();
         let limits = &self.feed.quarantine;
@@ -196,6 +214,30 @@ impl PartitionConsumer {
         metrics::RECORDS_REJECTED.add(rejected as u64);
         batch.hold = Hold::new(self.budget.charge(batch.size()));
         Some(Arc::new(batch))
+    }
+
+    /// Takes nothing more: the feed begins anew with more columns, from the watermarks.
+    fn stop_to_evolve(&mut self, new: NewFields) {
+        self.stopped = true;
+        let evolve = Evolve { feed: self.feed.clone(), source: self.source.clone(), new };
+        if let Err(SendError::Full(evolve)) = self.evolve.try_send(evolve) {
+            let supervisor = self.evolve.clone();
+            actix::spawn(async move {
+                let _ = supervisor.send(evolve).await;
+            });
+        }
+    }
+
+    /// Tells of values that failed a check and were let through, so often that a log can bear it.
+    fn warn(&mut self) {
+        for warned in self.decoder.take_warned() {
+            metrics::RECORDS_WARNED.add(warned.records as u64);
+            self.warned_since += warned.records;
+            if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+                warn!(target: "tidegate::partition", feed = %self.feed.name, source = %self.source, offset = warned.offset, records = self.warned_since, "{}", warned.first);
+                (self.warned_at, self.warned_since) = (Some(Instant::now()), 0);
+            }
+        }
     }
 
     fn deliver(&mut self, index: usize, batch: &Arc<Batch>, from: i64, ctx: &mut Context<Self>) {

@@ -20,7 +20,8 @@ const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(
 
 /// The tasks of one node. One of them folds at a time.
 pub struct Clock {
-    running: HashMap<Arc<str>, JoinHandle<()>>,
+    /// By name, with the feed as it was then: another may have come in its place.
+    running: HashMap<Arc<str>, (Arc<Feed>, JoinHandle<()>)>,
     alone: Arc<Semaphore>,
     /// Bytes that a fold may hold.
     limit: usize,
@@ -46,8 +47,8 @@ impl Clock {
             })
             .map(|feed| (feed.name.clone(), feed))
             .collect();
-        self.running.retain(|feed, task| {
-            let wanted = wanted.contains_key(feed) && !task.is_finished();
+        self.running.retain(|name, (feed, task)| {
+            let wanted = wanted.get(name) == Some(&&*feed) && !task.is_finished();
             if !wanted {
                 task.abort();
             }
@@ -57,13 +58,14 @@ impl Clock {
             let (edges, alone, limit) = (edges.clone(), self.alone.clone(), self.limit);
             let feed = feed.clone();
             self.running.entry(name).or_insert_with(|| {
-                io.spawn(async move { run(&edges, &feed, &alone, limit).await })
+                let of = feed.clone();
+                (of, io.spawn(async move { run(&edges, &feed, &alone, limit).await }))
             });
         }
     }
 
     pub fn stop(&mut self) {
-        self.running.drain().for_each(|(_, task)| task.abort());
+        self.running.drain().for_each(|(_, (_, task))| task.abort());
     }
 }
 
@@ -103,7 +105,7 @@ async fn look(
     ends: &mut Option<HashMap<TopicPartition, i64>>,
     looked: &mut bool,
 ) -> Result<Option<Duration>, SinkError> {
-    if edges.opened_table(&feed.name).is_none() {
+    if edges.opened_table(feed).is_none() {
         // Whether the lake is ours is not known yet.
         return Ok(None);
     }

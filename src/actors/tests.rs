@@ -106,6 +106,7 @@ impl Bench {
             budget: budget.clone(),
             mirror: Box::new(move |offset| mirror.lock().unwrap().push(offset)),
             supervisor,
+            evolve: noting().0,
         });
         Self { consumer: consumer.start(), claims, delivered, changes, mirrored, budget }
     }
@@ -289,6 +290,9 @@ impl Warehouse for Slow {
     }
     async fn keep_columns(&self, _: &str, _: &str) -> Result<String, SinkError> {
         unreachable!()
+    }
+    async fn change_columns(&self, _: &str, _: &str, _: &str) -> Result<String, SinkError> {
+        unimplemented!()
     }
     async fn kept_columns(&self, _: &str) -> Result<Option<String>, SinkError> {
         unreachable!()

@@ -2,17 +2,19 @@
 //!
 //! Columns that no file declares are inferred once from the topic's first records and kept beside the
 //! lake's tables, or in the warehouse where there is no lake. The first writer wins, so every node of
-//! a cluster and every later start works with the same columns.
+//! a cluster and every later start works with the same columns. Where a feed evolves, new fields are
+//! added to what is kept, one change after the other, whichever node found them.
 
 use std::sync::Arc;
 
 use tracing::info;
 
-use crate::config::{Column, Feed, FeedFile, Kafka, ValueFormat};
-use crate::decode::{connect_payload, infer};
+use crate::config::{Column, Feed, FeedFile, Kafka, Kept, Nesting, ValueFormat};
+use crate::decode::{Inference, NewFields, connect_payload, infer};
 use crate::lake::LakeStore;
 use crate::record::{RawBatch, TopicPartition};
 use crate::source::Log;
+use crate::telemetry::fault;
 use crate::warehouse::Warehouse;
 
 /// Records looked at for an inference, over all partitions.
@@ -39,22 +41,55 @@ impl Catalog {
     /// Errors: the kept columns cannot be read or written, or the topic holds no record to infer them
     /// from yet. Both pass by themselves.
     pub async fn feed(&self, file: &FeedFile, topic: &str) -> Result<Feed, String> {
-        if file.value_columns().is_some() {
-            return file.resolve(topic, None).map_err(|fault| fault.to_string());
-        }
         let name = file.name_for(topic).map_err(|fault| fault.to_string())?;
+        let resolve = |kept: Option<Kept>| {
+            let (columns, left_out) = match kept {
+                Some(kept) => (Some(kept.columns), kept.left_out),
+                None => (None, Vec::new()),
+            };
+            let mut feed = file.resolve(topic, columns).map_err(|fault| fault.to_string())?;
+            feed.schema.left_out = left_out;
+            Ok(feed)
+        };
+        let declared = file.value_columns().is_some();
+        if declared && !file.evolves() {
+            return resolve(None);
+        }
         let kept = match self.kept(&name).await? {
-            Some(kept) => kept,
+            Some(kept) => Some(kept),
+            None if declared => None,
             None => {
                 let columns = self.infer(file, topic).await?;
-                let text = serde_json::to_string(&columns).map_err(|error| error.to_string())?;
                 info!(target: "tidegate::catalog", feed = name, topic, columns = columns.len(), "columns inferred");
-                self.keep(&name, text).await?
+                let kept = Kept { columns, left_out: Vec::new() };
+                Some(self.keep(&name, kept.to_text()).await?)
             }
         };
-        let columns: Vec<Column> = serde_json::from_str(&kept)
-            .map_err(|error| format!("the columns kept for feed {name}: {error}"))?;
-        file.resolve(topic, Some(columns)).map_err(|fault| fault.to_string())
+        resolve(kept.map(|text| parsed(&name, &text)).transpose()?)
+    }
+
+    /// Adds fields that no column of the feed takes to what is kept for it: another node may have added
+    /// the same, or others, meanwhile.
+    pub async fn extend(&self, feed: &Feed, new: &NewFields) -> Result<(), String> {
+        let taken: Vec<&str> = feed.schema.columns.iter().map(|it| it.name.as_str()).collect();
+        let mut text = match self.kept(&feed.name).await? {
+            Some(text) => text,
+            None => self.keep(&feed.name, Kept::default().to_text()).await?,
+        };
+        loop {
+            let mut kept = parsed(&feed.name, &text)?;
+            if !new.add_to(&mut kept, &taken) {
+                return Ok(());
+            }
+            let wanted = kept.to_text();
+            text = self.change(&feed.name, &text, wanted.clone()).await?;
+            if text == wanted {
+                let fields: Vec<&str> = new.fields.iter().map(|(path, _)| path.as_str()).collect();
+                info!(target: "tidegate::catalog", feed = %feed.name, ?fields, left_out = ?new.left_out, "new fields");
+                fault::point("catalog.extended");
+                return Ok(());
+            }
+        }
     }
 
     async fn kept(&self, feed: &str) -> Result<Option<String>, String> {
@@ -75,26 +110,51 @@ impl Catalog {
         kept.map_err(|error| format!("keeping the columns of feed {feed}: {error}"))
     }
 
+    async fn change(&self, feed: &str, from: &str, to: String) -> Result<String, String> {
+        let kept = match (&self.lake, &self.warehouse) {
+            (Some(lake), _) => lake.change_columns(feed, from, to).await,
+            (None, Some(warehouse)) => warehouse.change_columns(feed, from, &to).await,
+            (None, None) => Ok(to),
+        };
+        kept.map_err(|error| format!("keeping the columns of feed {feed}: {error}"))
+    }
+
     async fn infer(&self, file: &FeedFile, topic: &str) -> Result<Vec<Column>, String> {
         let (kafka, topic) = (self.kafka.clone(), topic.to_owned());
         let (format, nesting, case) = (file.format, file.nested, file.case);
         let declared = file.key.as_ref().map(|key| key.columns.clone()).unwrap_or_default();
         let asked = tokio::task::spawn_blocking(move || {
-            let batches = sample(&kafka, &topic)?;
-            let records = batches.iter().flat_map(|batch| {
-                let records = (0..batch.len()).map(|at| batch.get(at));
-                records.map(|record| (record.key, record.value.map(|value| payload(format, value))))
-            });
-            let inferred = infer(records, &declared, nesting).ok_or_else(|| {
-                format!(
-                    "topic {topic} holds no JSON object yet to infer columns from; waiting for \
-                     records, or declare `columns` in the feed file"
-                )
-            })?;
-            Ok(inferred.columns.into_iter().map(|column| case.column(column)).collect())
+            propose(&kafka, &topic, format, &declared, nesting)
         });
-        asked.await.map_err(|error| error.to_string())?
+        let inferred = asked.await.map_err(|error| error.to_string())??;
+        Ok(inferred.columns.into_iter().map(|column| case.column(column)).collect())
     }
+}
+
+/// What the first records of a topic suggest, where the feed has the columns `declared` already.
+/// Blocks.
+pub fn propose(
+    kafka: &Kafka,
+    topic: &str,
+    format: ValueFormat,
+    declared: &[Column],
+    nesting: Nesting,
+) -> Result<Inference, String> {
+    let batches = sample(kafka, topic)?;
+    let records = batches.iter().flat_map(|batch| {
+        let records = (0..batch.len()).map(|at| batch.get(at));
+        records.map(|record| (record.key, record.value.map(|value| payload(format, value))))
+    });
+    infer(records, declared, nesting).ok_or_else(|| {
+        format!(
+            "topic {topic} holds no JSON object yet to infer columns from; waiting for records, or \
+             declare `columns` in the feed file"
+        )
+    })
+}
+
+fn parsed(feed: &str, text: &str) -> Result<Kept, String> {
+    Kept::parse(text).map_err(|error| format!("the columns kept for feed {feed}: {error}"))
 }
 
 /// The part of a value that the columns are taken from.

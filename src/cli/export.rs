@@ -7,7 +7,7 @@ use clap::ArgGroup;
 use serde::Serialize;
 
 use super::{Exit, NodeFile, Output, failed, print_json, runtime};
-use crate::app::{App, Permissions, Running};
+use crate::app::{App, Options, Running};
 use crate::config::{self, Feed, FeedFile, FeedKind, Node, Storage};
 use crate::lake::{LakeStore, Metadata, Snapshots, TableReader, Taken, Totals, fold_limit};
 use crate::telemetry::print::{answer, tell};
@@ -179,7 +179,7 @@ impl Export {
         let before = runtime.block_on(holdings(lake.as_ref(), &ends, &chosen))?;
         let mut behind = runtime.block_on(ends.behind())?;
         if !behind.is_empty() {
-            let app = App::build(node.clone(), files.clone(), Permissions::default());
+            let app = App::build(node.clone(), files.clone(), Options::default());
             let running = app.map_err(|error| error.to_string())?.start();
             let waited = self.wait(runtime, &mut ends, &running, &chosen);
             let code = running.stop();

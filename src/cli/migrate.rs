@@ -1,4 +1,5 @@
 use super::{Exit, NodeFile, block_on, failed};
+use crate::config::{Feed, FeedFile};
 use crate::telemetry::print::{answer, tell};
 use crate::warehouse;
 
@@ -10,11 +11,15 @@ use crate::warehouse;
 pub struct Migrate {
     #[command(flatten)]
     file: NodeFile,
+    /// Print what creates the bookkeeping tables and those of the feeds, for a database where the
+    /// node may not create them. Asks no database.
+    #[arg(long)]
+    print: bool,
 }
 
 impl Migrate {
     pub fn run(self) -> Exit {
-        let (node, _) = match self.file.load() {
+        let (node, feeds) = match self.file.load() {
             Ok(loaded) => loaded,
             Err(exit) => return exit,
         };
@@ -25,6 +30,22 @@ impl Migrate {
             );
             return Exit::UsedWrongly;
         };
+        if self.print {
+            let (known, unknown) = known(&feeds);
+            match warehouse::script(&config, &known) {
+                Ok(script) => answer!("{}", script.trim_end()),
+                Err(error) => {
+                    tell!("error: {error}");
+                    return Exit::UsedWrongly;
+                }
+            }
+            for feed in unknown {
+                answer!(
+                    "-- feed {feed}: its topics or columns are found on the broker; name them in its file, and its table is printed"
+                );
+            }
+            return Exit::Good;
+        }
         let migrated = block_on(async { warehouse::open(&config)?.migrate().await });
         match migrated {
             Ok(Ok(applied)) if applied.is_empty() => {
@@ -39,4 +60,17 @@ impl Migrate {
             Err(exit) => exit,
         }
     }
+}
+
+/// The feeds whose tables follow from their files alone, and the names of the others.
+fn known(files: &[FeedFile]) -> (Vec<Feed>, Vec<&str>) {
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for file in files.iter().filter(|file| file.warehouse.is_some()) {
+        let topic = file.topic.as_ref().filter(|_| file.value_columns().is_some());
+        match topic.map(|topic| file.resolve(topic, None)) {
+            Some(Ok(feed)) => known.push(feed),
+            _ => unknown.push(file.feed.as_str()),
+        }
+    }
+    (known, unknown)
 }

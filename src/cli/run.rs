@@ -1,5 +1,6 @@
 use super::{Exit, NodeFile, failed};
-use crate::app::{App, Permissions};
+use crate::app::{App, Options};
+use crate::config::Mode;
 
 /// Run a node: join the consumer group and carry records to the lake and the warehouse.
 ///
@@ -13,6 +14,10 @@ pub struct Run {
     /// Take over a lake that belongs to another installation than the warehouse.
     #[arg(long)]
     adopt: bool,
+    /// Which sinks this node serves. A partial node has a consumer group of its own, `<group>-lake` or
+    /// `<group>-warehouse`; whole and partial nodes of one cluster do not run side by side.
+    #[arg(long, value_enum, default_value = "all")]
+    mode: Mode,
 }
 
 impl Run {
@@ -21,7 +26,8 @@ impl Run {
             Ok(loaded) => loaded,
             Err(exit) => return exit,
         };
-        match App::build(node, feeds, Permissions { adopt: self.adopt }) {
+        let options = Options { adopt: self.adopt, mode: self.mode };
+        match App::build(node, feeds, options).and_then(App::check_beside) {
             Ok(app) => match app.run() {
                 0 => Exit::Good,
                 _ => Exit::Failed,

@@ -184,6 +184,10 @@ impl FeedCheck<'_> {
             let allowed = format!("nothing: with `format: {whole}` the value has no fields");
             self.fault("rest", "`true`", allowed);
         }
+        if self.feed.evolve == Some(true) {
+            let allowed = format!("nothing: with `format: {whole}` the value has no fields");
+            self.fault("evolve", "`true`", allowed);
+        }
         let Some(columns) = &self.feed.columns else { return };
         if columns.len() != 1 {
             let allowed = format!("exactly one column with `format: {whole}`, or none named");
@@ -210,8 +214,9 @@ impl FeedCheck<'_> {
         {
             self.fault("warehouse.nested", found, allowed).remedy = Some(remedy.into());
         }
-        if self.feed.columns.is_some() && self.feed.nested != Nesting::Flatten {
-            let allowed = "nothing: it is for columns that are inferred, and these are listed";
+        let inferred = self.feed.columns.is_none() || self.feed.evolves();
+        if !inferred && self.feed.nested != Nesting::Flatten {
+            let allowed = "nothing, unless columns are inferred or the feed says `evolve: true`";
             self.fault("nested", "`keep`", allowed);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::check::{MAX_IDENTIFIER, plain};
 use super::fault::{listed, nearest};
+use super::value_check::check_faults;
 use super::{Column, ColumnType, Flat, Key, KeyFormat, PARTITION_COLUMNS, flatten};
 
 /// Faults of a feed's columns, as (field, found, allowed).
@@ -35,6 +36,15 @@ pub fn column_faults(
                 let allowed = "a type whose values are equal in one way only: not `json`, `number` \
                                or a nested type, and `double` only with `format: double`";
                 faults.push((field, format!("`{}`", column.kind), allowed));
+            }
+            for (below, found, allowed) in check_faults(column) {
+                let below = if below.is_empty() { "" } else { &format!(".{below}") };
+                faults.push((format!("{list}[{index}].check{below}"), found, allowed));
+            }
+            if list == "key.columns" && column.check.is_some() {
+                let allowed =
+                    "no check: a tombstone with a key that fails could not delete its row";
+                faults.push((format!("{list}[{index}].check"), "a check".to_owned(), allowed));
             }
             // SQLite and most readers of the lake do not tell case apart.
             if let Some(first) = names.insert(column.name.to_lowercase(), field.clone()) {

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::ValueCheck;
 use super::nested::{self, Nested};
 
 /// What the lake is partitioned by, in this order: names no column may have.
@@ -35,12 +36,22 @@ pub struct Column {
     /// A record without a value here is rejected. Default: false. Key columns are always required.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
+    /// What the values must be. Not for key columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<ValueCheck>,
 }
 
 impl Column {
     /// A column found under its own name, null where it is absent.
     pub fn new(name: impl Into<String>, kind: ColumnType) -> Self {
-        Self { name: name.into(), kind, path: None, epoch: Epoch::Millis, required: false }
+        Self {
+            name: name.into(),
+            kind,
+            path: None,
+            epoch: Epoch::Millis,
+            required: false,
+            check: None,
+        }
     }
 
     pub fn path(&self) -> &str {

@@ -54,6 +54,10 @@ pub struct FeedFile {
     /// The columns taken from the value. Default: inferred from the first records and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<Column>>,
+    /// Whether a field that no column takes becomes one, in both sinks, while the node runs; what fails
+    /// to is kept in `_rest`, if there is one. Default: true where `columns` is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evolve: Option<bool>,
     /// What inference makes of objects: `flatten`, their fields become columns; `keep`, they become
     /// columns of nested types, and so do arrays. Default: `flatten`.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -83,6 +87,12 @@ pub struct FeedFile {
     /// When rejects stop being the records' fault.
     #[serde(default)]
     pub quarantine: Quarantine,
+    /// How many days the lake keeps. Recorded; nothing is deleted by it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_days: Option<u32>,
+    /// What the topic may be named instead: one of both exists.
+    #[serde(skip)]
+    pub topic_in_upper_case: Option<String>,
     /// The file this was read from, for messages.
     #[serde(skip)]
     pub file: PathBuf,
@@ -541,6 +551,10 @@ pub struct Schema {
     pub rest: bool,
     /// Index in `columns` of the event time, if one is declared.
     pub time: Option<usize>,
+    /// Whether, and into what, fields that no column takes become columns.
+    pub evolve: Option<Nesting>,
+    /// Paths of fields that cannot become columns, and are not proposed again.
+    pub left_out: Vec<String>,
 }
 
 /// Where in a [`Schema`] the parts of a windowed key go.
@@ -568,6 +582,8 @@ impl Schema {
             window: None,
             rest: false,
             time: None,
+            evolve: None,
+            left_out: Vec::new(),
         }
     }
 

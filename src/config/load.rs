@@ -1,15 +1,13 @@
 //! The node file and the folder of feed files, read and checked whole.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::check::{self, Written};
-use super::node::DEFAULT_SCHEMA;
-use super::reference::{feed_schema, node_schema};
+use super::reference::node_schema;
 use super::walk::{Walked, walk};
-use super::{Fault, Faults, FeedFile, Node, check_node, document};
+use super::{Fault, Faults, FeedFile, Folder, Node, check_node, document, folder};
 
 /// Reads the node file. Relative paths in it are taken from its folder. Credentials are read once,
 /// to find a missing one now and not at the first connection, and are not kept.
@@ -65,39 +63,7 @@ fn faults_of_feeds_beside(path: &Path) -> Vec<Fault> {
 /// Reads every feed file of the folder, in the order of their names, and checks them one by one
 /// and side by side.
 pub fn load_feeds(folder: &Path, node: &Node) -> Result<Vec<FeedFile>, Faults> {
-    let schema = feed_schema();
-    let mut feeds = Vec::new();
-    let mut faults = Vec::new();
-    let mut walks = Vec::new();
-    for path in feed_paths(folder)? {
-        let value = match read(&path) {
-            Ok(value) => value,
-            Err(fault) => {
-                faults.push(fault);
-                continue;
-            }
-        };
-        let written = Written {
-            lake: value.get("lake").is_some(),
-            warehouse: value.get("warehouse").is_some(),
-        };
-        let (feed, mut walked) = typed::<FeedFile>(&path, &schema, value);
-        faults.append(&mut walked.faults);
-        if let Some(mut feed) = feed {
-            feed.file = path.clone();
-            let found = check::feed(&mut feed, written, node);
-            faults.extend(found.into_iter().filter(|fault| !walked.explains(&fault.field)));
-            feeds.push(feed);
-            walks.push((path, walked));
-        }
-    }
-    let explained = |fault: &Fault| {
-        walks.iter().any(|(path, walked)| **path == *fault.file && walked.explains(&fault.field))
-    };
-    let tables_in = node.warehouse.as_ref().map_or(DEFAULT_SCHEMA, |warehouse| &warehouse.schema);
-    let between = check::between(&feeds, tables_in);
-    faults.extend(between.into_iter().filter(|fault| !explained(fault)));
-    finish(Some(feeds), faults)
+    Folder::read(folder)?.check(node)
 }
 
 fn finish<T>(value: Option<T>, faults: Vec<Fault>) -> Result<T, Faults> {
@@ -108,34 +74,13 @@ fn finish<T>(value: Option<T>, faults: Vec<Fault>) -> Result<T, Faults> {
 }
 
 fn read(path: &Path) -> Result<Value, Fault> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Fault::new(path, "", format!("no readable file ({error})"), "a readable UTF-8 file")
-    })?;
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| folder::unreadable(path, &error.to_string()))?;
     document::parse(path, &text)
 }
 
-/// Feed files in the order of their names. Hidden files are left out: Kubernetes keeps its own
-/// copies of a mounted ConfigMap under names that start with `..`.
-fn feed_paths(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
-    let unreadable = |error| {
-        Fault::new(folder, "", format!("no readable folder ({error})"), "a folder of feed files")
-            .remedy("create it, or name another with `feeds` in the node file")
-    };
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if !hidden && matches!(extension, Some("yaml" | "yml" | "json")) && !path.is_dir() {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
 /// The value as its type, as far as its structure allows.
-fn typed<T: DeserializeOwned>(
+pub(super) fn typed<T: DeserializeOwned>(
     path: &Path,
     schema: &Value,
     mut value: Value,

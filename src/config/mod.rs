@@ -8,10 +8,14 @@ mod check_columns;
 mod check_node;
 mod check_shape;
 mod columns;
+mod declaration;
 mod document;
 mod fault;
 mod feed;
+mod folder;
+mod kept;
 mod load;
+mod mode;
 mod nested;
 mod node;
 mod reference;
@@ -22,6 +26,7 @@ mod stand_in;
 mod storage;
 mod template;
 mod units;
+mod value_check;
 mod walk;
 
 pub use columns::{Column, ColumnType, Epoch, PARTITION_COLUMNS};
@@ -31,7 +36,10 @@ pub use feed::{
     Quarantine, REST_COLUMN, Schema, Start, ValueFormat, WINDOW_COLUMNS, WarehouseOptions, Window,
     WindowColumns, WindowType,
 };
+pub use folder::{ACTIVE, ARCHIVED, Folder};
+pub use kept::{Kept, overlaps};
 pub use load::{load, load_feeds, load_node};
+pub use mode::Mode;
 pub use nested::{Flat, Nested, arrow_fields, flatten, map_fields, valid_name as valid_field_name};
 pub use node::{
     Kafka, Lake, Memory, Node, Protocol, S3, Sasl, SaslMechanism, Secret, SecretText, Tls, TlsMode,
@@ -47,6 +55,7 @@ pub use template::{
     Template,
 };
 pub use units::{ByteSize, Duration};
+pub use value_check::{Bound, CheckAction, ValueCheck};
 
 #[cfg(test)]
 pub use refused::remedy as refusal;

@@ -14,7 +14,8 @@ use super::{ByteSize, Duration};
 pub struct Node {
     /// The broker and the consumer group.
     pub kafka: Kafka,
-    /// Folder of feed files (`*.yaml`, `*.yml`, `*.json`). Default: `feeds`, beside the node file.
+    /// Folder of feed files (`*.yaml`, `*.yml`, `*.json`), which may also lie in `active` below it;
+    /// `archived` below it is not read. Default: `feeds`, beside the node file.
     #[serde(default = "feeds_folder")]
     pub feeds: PathBuf,
     /// Where the lake is. Without it no feed may have a lake side.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use schemars::schema_for;
 use serde_json::{Value, json};
 
+use super::declaration::declaration_schema;
 use super::walk::{choices, resolve, type_name, types};
 use super::{FeedFile, Node};
 
@@ -18,7 +19,9 @@ pub fn feed_schema() -> Value {
 
 /// The JSON schemas of both files, for editors and for tools that write them.
 pub fn schema_json() -> Value {
-    json!({ "node": node_schema(), "feed": feed_schema() })
+    json!({
+        "node": node_schema(), "feed": feed_schema(), "feed_declaration": declaration_schema(),
+    })
 }
 
 const NODE_EXAMPLE: &str = "\
@@ -66,7 +69,9 @@ pub fn reference_markdown() -> String {
         <!-- Written from the schemas of the program; change those, not this page. -->\n\n\
         A node reads one node file, and a folder with one file for each feed. Both are YAML, or \
         JSON by their extension. They are checked whole when the node starts, and every fault is \
-        reported at once.\n\n\
+        reported at once. The folder is looked at while the node runs: a file that comes starts its \
+        feed, one that changes drains it and begins it anew, one that goes drains and ends it. One \
+        with a fault is refused by itself, and the feeds that run go on as they are.\n\n\
         A node file:\n\n```yaml\n{NODE_EXAMPLE}```\n\n\
         A feed file:\n\n```yaml\n{FEED_EXAMPLE}```\n\n\
         - A *size* is a whole number with `B`, `kB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`, `TB` or \
@@ -78,17 +83,35 @@ pub fn reference_markdown() -> String {
     );
     section(&mut page, "The node file", &node_schema());
     section(&mut page, "A feed file", &feed_schema());
+    page.push_str(DECLARATION);
+    table(&mut page, &declaration_schema(), 1);
     page
 }
 
+const DECLARATION: &str = "
+## A feed declaration
+
+A feed file may also have the fields that export scripts over ksqlDB keep, told by its `feed_name`. It
+is the same feed as a file of our own with `feed`, `type`, `topic`, `lake.format` and `lake.layout`.
+
+";
+
 fn section(page: &mut String, title: &str, schema: &Value) {
-    let _ =
-        write!(page, "\n## {title}\n\n| field | type | default | meaning |\n|---|---|---|---|\n");
-    rows(page, schema, schema, "");
+    let _ = write!(page, "\n## {title}\n\n");
+    table(page, schema, usize::MAX);
+}
+
+/// `depth`: how many levels of fields are named.
+fn table(page: &mut String, schema: &Value, depth: usize) {
+    page.push_str("| field | type | default | meaning |\n|---|---|---|---|\n");
+    rows(page, schema, schema, "", depth);
 }
 
 /// One row for each property, and below it those of the object it holds.
-fn rows(page: &mut String, root: &Value, object: &Value, prefix: &str) {
+fn rows(page: &mut String, root: &Value, object: &Value, prefix: &str, depth: usize) {
+    if depth == 0 {
+        return;
+    }
     let required: Vec<&Value> = object["required"].as_array().into_iter().flatten().collect();
     for (name, property) in object["properties"].as_object().into_iter().flatten() {
         let (schema, _) = resolve(root, property);
@@ -108,9 +131,10 @@ fn rows(page: &mut String, root: &Value, object: &Value, prefix: &str) {
             cell(&meaning)
         );
         if schema["type"] == "array" || types(schema).contains(&"array") {
-            rows(page, root, resolve(root, &schema["items"]).0, &format!("{field}[]."));
+            let items = resolve(root, &schema["items"]).0;
+            rows(page, root, items, &format!("{field}[]."), depth - 1);
         } else {
-            rows(page, root, schema, &format!("{field}."));
+            rows(page, root, schema, &format!("{field}."), depth - 1);
         }
     }
 }

@@ -4,6 +4,7 @@ use regex::Regex;
 
 use super::check::{self, MAX_IDENTIFIER, TOPIC};
 use super::check_columns::{column_faults, flat_fault, time_column};
+use super::kept::joined;
 use super::{
     Case, Column, ColumnType, Fault, Feed, FeedFile, Key, KeyFormat, NestedIn, REST_COLUMN, Schema,
     Shape, ValueFormat, WindowColumns,
@@ -14,9 +15,25 @@ impl FeedFile {
     /// [`FeedFile::topic_pattern`].
     pub fn matches(&self, topic: &str) -> bool {
         match &self.topic {
-            Some(own) => own == topic,
+            Some(_) => self.topic_names().any(|own| own == topic),
             None => self.topic_pattern().is_some_and(|pattern| pattern.is_match(topic)),
         }
+    }
+
+    /// What the one topic may be named; empty with `topics`.
+    pub fn topic_names(&self) -> impl Iterator<Item = &str> {
+        self.topic.as_deref().into_iter().chain(self.topic_in_upper_case.as_deref())
+    }
+
+    /// What the one topic may be named instead of `topic`. If both exist, nobody knows which is meant.
+    pub fn other_name(&self, topic: &str) -> Option<&str> {
+        self.topic_in_upper_case.as_ref()?;
+        self.topic_names().find(|name| *name != topic)
+    }
+
+    /// Whether both files make the same feed, wherever they lie.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        Self { file: other.file.clone(), ..self.clone() } == *other
     }
 
     /// `topics` as a pattern that matches whole names.
@@ -35,7 +52,8 @@ impl FeedFile {
         Err(self.fault("feed", format!("`{name}`"), allowed))
     }
 
-    /// The feed for one topic. `inferred` are the value's columns where the file names none.
+    /// The feed for one topic. `inferred` are the value's columns where the file names none, and those
+    /// beside the ones it names where the feed evolves.
     pub fn resolve(&self, topic: &str, inferred: Option<Vec<Column>>) -> Result<Feed, Fault> {
         let name = self.name_for(topic)?;
         let mut warehouse = self.warehouse.clone();
@@ -67,7 +85,12 @@ impl FeedFile {
 
     fn schema(&self, topic: &str, inferred: Option<Vec<Column>>) -> Result<Schema, Fault> {
         let declared = self.columns.is_some();
-        let Some(value) = self.value_columns().or(inferred) else {
+        let evolve = self.evolves().then_some(self.nested);
+        let value = match (self.value_columns(), inferred) {
+            (Some(own), Some(kept)) if evolve.is_some() => Some(joined(own, kept)),
+            (own, inferred) => own.or(inferred),
+        };
+        let Some(value) = value else {
             let found = format!("nothing, and no record of `{topic}` to infer columns from");
             return Err(self.fault("columns", found, "a list of columns, or a record to read"));
         };
@@ -110,7 +133,15 @@ impl FeedFile {
             window,
             rest: self.rest,
             time,
+            evolve,
+            left_out: Vec::new(),
         })
+    }
+
+    /// Whether fields that no column takes become columns.
+    pub fn evolves(&self) -> bool {
+        let has_fields = matches!(self.format, ValueFormat::Json | ValueFormat::Connect);
+        has_fields && self.evolve.unwrap_or(self.columns.is_none())
     }
 
     /// The value's columns, where they need not be inferred.
@@ -263,6 +294,23 @@ mod tests {
         );
         let fault = file.resolve("t", Some(vec![column("b", ColumnType::Int)])).unwrap_err();
         assert_eq!(fault.field, "time");
+    }
+
+    #[test]
+    fn kept_columns_join_those_of_a_feed_that_evolves() {
+        let names = |extra: &str| {
+            let text = format!("{{feed: a, type: stream, topic: t, {extra}}}");
+            let kept = vec![column("b", ColumnType::Int)];
+            let schema = parsed(&text).resolve("t", Some(kept)).unwrap().schema;
+            let names: Vec<_> = schema.columns.iter().map(|column| column.name.clone()).collect();
+            (names.join(" "), schema.evolve)
+        };
+        let declared = "columns: [{name: a, type: int}]";
+        assert_eq!(names(declared), ("a".to_owned(), None));
+        let flatten = Some(crate::config::Nesting::Flatten);
+        assert_eq!(names(&format!("{declared}, evolve: true")), ("a b".to_owned(), flatten));
+        assert_eq!(names("rest: false"), ("b".to_owned(), flatten));
+        assert_eq!(names("evolve: false"), ("b".to_owned(), None));
     }
 
     #[test]

@@ -7,13 +7,14 @@ use super::walk::{choices, resolve, types};
 
 /// Faults that may only follow from a stand-in, or from a field that was taken out: what is wrong at
 /// the first may show at the second.
-const FOLLOWS: [(&str, &str); 6] = [
+const FOLLOWS: [(&str, &str); 7] = [
     ("columns", "time"),
     ("key", "time"),
     ("topics", "topic"),
     ("topics", "feed"),
     ("topics", "warehouse.table"),
     ("lake.url", "lake.s3"),
+    ("partitioning", "partitioning.columns"),
 ];
 
 /// A value that `schema` allows. Texts are unlike any other in the file.

@@ -4,6 +4,7 @@ use arrow::array::ArrayRef;
 
 use super::column::Slot;
 use super::fault::Outcome;
+use super::fields::{NewFields, Noticed};
 use super::json::Cursor;
 use super::nested::escaped;
 
@@ -16,6 +17,7 @@ pub(super) struct Columns {
     rows: usize,
     scratch: String,
     rest: Option<Rest>,
+    noticed: Option<Noticed>,
 }
 
 /// The members that no column takes.
@@ -31,7 +33,7 @@ impl Columns {
     /// `rest`: the number of the column for what no other takes.
     pub fn new(slots: Vec<Slot>, rest: Option<usize>) -> Self {
         let rest = rest.map(|column| Rest::Column(column, String::new()));
-        Self { slots, filled: 0, rows: 0, scratch: String::new(), rest }
+        Self { slots, filled: 0, rows: 0, scratch: String::new(), rest, noticed: None }
     }
 
     /// The columns of a struct.
@@ -115,13 +117,28 @@ impl Columns {
         self.slots[column].read_bytes(bytes)
     }
 
-    pub fn keeps_rest(&self) -> bool {
-        self.rest.is_some()
+    /// Notices fields that no column takes.
+    pub fn notice(&mut self, noticed: Noticed) {
+        self.noticed = Some(noticed);
     }
 
-    /// Keeps a member that no column takes. `object` and `name` are JSON text: the path of the object
-    /// around it without its closing quote, if it has one, and the name in its quotes.
-    pub fn keep(&mut self, object: &str, name: &str, value: &str) {
+    /// What was noticed since it was last asked.
+    pub fn new_fields(&mut self) -> Option<NewFields> {
+        self.noticed.as_mut()?.take()
+    }
+
+    /// Whether anything is done with members that no column takes.
+    pub fn looks_at_rest(&self) -> bool {
+        self.rest.is_some() || self.noticed.is_some()
+    }
+
+    /// Keeps a member that no column takes, or notices it. `prefix` is the path of the object around
+    /// it with a point behind, if it has one; `object` the same as JSON text, without its closing quote
+    /// and point; `name` is JSON text in its quotes.
+    pub fn keep(&mut self, prefix: &str, object: &str, name: &str, value: &str) {
+        if let Some(noticed) = &mut self.noticed {
+            noticed.add(prefix, name, value);
+        }
         match &mut self.rest {
             Some(Rest::Column(_, text)) => add(text, object, name, value),
             // A struct has no objects of other structs inside: the path is the name.

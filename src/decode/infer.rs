@@ -57,8 +57,7 @@ pub fn infer<'a>(
         return None;
     }
     // A sink tells names apart by more than case only.
-    let taken = declared.iter().map(|column| column.name.to_ascii_lowercase());
-    let mut names = Names(taken.chain(PARTITION_COLUMNS.map(str::to_owned)).collect());
+    let mut names = Names::but(declared.iter().map(|column| &*column.name));
     let mut left_out = Vec::new();
     let mut columns = Vec::new();
     for field in value.fields {
@@ -89,8 +88,8 @@ struct Object {
     fields: Vec<Field>,
 }
 
-struct Field {
-    name: String,
+pub(super) struct Field {
+    pub name: String,
     kinds: u8,
     inner: Object,
     /// What all items of its arrays have in common.
@@ -160,11 +159,11 @@ impl Object {
 }
 
 impl Field {
-    fn new(name: String) -> Self {
+    pub fn new(name: String) -> Self {
         Self { name, kinds: 0, inner: Object::default(), items: None }
     }
 
-    fn read(&mut self, cursor: &mut Cursor<'_>, level: usize) -> Outcome<()> {
+    pub fn read(&mut self, cursor: &mut Cursor<'_>, level: usize) -> Outcome<()> {
         let kind = match cursor.peek() {
             b'n' => 0,
             b't' | b'f' => kind::BOOLEAN,
@@ -200,7 +199,21 @@ impl Field {
         cursor.skip()
     }
 
-    fn can_be_named(&self) -> bool {
+    /// Paths and types of the columns it becomes, where a value was seen.
+    pub fn types(&self, prefix: &str, nesting: Nesting, types: &mut Vec<(String, ColumnType)>) {
+        let path = format!("{prefix}{}", self.name);
+        if nesting == Nesting::Keep {
+            types.push((path, self.nested_type()));
+        } else if self.kinds == kind::OBJECT && self.inner.can_be_flattened() {
+            let prefix = format!("{path}.");
+            let fields = self.inner.fields.iter().filter(|field| field.kinds != 0);
+            fields.for_each(|field| field.types(&prefix, nesting, types));
+        } else {
+            types.push((path, self.column_type()));
+        }
+    }
+
+    pub fn can_be_named(&self) -> bool {
         !self.name.is_empty() && !self.name.contains('.')
     }
 
@@ -256,10 +269,20 @@ fn column(path: &str, kind: ColumnType, names: &mut Names) -> Column {
     Column { path, ..Column::new(name, kind) }
 }
 
-/// Column names given so far.
-struct Names(HashSet<String>);
+/// Column names given so far, without case, which is not enough to tell two apart in a sink.
+pub(super) struct Names(HashSet<String>);
 
 impl Names {
+    /// None of these.
+    pub fn but<'a>(taken: impl Iterator<Item = &'a str>) -> Self {
+        let taken = taken.map(str::to_ascii_lowercase);
+        Self(taken.chain(PARTITION_COLUMNS.map(str::to_owned)).collect())
+    }
+
+    pub fn column(&mut self, path: &str, kind: ColumnType) -> Column {
+        column(path, kind, self)
+    }
+
     /// A valid name after `path`, not given before.
     fn make(&mut self, path: &str) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };

@@ -23,6 +23,7 @@
 //!   columns always are.
 //! * With `rest` a last column holds what no column takes: `{"path":value, …}`, each value as it
 //!   stands; inside arrays a path has the index, as in `items[2].note`.
+//! * A value that is not what its column's `check` says: `CheckFailed`, or a warning. Null passes.
 //! * A declared field that stands twice in one object: `DuplicateField`. Where a path goes through
 //!   something that is not an object: `WrongType`; through `null`: null.
 //! * Not JSON, more after the object, deeper than 128 levels, empty: `Malformed`. A message that is
@@ -37,11 +38,13 @@
 //! * A kept document is the value's text (in an envelope the payload's), null for a delete.
 //! * Kept headers are a JSON array of [name, base64 or null]; `[]` where there are none.
 
+mod checks;
 mod column;
 mod columns;
 mod connect;
 mod escape;
 mod fault;
+mod fields;
 mod infer;
 mod json;
 mod key;
@@ -53,6 +56,8 @@ mod tests;
 mod time;
 mod tree;
 
+pub use checks::Warned;
+pub use fields::NewFields;
 pub use infer::{Inference, infer};
 
 /// What a value in Kafka Connect's envelope carries, if it is one.
@@ -60,13 +65,17 @@ pub fn connect_payload(value: &[u8]) -> Option<&[u8]> {
     connect::payload(std::str::from_utf8(value).ok()?).ok().map(str::as_bytes)
 }
 
+use std::collections::HashMap;
+
 use arrow::array::{BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 
+use self::checks::Checks;
 use self::column::Slot;
 use self::columns::Columns;
 use self::fault::{Fault, Outcome};
+use self::fields::Noticed;
 use self::json::Cursor;
 use self::key::KeyReader;
 use self::rows::Rows;
@@ -81,6 +90,8 @@ pub struct Decoder {
     from_key: usize,
     value: ValueReader,
     columns: Columns,
+    checks: Checks,
+    warned: Vec<Warned>,
     table: bool,
     keep_key: bool,
     keep_headers: bool,
@@ -109,15 +120,19 @@ impl Decoder {
             ValueFormat::String => ValueReader::Text(from_key),
             ValueFormat::Bytes => ValueReader::Bytes(from_key),
         };
+        let slots = schema.columns.iter().enumerate().map(slot).collect();
+        let mut columns = Columns::new(slots, schema.rest.then_some(fields));
+        if let Some(nesting) = schema.evolve {
+            columns.notice(Noticed::new(nesting, &schema.left_out));
+        }
         Self {
             schema: schema.arrow(),
             key: KeyReader::new(schema),
             from_key,
             value,
-            columns: Columns::new(
-                schema.columns.iter().enumerate().map(slot).collect(),
-                schema.rest.then_some(fields),
-            ),
+            columns,
+            checks: Checks::new(&schema.columns),
+            warned: Vec::new(),
             table: table && schema.key_columns > 0,
             keep_key,
             keep_headers,
@@ -131,8 +146,27 @@ impl Decoder {
         self
     }
 
+    /// Fields that the last batch had and no column takes, where the schema evolves: what was decoded
+    /// lacks them.
+    pub fn new_fields(&mut self) -> Option<NewFields> {
+        self.columns.new_fields()
+    }
+
     /// Decodes the records of `raw` at or after the offset `from`.
     pub fn decode(&mut self, raw: &RawBatch, from: i64) -> Batch {
+        let batch = self.read(raw, from, &HashMap::new());
+        let (failed, warned) = self.checks.failed(&batch);
+        self.warned.extend(warned);
+        if failed.is_empty() { batch } else { self.read(raw, from, &failed) }
+    }
+
+    /// What failed a check and was let through since this was asked last.
+    pub fn take_warned(&mut self) -> Vec<Warned> {
+        std::mem::take(&mut self.warned)
+    }
+
+    /// Reads the records into rows and rejects; those whose values `failed` a check are rejects.
+    fn read(&mut self, raw: &RawBatch, from: i64, failed: &HashMap<i64, String>) -> Batch {
         let start = from.clamp(raw.range.start, raw.range.end);
         let mut rows = Rows::new(raw.len(), self.table, self.keep_key, self.keep_headers);
         if self.documents {
@@ -145,7 +179,11 @@ impl Decoder {
         for (index, record) in raw.iter_from(start).enumerate() {
             payload_bytes += record.key.map_or(0, <[u8]>::len);
             payload_bytes += record.value.map_or(0, <[u8]>::len);
-            match self.record(&record) {
+            let read = match failed.get(&record.offset) {
+                Some(reason) => Err(Fault::new(RejectClass::CheckFailed, reason.as_str())),
+                None => self.record(&record),
+            };
+            match read {
                 Ok(delete) => {
                     rows.push(&record, delete);
                     if self.documents {

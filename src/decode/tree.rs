@@ -21,6 +21,8 @@ struct Object {
     place: String,
     /// Its path as JSON text without the closing quote; empty for the message itself.
     path: String,
+    /// Its path with a point behind it; empty for the message itself.
+    prefix: String,
     children: Vec<Child>,
     /// Indexes of `children`, by length of name and then name.
     by_name: Vec<usize>,
@@ -98,12 +100,12 @@ impl Tree {
             let object = &mut self.objects[id];
             let at = cursor.at();
             match object.next_child(previous, cursor, columns)? {
-                None if columns.keeps_rest() => {
+                None if columns.looks_at_rest() => {
                     let name = cursor.since(at);
                     cursor.colon()?;
                     let start = cursor.at();
                     cursor.skip()?;
-                    columns.keep(&object.path, name, cursor.since(start));
+                    columns.keep(&object.prefix, &object.path, name, cursor.since(start));
                 }
                 None => {
                     cursor.colon()?;
@@ -152,7 +154,8 @@ impl Tree {
 
 impl Object {
     fn new(place: String, path: String) -> Self {
-        Self { place, path, children: Vec::new(), by_name: Vec::new(), first: 0 }
+        let prefix = if path.is_empty() { String::new() } else { format!("{place}.") };
+        Self { place, path, prefix, children: Vec::new(), by_name: Vec::new(), first: 0 }
     }
 
     /// The child of that name, made if need be.

@@ -25,7 +25,7 @@ use self::course::{Course, End};
 use self::lake::Lake;
 use self::report::Sides;
 use self::warehouse::Warehouse;
-use crate::app::{App, Permissions, Running};
+use crate::app::{App, Running};
 use crate::config::{self, Faults};
 use crate::generate::Generator;
 use crate::publish::{PublishError, Publisher};
@@ -88,7 +88,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Report, DemoError> {
     let file = folder::furnish(&options.folder, &broker.address(), options)?;
     let (node, feeds) = config::load(&file)?;
     let publisher = Publisher::open(&node.kafka)?;
-    let running = App::build(node, feeds, Permissions::default())?.start();
+    let running = App::build(node, feeds, crate::app::Options::default())?.start();
     let ended = carry(options, &publisher, &running, stop);
     let code = running.stop();
     drop((publisher, broker));

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use deltalake_core::DeltaTable as Library;
 use deltalake_core::checkpoints::create_checkpoint;
 use deltalake_core::kernel::transaction::{CommitData, CommitProperties, TransactionError};
-use deltalake_core::kernel::{Action, Add, Snapshot, StructField, Transaction};
+use deltalake_core::kernel::{Action, Add, StructField, Transaction};
 use deltalake_core::logstore::{CommitOrBytes, LogStoreRef};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::{DeltaOperation, OutputMode, SaveMode};
@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use super::columns::delta_columns;
 use super::encode::{Encoded, encode};
+use super::fit::fit;
 use super::log::{
     self, CommitLine, Watermarks, entry_path, judged, judged_write, read_checkpoint, read_log,
 };
@@ -431,46 +432,8 @@ impl Log {
         create(&self.log, self.store.as_ref(), &self.columns, self.layout.columns()).await
     }
 
-    /// Whether the table can take our files.
     async fn check(&self) -> Result<(), SinkError> {
-        let snapshot = Snapshot::try_new(self.log.as_ref(), None)
-            .await
-            .map_err(|error| judged_delta(error).context("opening the lake table"))?;
-        let at = self.log.root_url();
-        let protocol = snapshot.protocol();
-        if protocol.min_writer_version() > 2 {
-            return Err(SinkError::lasting(format!(
-                "the lake table {at} needs Delta writer version {}; this release writes version 2",
-                protocol.min_writer_version()
-            )));
-        }
-        let metadata = snapshot.metadata();
-        if *metadata.partition_columns() != self.layout.columns() {
-            return Err(SinkError::lasting(format!(
-                "the lake table {at} is partitioned by {:?}, not by {:?}",
-                metadata.partition_columns(),
-                self.layout.columns()
-            )));
-        }
-        if metadata.configuration().contains_key("delta.setTransactionRetentionDuration") {
-            return Err(SinkError::lasting(format!(
-                "the lake table {at} sets delta.setTransactionRetentionDuration: the progress of an \
-                 idle partition would vanish. Unset it"
-            )));
-        }
-        let schema = snapshot.schema();
-        for column in &self.columns {
-            let found = schema.field(column.name());
-            if found.is_none_or(|found| found.data_type() != column.data_type()) {
-                return Err(SinkError::lasting(format!(
-                    "the lake table {at} has no column {} of type {} (found: {})",
-                    column.name(),
-                    column.data_type(),
-                    found.map_or("none".to_owned(), |found| found.data_type().to_string())
-                )));
-            }
-        }
-        Ok(())
+        fit(&self.log, &self.columns, &self.layout.columns()).await
     }
 
     /// Reads the log to its end. Answers the ids of our commits among what is new.

@@ -14,8 +14,13 @@ struct Installation {
     installation: Uuid,
 }
 
-fn columns_name(feed: &str) -> Path {
-    Path::from(format!("{feed}.json"))
+/// The columns kept for a feed, and those they were changed to: a local disk has no conditional update,
+/// only a conditional create.
+fn columns_name(feed: &str, change: u32) -> Path {
+    Path::from(match change {
+        0 => format!("{feed}.json"),
+        _ => format!("{feed}.{change}.json"),
+    })
 }
 
 const NAME: &str = "installation.json";
@@ -23,9 +28,37 @@ const NAME: &str = "installation.json";
 impl LakeStore {
     /// Keeps the columns inferred for a feed; the first writer wins, and its columns are answered.
     pub async fn keep_columns(&self, feed: &str, columns: String) -> Result<String, SinkError> {
+        self.create_columns(feed, 0, columns).await
+    }
+
+    /// Keeps other columns for a feed if those kept are still `from`; answers what is kept now.
+    pub async fn change_columns(
+        &self,
+        feed: &str,
+        from: &str,
+        to: String,
+    ) -> Result<String, SinkError> {
+        match self.last_columns(feed).await? {
+            Some((change, kept)) if kept == from => self.create_columns(feed, change + 1, to).await,
+            Some((_, kept)) => Ok(kept),
+            None => Err(SinkError::passing("the columns were removed meanwhile")),
+        }
+    }
+
+    pub async fn kept_columns(&self, feed: &str) -> Result<Option<String>, SinkError> {
+        Ok(self.last_columns(feed).await?.map(|(_, columns)| columns))
+    }
+
+    async fn create_columns(
+        &self,
+        feed: &str,
+        change: u32,
+        columns: String,
+    ) -> Result<String, SinkError> {
         let store = self.below("_tidegate/columns");
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match store.put_opts(&columns_name(feed), columns.clone().into(), options).await {
+        let name = columns_name(feed, change);
+        match store.put_opts(&name, columns.clone().into(), options).await {
             Ok(_) => Ok(columns),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
                 Ok(self.kept_columns(feed).await?.unwrap_or(columns))
@@ -34,15 +67,25 @@ impl LakeStore {
         }
     }
 
-    pub async fn kept_columns(&self, feed: &str) -> Result<Option<String>, SinkError> {
-        let got = match self.below("_tidegate/columns").get(&columns_name(feed)).await {
-            Ok(got) => got.bytes().await.map_err(|error| judged(&error))?,
-            Err(Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(judged(&error)),
-        };
-        String::from_utf8(got.into()).map(Some).map_err(|error| {
-            SinkError::lasting(format!("_tidegate/columns of feed {feed} is damaged: {error}"))
-        })
+    /// The latest of them, with the number of its change.
+    async fn last_columns(&self, feed: &str) -> Result<Option<(u32, String)>, SinkError> {
+        let store = self.below("_tidegate/columns");
+        let mut last = None;
+        for change in 0.. {
+            let got = match store.get(&columns_name(feed, change)).await {
+                Ok(got) => got.bytes().await.map_err(|error| judged(&error))?,
+                Err(Error::NotFound { .. }) => break,
+                Err(error) => return Err(judged(&error)),
+            };
+            let text = String::from_utf8(got.into()).map_err(|error| {
+                SinkError::lasting(format!(
+                    "_tidegate/columns/{} is damaged: {error}",
+                    columns_name(feed, change)
+                ))
+            })?;
+            last = Some((change, text));
+        }
+        Ok(last)
     }
 
     /// The id of the installation that owns the lake; an unowned lake becomes `mine`'s, and `adopt`

@@ -5,6 +5,7 @@
 mod columns;
 mod delta;
 mod encode;
+mod fit;
 mod installation;
 mod jsonl;
 mod log;

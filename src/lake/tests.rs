@@ -488,4 +488,13 @@ async fn the_first_installation_owns_the_lake() {
     assert_eq!(lab.store().installation(other, true).await.unwrap(), other);
     assert_eq!(lab.store().keep_columns("f", "[1]".to_owned()).await.unwrap(), "[1]");
     assert_eq!(lab.store().keep_columns("f", "[2]".to_owned()).await.unwrap(), "[1]");
+    // Two change the same: one wins, and the other hears of it.
+    let store = lab.store();
+    let change = |to: &str| store.change_columns("f", "[1]", to.to_owned());
+    let (one, other) = tokio::join!(change("[3]"), change("[4]"));
+    assert_eq!(one.as_ref().unwrap(), &other.unwrap());
+    assert_eq!(store.kept_columns("f").await.unwrap(), Some(one.unwrap()));
+    let now = store.kept_columns("f").await.unwrap().unwrap();
+    assert_eq!(store.change_columns("f", &now, "[5]".to_owned()).await.unwrap(), "[5]");
+    assert_eq!(store.change_columns("f", &now, "[6]".to_owned()).await.unwrap(), "[5]");
 }

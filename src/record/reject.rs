@@ -30,6 +30,8 @@ pub enum RejectClass {
     MissingField,
     /// One object names a declared field twice.
     DuplicateField,
+    /// A value is not what its column's check says.
+    CheckFailed,
     /// The sink refused the row: a constraint, an index limit.
     SinkRefused,
 }
@@ -43,6 +45,7 @@ impl RejectClass {
             RejectClass::OutOfRange => "out_of_range",
             RejectClass::MissingField => "missing_field",
             RejectClass::DuplicateField => "duplicate_field",
+            RejectClass::CheckFailed => "check_failed",
             RejectClass::SinkRefused => "sink_refused",
         }
     }

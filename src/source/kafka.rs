@@ -57,15 +57,16 @@ impl KafkaSource {
         let consumer: BaseConsumer<Rebalance> = config
             .create_with_context(Rebalance::new())
             .map_err(|error| format!("creating the Kafka consumer: {error}"))?;
-        if let Membership::Group(topics) = &membership {
-            let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-            consumer.subscribe(&topics).map_err(|error| format!("subscribing: {error}"))?;
-        }
-        let manual = matches!(membership, Membership::Manual);
+        let (manual, topics) = match membership {
+            Membership::Group(topics) => (false, topics),
+            Membership::Manual => (true, Vec::new()),
+        };
+        subscribe(&consumer, &topics).map_err(|error| format!("subscribing: {error}"))?;
         let (commands, inbox) = channel();
         let mut poll = Poll {
             consumer,
             manual,
+            topics,
             inbox,
             budget,
             on_event: Box::new(on_event),
@@ -118,6 +119,8 @@ impl KafkaSource {
 struct Poll {
     consumer: BaseConsumer<Rebalance>,
     manual: bool,
+    /// What is subscribed to.
+    topics: Vec<String>,
     inbox: Receiver<Command>,
     budget: Budget,
     on_event: Box<dyn Fn(Event) + Send>,
@@ -192,11 +195,25 @@ impl Poll {
             Command::Halt { source, feed } => self.halt(&source, &feed),
             Command::Unassign(partitions) => self.unassign(&partitions),
             Command::Mirror { source, feed, offset } => self.mirror(&source, &feed, offset),
+            Command::Subscribe(topics) => self.subscribe(topics),
             Command::Close => Ok(()),
         };
         if let Err(error) = outcome {
             warn!(target: "tidegate::source", %error, "the consumer refused a command");
         }
+    }
+
+    fn subscribe(&mut self, topics: Vec<String>) -> Result<(), KafkaError> {
+        if self.topics == topics {
+            return Ok(());
+        }
+        if topics.is_empty() {
+            self.consumer.unsubscribe();
+        }
+        subscribe(&self.consumer, &topics)?;
+        info!(target: "tidegate::source", ?topics, "subscribed anew");
+        self.topics = topics;
+        Ok(())
     }
 
     fn assign(&mut self, assignments: Vec<Assignment>) -> Result<(), KafkaError> {
@@ -495,6 +512,12 @@ impl Poll {
             }
         }
     }
+}
+
+/// Without any topic the consumer is no member: librdkafka refuses an empty subscription.
+fn subscribe(consumer: &BaseConsumer<Rebalance>, topics: &[String]) -> Result<(), KafkaError> {
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    if topics.is_empty() { Ok(()) } else { consumer.subscribe(&topics) }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

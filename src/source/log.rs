@@ -10,6 +10,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::Complaints;
 use super::client::reader_config;
+use super::group::{Member, members};
 use super::headers::{borrowed, headers};
 use super::topic_id::topic_id;
 use crate::config::Kafka;
@@ -17,6 +18,8 @@ use crate::flow::start::LogBounds;
 use crate::record::{RawBatch, TopicId, TopicPartition};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// For what can go unanswered.
+const SOON: Duration = Duration::from_secs(4);
 
 /// A client that asks and never joins a group.
 pub struct Log {
@@ -60,6 +63,12 @@ impl Log {
 
     pub fn topic_id(&self, topic: &str) -> Result<TopicId, String> {
         topic_id(self.client.client().native_client(), topic, TIMEOUT)
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Who is in a consumer group now.
+    pub fn members(&self, group: &str) -> Result<Vec<Member>, String> {
+        members(self.client.client().native_client(), group, SOON)
             .map_err(|error| self.failed(error))
     }
 

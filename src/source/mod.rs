@@ -5,6 +5,7 @@
 
 mod client;
 mod complaints;
+mod group;
 mod headers;
 mod kafka;
 mod log;
@@ -19,6 +20,7 @@ use crate::record::{RawBatch, TopicPartition};
 
 pub use client::{client_config, group_consumer_config, producer_config};
 pub use complaints::Complaints;
+pub use group::Member;
 pub use kafka::{KafkaSource, Membership};
 pub use log::Log;
 
@@ -79,6 +81,8 @@ pub enum Command {
     Unassign(Vec<TopicPartition>),
     /// Everything below `offset` is durable in every sink of the feed.
     Mirror { source: TopicPartition, feed: Arc<str>, offset: i64 },
+    /// Reads these topics and patterns from the group from now on.
+    Subscribe(Vec<String>),
     /// Leaves the group and ends the thread.
     Close,
 }

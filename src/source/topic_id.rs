@@ -68,7 +68,7 @@ unsafe fn text(message: *const std::ffi::c_char) -> String {
 }
 
 /// Frees a librdkafka object.
-struct Guard<T>(*mut T, unsafe extern "C" fn(*mut T));
+pub(super) struct Guard<T>(pub *mut T, pub unsafe extern "C" fn(*mut T));
 
 impl<T> Drop for Guard<T> {
     fn drop(&mut self) {

@@ -41,6 +41,7 @@ counters! {
     RECORDS_READ = "tidegate.records.read", "{record}", "Records decoded from Kafka, once per stream that read them";
     BYTES_READ = "tidegate.bytes.read", "By", "Key, value and header bytes of those records";
     RECORDS_REJECTED = "tidegate.records.rejected", "{record}", "Records that could not be decoded";
+    RECORDS_WARNED = "tidegate.records.warned", "{record}", "Records taken although a column's check failed, once for each check";
     WAREHOUSE_REFUSED = "tidegate.warehouse.refused", "{record}", "Records the warehouse alone refused";
     LAKE_RECORDS = "tidegate.lake.records", "{record}", "Records durable in the lake, rejects included";
     LAKE_COMMITS = "tidegate.lake.commits", "{commit}", "Commits to lake tables";

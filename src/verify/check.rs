@@ -11,7 +11,7 @@ use super::spool::{Entry, Spool};
 use super::topic::{Broker, Topic};
 use super::warehouse::{self, Database};
 use super::{canon, gap, start};
-use crate::config::{Feed, FeedKind, Start};
+use crate::config::{Feed, FeedKind, Schema, Start};
 use crate::decode::Decoder;
 use crate::lake::LakeStore;
 use crate::record::{Batch, OffsetRange, Op, RawBatch, TopicId, TopicPartition};
@@ -181,8 +181,9 @@ impl<'a> Checking<'a> {
 
     /// Reads, once for both sinks, what either claims.
     fn read_log(&mut self, sources: &Sources) -> Result<(), String> {
+        let schema = Schema { evolve: None, ..self.feed.schema.clone() };
         let mut decoder = (self.feed.kind == FeedKind::Table && self.warehouse.is_some())
-            .then(|| Decoder::new(&self.feed.schema, true, false, false))
+            .then(|| Decoder::new(&schema, true, false, false))
             .map(|decoder| decoder.keep_documents(self.feed.is_document()));
         let partitions: Vec<i32> = self.topic.partitions.keys().copied().collect();
         for partition in partitions {

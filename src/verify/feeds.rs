@@ -1,7 +1,7 @@
 //! Which feeds there are: one for each topic that a feed file matches, its columns known.
 
 use super::warehouse::Database;
-use crate::config::{Column, ColumnType, Feed, FeedFile};
+use crate::config::{Column, ColumnType, Feed, FeedFile, Kept};
 use crate::lake::LakeStore;
 use crate::source::Log;
 
@@ -24,8 +24,8 @@ pub async fn find(
                 continue;
             }
             let columns = match file.value_columns() {
-                Some(_) => None,
-                None => kept(&named.name, lake, warehouse).await?,
+                Some(_) if !file.evolves() => None,
+                _ => kept(&named.name, lake, warehouse).await?,
             };
             let feed = match columns {
                 Some(columns) => file.resolve(&topic, Some(columns)),
@@ -41,11 +41,15 @@ pub async fn find(
 }
 
 fn topics(file: &FeedFile, log: &Log) -> Result<Vec<String>, String> {
-    let Some(pattern) = file.topic_pattern() else {
+    if file.topics.is_none() && file.topic_in_upper_case.is_none() {
         return Ok(file.topic.iter().cloned().collect());
-    };
+    }
+    let pattern = file.topic_pattern();
     let mut topics = log.topics()?;
-    topics.retain(|topic| pattern.is_match(topic));
+    topics.retain(|topic| match &pattern {
+        Some(pattern) => pattern.is_match(topic),
+        None => file.matches(topic),
+    });
     topics.sort();
     Ok(topics)
 }
@@ -75,7 +79,7 @@ async fn kept(
         kept = warehouse.kept_columns(feed).await?;
     }
     let Some(text) = kept else { return Ok(None) };
-    let columns = serde_json::from_str(&text)
-        .map_err(|error| format!("the columns kept for feed {feed}: {error}"))?;
-    Ok(Some(columns))
+    let kept =
+        Kept::parse(&text).map_err(|error| format!("the columns kept for feed {feed}: {error}"))?;
+    Ok(Some(kept.columns))
 }

@@ -9,6 +9,7 @@ mod nested;
 mod postgres;
 mod reduce;
 mod schema;
+mod script;
 mod shape;
 mod spell;
 mod sqlite;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::script::script;
 pub use self::shape::{shaped, shaped_batch};
 use crate::config::Feed;
 pub use crate::record::Part;
@@ -121,6 +123,9 @@ pub trait Warehouse: Send + Sync + 'static {
     /// Keeps the columns inferred for a feed; the first writer wins, and its columns are returned.
     async fn keep_columns(&self, feed: &str, columns: &str) -> Result<String, SinkError>;
     async fn kept_columns(&self, feed: &str) -> Result<Option<String>, SinkError>;
+
+    /// Keeps other columns for a feed if those kept are still `from`; answers what is kept now.
+    async fn change_columns(&self, feed: &str, from: &str, to: &str) -> Result<String, SinkError>;
 
     /// Whether the warehouse answers.
     async fn ping(&self) -> Result<(), SinkError>;

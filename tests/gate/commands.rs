@@ -14,14 +14,14 @@ use crate::node::tidegate;
 use crate::servers::{env, servers, turn, wait_for};
 use crate::source_place::{COLUMNS, Place, SOON, Sender};
 
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Ended {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Ended {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.out)
             .unwrap_or_else(|error| panic!("{error}: {}{}", self.out, self.err))
     }
@@ -60,12 +60,12 @@ fn say(arguments: &[&str]) -> Ended {
     ended(tidegate().args(arguments))
 }
 
-fn with_config(arguments: &[&str], config: &Path) -> Ended {
+pub fn with_config(arguments: &[&str], config: &Path) -> Ended {
     ended(tidegate().args(arguments).arg("--config").arg(config))
 }
 
 /// A folder with these files; the node file is `tidegate.yaml`.
-fn folder(name: &str, files: &[(&str, &str)]) -> PathBuf {
+pub fn folder(name: &str, files: &[(&str, &str)]) -> PathBuf {
     let folder = Path::new(&env("TIDEGATE_TEST_DIR")).join("gate").join(name);
     drop(std::fs::remove_dir_all(&folder));
     std::fs::create_dir_all(folder.join("feeds")).expect("a folder");

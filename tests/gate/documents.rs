@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 use crate::servers::env;
 use crate::source_place::{Place, SOON, Sender};
 
-type Rows = BTreeMap<i64, Value>;
+/// By offset.
+pub type Rows = BTreeMap<i64, Value>;
 
 fn send(topic: &str, values: &[String]) {
     let sender = Sender::new();
@@ -23,7 +24,7 @@ fn send(topic: &str, values: &[String]) {
     sender.0.flush(SOON).expect("the broker takes the records");
 }
 
-fn lake(place: &Place, feed: &str, format: &str, json: &[&str]) -> Rows {
+pub fn lake_rows(place: &Place, feed: &str, format: &str, json: &[&str]) -> Rows {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gate/documents.py");
     let asked = json!({"table": place.lake_table(feed), "format": format, "json": json});
     let mut python = Command::new(env("TIDEGATE_TEST_PYTHON"));
@@ -33,7 +34,7 @@ fn lake(place: &Place, feed: &str, format: &str, json: &[&str]) -> Rows {
     rows.into_iter().map(|(offset, row)| (offset.parse().expect("an offset"), row)).collect()
 }
 
-fn warehouse(place: &Place, feed: &str) -> Rows {
+pub fn warehouse_rows(place: &Place, feed: &str) -> Rows {
     let rows = format!("SELECT _offset, to_jsonb(t)::text FROM \"{feed}\" t");
     let rows = place.world.database.query(&rows);
     let row =
@@ -43,7 +44,7 @@ fn warehouse(place: &Place, feed: &str) -> Rows {
 
 /// The offsets in the warehouse's quarantine, which has what either sink refuses, with the sink that
 /// refused it alone.
-fn quarantined(place: &Place, feed: &str) -> BTreeMap<i64, Option<String>> {
+pub fn quarantined(place: &Place, feed: &str) -> BTreeMap<i64, Option<String>> {
     let sql = format!("SELECT record_offset, sink FROM tidegate.quarantine WHERE feed = '{feed}'");
     place.world.database.query(&sql).iter().map(|row| (row.get(0), row.get(1))).collect()
 }
@@ -136,7 +137,8 @@ fn any_document_comes_out_as_it_went_in() {
     for feed in [&formats[..], &["inferred"]].concat() {
         let format = if feed == "inferred" { "delta" } else { feed };
         let json: &[&str] = if feed == "inferred" { &[] } else { &["doc"] };
-        let (lake, warehouse) = (lake(&place, feed, format, json), warehouse(&place, feed));
+        let (lake, warehouse) =
+            (lake_rows(&place, feed, format, json), warehouse_rows(&place, feed));
         let quarantined = quarantined(&place, feed);
         let mut taken = 0;
         for (offset, record) in (0..).zip(&records) {
@@ -204,7 +206,7 @@ fn the_edges_of_types() {
     assert!(node.terminate(SOON).0.success());
     place.verify();
 
-    let lake = lake(&place, "edges", "delta", &[]);
+    let lake = lake_rows(&place, "edges", "delta", &[]);
     assert_eq!(lake.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 11]);
     let nines = "9".repeat(38);
     assert_eq!((&lake[&0]["d"], &lake[&1]["d"]), (&json!(nines), &json!(format!("-{nines}"))));

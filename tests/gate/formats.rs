@@ -197,3 +197,41 @@ fn values_of_every_format() {
         (place.world.database.query(sql)[0].get::<_, i64>(0) == 1).then_some(())
     });
 }
+
+/// Values that are not what their columns' checks say: in quarantine beside their neighbours, or told of.
+#[test]
+fn values_that_fail_a_check() {
+    let mut place = Place::new("value-checks");
+    let topic = place.topic("t", 1, &[]);
+    feed(
+        &place,
+        "checked",
+        &format!(
+            "type: stream\ntopic: {topic}\ncolumns:\n\
+             - {{name: amount, type: 'decimal(9,2)', check: {{min: 0, max: 1000}}}}\n\
+             - {{name: status, type: string, check: {{set: [open, paid], action: warn}}}}"
+        ),
+    );
+    let records: [&[u8]; 5] = [
+        br#"{"amount":1.5,"status":"open"}"#,
+        br#"{"amount":-1,"status":"open"}"#,
+        br#"{"amount":1000,"status":"lost"}"#,
+        br#"{"amount":1000.01}"#,
+        br#"{"status":"paid"}"#,
+    ];
+    send(&topic, &records.map(|value| (Vec::new(), Some(value))));
+    let node = place.node();
+    let rows = [
+        r#"{"amount": null, "status": "paid"}"#,
+        r#"{"amount": 1.50, "status": "open"}"#,
+        r#"{"amount": 1000.00, "status": "lost"}"#,
+    ];
+    landed(&place, "checked", 5, &rows);
+    let rejects = place.world.database.query(
+        "SELECT record_offset, class FROM tidegate.quarantine WHERE feed = 'checked' ORDER BY 1",
+    );
+    let rejects: Vec<(i64, String)> = rejects.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(rejects, [1, 3].map(|offset| (offset, "check_failed".to_owned())));
+    node.wait_for_log("status: found lost, expected one of", SOON);
+    place.verify();
+}

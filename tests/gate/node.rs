@@ -24,10 +24,19 @@ pub fn tidegate() -> Command {
 impl Node {
     /// `fault` is a `TIDEGATE_FAULT`; empty for a node that is left whole.
     pub fn start(config: &Path, log: PathBuf, fault: &str) -> Self {
+        Self::start_with(config, log, fault, &[])
+    }
+
+    pub fn start_with(config: &Path, log: PathBuf, fault: &str, arguments: &[&str]) -> Self {
         let lines = File::options().create(true).append(true).open(&log).expect("a log file");
         let from = lines.metadata().map_or(0, |file| file.len() as usize);
         let mut command = tidegate();
-        command.args(["run", "--config"]).arg(config).stderr(lines).env("NO_COLOR", "1");
+        command
+            .args(["run", "--config"])
+            .arg(config)
+            .args(arguments)
+            .stderr(lines)
+            .env("NO_COLOR", "1");
         command.env_remove("TIDEGATE_FAULT");
         if !fault.is_empty() {
             command.env("TIDEGATE_FAULT", fault);

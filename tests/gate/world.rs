@@ -159,7 +159,12 @@ impl World {
     }
 
     pub fn broken_node(&self, name: &str, fault: &str) -> Node {
-        Node::start(&self.config, self.folder.join(format!("{name}.log")), fault)
+        Node::start(&self.config, self.log(name), fault)
+    }
+
+    /// Where a node's log goes.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.log"))
     }
 
     /// Publishes to the world's topics.

@@ -27,7 +27,7 @@ fn without_topic<'f>(
     let enabled = files.iter().filter(|file| file.enabled);
     let silent = enabled.filter(|file| match file.topic_pattern() {
         Some(pattern) => !topics.iter().any(|topic| pattern.is_match(topic)),
-        None => !topics.iter().any(|topic| file.topic.as_ref() == Some(topic)),
+        None => !file.topic_names().any(|name| topics.iter().any(|topic| topic == name)),
     });
     silent
         .filter_map(|file| {

@@ -174,8 +174,8 @@ impl Supervisor {
             // A catch-up may fill its share and no more, so the main stream always has room.
             let share = self.setup.budget.share(self.setup.budget.limit() / 4);
             let events = ctx.address().recipient();
-            let source =
-                (self.setup.open_source)(Stream::CatchUp(sink), self.protocol, share, events)?;
+            let (stream, topics) = (Stream::CatchUp(sink), Vec::new());
+            let source = (self.setup.open_source)(stream, self.protocol, topics, share, events)?;
             self.catch_up.insert(sink, source);
         }
         Ok(&self.catch_up[&sink])

@@ -6,6 +6,8 @@
 //! with its reason and tried again on a slow clock, while the others run on.
 
 mod care;
+mod evolve;
+mod feeds;
 mod lanes;
 mod partitions;
 mod writers;
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use tracing::{debug, error, info, warn};
 
+use self::feeds::subscription;
 use self::partitions::{Owned, Phase};
 use self::writers::WriterSet;
 use super::Io;
@@ -48,8 +51,15 @@ const TICK: Duration = Duration::from_millis(500);
 type Key = (Arc<str>, TopicPartition);
 
 /// Starts a consumer whose events come back to the supervisor.
-pub type OpenSource =
-    Box<dyn Fn(Stream, Protocol, Budget, Recipient<SourceEvent>) -> Result<KafkaSource, String>>;
+pub type OpenSource = Box<
+    dyn Fn(
+        Stream,
+        Protocol,
+        Vec<String>,
+        Budget,
+        Recipient<SourceEvent>,
+    ) -> Result<KafkaSource, String>,
+>;
 
 /// What the supervisor is built from.
 pub struct Setup {
@@ -75,6 +85,12 @@ pub struct Supervisor {
     assigned: HashSet<TopicPartition>,
     /// Claims on their way.
     asking: HashSet<Key>,
+    /// How often each feed was replaced by another of its name.
+    versions: HashMap<Arc<str>, u64>,
+    /// Feeds that are drained to end or to begin anew, and by how many changes.
+    ending: HashMap<Arc<str>, usize>,
+    /// Partitions that wait for their feed's new columns.
+    evolving: HashMap<Arc<str>, Vec<Key>>,
     /// How often the session expired.
     losses: u64,
     /// Deaths of the poll thread in a row.
@@ -102,6 +118,9 @@ impl Supervisor {
             owned: HashMap::new(),
             assigned: HashSet::new(),
             asking: HashSet::new(),
+            versions: HashMap::new(),
+            ending: HashMap::new(),
+            evolving: HashMap::new(),
             losses: 0,
             source_deaths: 0,
             opened: Instant::now(),
@@ -122,7 +141,8 @@ impl Supervisor {
             Protocol::Classic => "classic (cooperative-sticky)",
         };
         info!(target: "tidegate::supervisor", group = self.setup.node.kafka.group, protocol, "joining the group");
-        match (self.setup.open_source)(Stream::Main, self.protocol, budget, events) {
+        let topics = subscription(&self.setup.feeds);
+        match (self.setup.open_source)(Stream::Main, self.protocol, topics, budget, events) {
             Ok(source) => {
                 self.main = Some(source);
                 self.opened = Instant::now();

@@ -95,8 +95,9 @@ impl Owned {
 }
 
 /// Partitions of one feed, asked about together.
-struct Asked {
+pub struct Asked {
     feed: Arc<str>,
+    version: u64,
     file: FeedFile,
     sources: Vec<TopicPartition>,
     /// What the broker and the sinks said, or why they could not be asked.
@@ -108,7 +109,7 @@ impl Supervisor {
         info!(target: "tidegate::supervisor", count = partitions.len(), "assigned: claiming in the sinks");
         self.assigned.extend(partitions.iter().cloned());
         let losses = self.losses;
-        let asking = self.ask(&partitions);
+        let asking = self.ask(&partitions, None);
         ctx.spawn(asking.into_actor(self).map(move |answers, supervisor, ctx| {
             if supervisor.losses != losses {
                 // The session expired meanwhile: librdkafka no longer waits for this answer, and if
@@ -143,10 +144,11 @@ impl Supervisor {
     }
 
     /// Asks the broker and the sinks about partitions, for every feed that reads them and does not
-    /// run: a claim for one that runs would fence it off.
-    fn ask(
+    /// run: a claim for one that runs would fence it off. `only`: for the feeds of these files.
+    pub fn ask(
         &mut self,
         partitions: &[TopicPartition],
+        only: Option<&[FeedFile]>,
     ) -> impl Future<Output = Vec<Asked>> + 'static + use<> {
         let mut by_topic: HashMap<Arc<str>, Vec<TopicPartition>> = HashMap::new();
         for source in partitions {
@@ -154,7 +156,11 @@ impl Supervisor {
         }
         let mut asking = Vec::new();
         for (topic, sources) in by_topic {
-            for file in self.files_for(&topic) {
+            let files = match only {
+                Some(files) => files.iter().filter(|file| file.matches(&topic)).cloned().collect(),
+                None => self.files_for(&topic),
+            };
+            for file in files {
                 let feed: Arc<str> = match file.name_for(&topic) {
                     Ok(name) => name.into(),
                     Err(fault) => {
@@ -162,6 +168,10 @@ impl Supervisor {
                         continue;
                     }
                 };
+                if self.ending.contains_key(&feed) {
+                    continue;
+                }
+                let version = self.versions.get(&feed).copied().unwrap_or_default();
                 let idle = |source: &&TopicPartition| {
                     let key = (feed.clone(), (*source).clone());
                     let runs = self.owned.get(&key).is_some_and(|owned| owned.consumer().is_some());
@@ -182,7 +192,7 @@ impl Supervisor {
                 ));
                 asking.push(async move {
                     let answer = asked.await.unwrap_or_else(|error| Err(error.to_string()));
-                    Asked { feed, file, sources, answer }
+                    Asked { feed, version, file, sources, answer }
                 });
             }
         }
@@ -202,7 +212,12 @@ impl Supervisor {
         ctx: &mut Context<Self>,
     ) -> Vec<(TopicPartition, i64, Route)> {
         self.no_longer_asking(&asked);
-        let Asked { file, sources, answer, .. } = asked;
+        let Asked { feed, version, file, sources, answer } = asked;
+        if version != self.versions.get(&feed).copied().unwrap_or_default() {
+            // The feed was replaced meanwhile: the claims are its former self's.
+            self.begin_named(&feed, &sources, ctx);
+            return Vec::new();
+        }
         let (feed, established) = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -243,7 +258,11 @@ impl Supervisor {
                         _ => None,
                     })
                     .collect();
-                self.fail(&key, reasons.join("; "), ctx);
+                let reasons = match reasons.as_slice() {
+                    [] => "none of its sinks was opened when the node started".to_owned(),
+                    reasons => reasons.join("; "),
+                };
+                self.fail(&key, reasons, ctx);
             }
         }
         begun
@@ -284,6 +303,7 @@ impl Supervisor {
             budget: self.setup.budget.clone(),
             mirror,
             supervisor: ctx.address().recipient(),
+            evolve: ctx.address().recipient(),
         };
         let arbiter = self.arbiter();
         let consumer = PartitionConsumer::start_in_arbiter(&arbiter, move |_| {
@@ -314,7 +334,16 @@ impl Supervisor {
         if wanted.is_empty() || self.stopping {
             return;
         }
-        let asking = self.ask(&wanted);
+        let asking = self.ask(&wanted, None);
+        self.begin_answered(asking, ctx);
+    }
+
+    /// Begins what is granted, on partitions that are assigned.
+    pub fn begin_answered(
+        &self,
+        asking: impl Future<Output = Vec<Asked>> + 'static,
+        ctx: &mut Context<Self>,
+    ) {
         ctx.spawn(asking.into_actor(self).map(|answers, supervisor, ctx| {
             for asked in answers {
                 for (source, offset, route) in supervisor.settle(asked, ctx) {
@@ -384,6 +413,9 @@ async fn establish(
     known: Option<Arc<Feed>>,
     sources: Vec<TopicPartition>,
 ) -> Result<(Arc<Feed>, Vec<Established>), String> {
+    if let Some(other) = file.other_name(&topic) {
+        edges.expect_no_topic(other, &topic).await?;
+    }
     let feed = match known {
         Some(feed) => feed,
         None => Arc::new(edges.catalog.feed(&file, &topic).await?),

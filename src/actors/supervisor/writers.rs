@@ -56,7 +56,7 @@ impl Supervisor {
     }
 
     fn build_lake(&mut self, feed: &Arc<Feed>) -> Option<WriterSet> {
-        let table = self.setup.edges.opened_table(&feed.name)?;
+        let table = self.setup.edges.opened_table(feed)?;
         let options = feed.lake.clone()?;
         let (io, budget) = (self.setup.io.clone(), self.setup.budget.clone());
         let patience = self.setup.node.detach_after.get();

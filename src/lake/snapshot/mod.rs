@@ -42,6 +42,7 @@ use self::state::{Changes, State};
 use super::columns::snapshot_columns;
 use super::delta::{self, CHECKPOINT_EVERY, now_ms};
 use super::encode::encode_file;
+use super::fit::fit;
 use super::log::{self, CommitLine, judged, judged_write, read_log};
 use super::{LakeStore, join};
 use crate::config::{Feed, SnapshotOptions, Storage, VERSION};
@@ -180,9 +181,14 @@ impl Snapshots {
             delta::create(&self.log, self.store.as_ref(), &columns, vec![VERSION]).await?;
             state = State::read(&self.log, self.store.as_ref()).await?;
         }
-        let state =
+        let mut state =
             state.ok_or_else(|| SinkError::passing("the table of snapshots is not there"))?;
-        state.check(&snapshot_columns(&self.feed), &self.folder)?;
+        let columns = snapshot_columns(&self.feed);
+        if !state.has(&columns) {
+            fit(&self.log, &columns, &[VERSION]).await?;
+            let read = State::read(&self.log, self.store.as_ref()).await?;
+            state = read.ok_or_else(|| SinkError::passing("the table of snapshots is gone"))?;
+        }
         Ok(state)
     }
 

@@ -92,20 +92,11 @@ impl State {
         if live.is_empty() { present.files.clone() } else { live }
     }
 
-    pub fn check(&self, wanted: &[StructField], folder: &str) -> Result<(), SinkError> {
-        for column in wanted {
-            let found = self.columns.iter().find(|found| found.name() == column.name());
-            if found.is_none_or(|found| found.data_type() != column.data_type()) {
-                return Err(SinkError::lasting(format!(
-                    "the table of snapshots {folder} has no column {} of type {} (found: {}): give \
-                     the feed another `lake.layout`, or its former columns",
-                    column.name(),
-                    column.data_type(),
-                    found.map_or("none".to_owned(), |found| found.data_type().to_string())
-                )));
-            }
-        }
-        Ok(())
+    pub fn has(&self, wanted: &[StructField]) -> bool {
+        wanted.iter().all(|column| {
+            let mut there = self.columns.iter();
+            there.any(|it| it.name() == column.name() && it.data_type() == column.data_type())
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use self::lab::*;
 use super::Part;
-use crate::config::FeedKind;
+use crate::config::{ColumnType, FeedKind};
 use crate::record::{Blame, GapReason, OffsetRange, TopicId, Verdict};
 
 macro_rules! on_each_warehouse {
@@ -59,6 +59,7 @@ on_each_warehouse! {
     judges_the_schema
     knows_its_installation
     refuses_a_table_that_does_not_fit
+    adds_columns_to_its_own_table
     writes_an_existing_table
     holds_names_of_any_kind
     agrees_with_a_model
@@ -445,7 +446,48 @@ async fn keeps_the_first_columns(lab: Lab) {
     let (one, two) = (one.unwrap(), two.unwrap());
     assert_eq!(one, two);
     assert!(texts.contains(&one.as_str()), "to the letter: {one}");
-    assert_eq!(lab.warehouse.kept_columns("f").await.unwrap(), Some(one));
+    assert_eq!(lab.warehouse.kept_columns("f").await.unwrap(), Some(one.clone()));
+    // Two nodes change them: one wins, and the other hears of it.
+    let texts = [r#"{"columns":[] }"#, r#"{"columns":[1]}"#];
+    let change = |on: usize| {
+        let node = if on == 0 { &lab.warehouse } else { &other };
+        node.change_columns("f", &one, texts[on])
+    };
+    let (first, second) = tokio::join!(change(0), change(1));
+    let kept = first.unwrap();
+    assert_eq!(kept, second.unwrap());
+    assert!(texts.contains(&kept.as_str()), "to the letter: {kept}");
+    assert_eq!(lab.warehouse.change_columns("f", "[]", "[2]").await.unwrap(), kept);
+}
+
+/// A table of its own grows with the feed, while a node that does not know goes on; one that somebody
+/// else made is left alone.
+async fn adds_columns_to_its_own_table(lab: Lab) {
+    let feed = accounts(FeedKind::Stream);
+    lab.warehouse.prepare(&feed).await.unwrap();
+    let former = claim_on(&*lab.warehouse, &feed, 1).await;
+    let mut wider = feed.clone();
+    wider.schema.columns.push(column("Note", ColumnType::Json));
+    let node = lab.other_node();
+    let (one, two) = tokio::join!(node.prepare(&wider), lab.warehouse.prepare(&wider));
+    (one.unwrap(), two.unwrap()).1;
+    let mut rows = batch(&feed, 0, 0, &[put("a", "ann", 1)]);
+    let note = std::sync::Arc::new(arrow::array::StringArray::from(vec!["{\"n\":1}"]));
+    let columns = [rows.rows.columns(), &[note]].concat();
+    rows.rows = arrow::array::RecordBatch::try_new(wider.schema.arrow(), columns).unwrap();
+    let claim = claim_on(&*node, &wider, 0).await;
+    assert_eq!(node.write(&wider, &[part(claim, vec![rows])]).await.unwrap(), [DURABLE]);
+    let narrow = part(former, vec![batch(&feed, 1, 0, &[put("b", "bob", 2)])]);
+    assert_eq!(lab.write(&feed, &[narrow]).await, [DURABLE]);
+    let rows = lab.ask("SELECT id, \"Note\" IS NULL FROM accounts ORDER BY id").await;
+    let expected = if lab.is_postgres() { ["a|f", "b|t"] } else { ["a|0", "b|1"] };
+    assert_eq!(rows, expected);
+
+    lab.ask("CREATE TABLE others (id TEXT, owner TEXT, balance BIGINT); SELECT 1").await;
+    let mut others = wider.clone();
+    others.name = "others".into();
+    let error = lab.warehouse.prepare(&others).await.unwrap_err();
+    assert!(error.message.contains("Note") && error.message.contains("ADD COLUMN"), "{error}");
 }
 
 async fn migrates_once_from_many_nodes(lab: Lab) {

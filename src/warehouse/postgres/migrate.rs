@@ -33,6 +33,20 @@ const BEGIN: &str = "CREATE SCHEMA IF NOT EXISTS tidegate;
         applied_at timestamptz NOT NULL DEFAULT now()
     )";
 
+/// The same as text, for whoever may create a schema where the node may not.
+pub fn bookkeeping() -> Vec<String> {
+    let one = |migration: &Migration| {
+        let Migration { version, name, breaking, sql } = migration;
+        format!(
+            "-- {name}\n{}\nINSERT INTO tidegate.migrations (version, name, breaking) \
+             VALUES ({version}, '{name}', {breaking});",
+            sql.trim_end()
+        )
+    };
+    let begin = format!("{BEGIN};");
+    std::iter::once(begin).chain(MIGRATIONS.iter().map(one)).collect()
+}
+
 impl Postgres {
     /// All in one transaction, under a lock that a second node waits for.
     pub(super) async fn run_migrations(&self) -> Result<Vec<String>, SinkError> {

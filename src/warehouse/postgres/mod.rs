@@ -19,6 +19,9 @@ mod table;
 mod versions;
 mod write;
 
+pub use self::migrate::bookkeeping;
+pub use self::table::create_table;
+
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -153,6 +156,11 @@ impl Warehouse for Postgres {
     async fn kept_columns(&self, feed: &str) -> Result<Option<String>, SinkError> {
         let read = self.read_columns(feed).await;
         read.map_err(|error| error.context(format!("reading the columns of {feed}")))
+    }
+
+    async fn change_columns(&self, feed: &str, from: &str, to: &str) -> Result<String, SinkError> {
+        let kept = self.other_columns(feed, from, to).await;
+        kept.map_err(|error| error.context(format!("keeping the columns of {feed}")))
     }
 
     async fn ping(&self) -> Result<(), SinkError> {

@@ -201,6 +201,25 @@ impl Postgres {
         let session = self.sessions.get().await?;
         session.execute(KEEP, &[&feed, &columns]).await.map_err(judged)?;
         session.done();
+        self.columns_there(feed).await
+    }
+
+    pub(super) async fn other_columns(
+        &self,
+        feed: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<String, SinkError> {
+        // As text: the column keeps JSON to the letter, and has no equality.
+        const CHANGE: &str = "UPDATE tidegate.columns SET columns = $3::text::json \
+                              WHERE feed = $1 AND columns::text = $2";
+        let session = self.sessions.get().await?;
+        session.execute(CHANGE, &[&feed, &from, &to]).await.map_err(judged)?;
+        session.done();
+        self.columns_there(feed).await
+    }
+
+    async fn columns_there(&self, feed: &str) -> Result<String, SinkError> {
         let kept = self.read_columns(feed).await?;
         kept.ok_or_else(|| {
             SinkError::passing("the columns were removed by somebody else meanwhile")

@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+use tracing::info;
 
 use super::Postgres;
 use super::pool::{Session, judged};
@@ -44,8 +46,9 @@ impl Postgres {
             let table = self.look_at_dimension(&session, &dimension).await?;
             dimensions.push((table, dimension));
         }
-        if !exists(&session, &table).await? {
-            create(&session, feed, &place, &dimensions).await.map_err(judged)?;
+        match exists(&session, &table).await? {
+            false => create(&session, feed, &place, &dimensions).await.map_err(judged)?,
+            true => grow(&session, feed, &table).await?,
         }
         check_columns(&session, feed, &table).await?;
         if feed.kind == FeedKind::Table {
@@ -85,7 +88,8 @@ impl Postgres {
         match ORIGIN.iter().find(|(name, _)| !origin.contains(name)) {
             None => Ok(table),
             Some((name, kind)) => Err(SinkError::lasting(format!(
-                "table {table}: column {0} ({kind}) is missing, and an older record could not be told                  from a newer one; ALTER TABLE {table} ADD COLUMN {0} {kind}",
+                "table {table}: column {0} ({kind}) is missing, and an older record could not be told \
+                 from a newer one; ALTER TABLE {table} ADD COLUMN {0} {kind}",
                 ident(name)
             ))),
         }
@@ -169,13 +173,6 @@ async fn create(
     place: &Place,
     dimensions: &[(String, DimensionTable)],
 ) -> Result<(), tokio_postgres::Error> {
-    let mut columns: Vec<String> = feed.schema.columns.iter().map(definition).collect();
-    columns.extend(ORIGIN.iter().map(|(name, kind)| format!("{} {kind}", ident(name))));
-    if feed.kind == FeedKind::Table {
-        columns.push(format!("PRIMARY KEY ({})", names(feed.schema.key())));
-    }
-    let referred = dimensions.iter().filter(|(_, dimension)| dimension.foreign_key);
-    columns.extend(referred.map(|(other, dimension)| foreign_key(other, dimension)));
     session.batch_execute("BEGIN").await?;
     session.batch_execute(TABLE_LOCK).await?;
     // Looked for first: IF NOT EXISTS asks for the right to create even where it does.
@@ -184,14 +181,87 @@ async fn create(
     if absent.get(0) {
         session.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
     }
-    let (table, columns) = (place.name(), columns.join(", "));
-    session.batch_execute(&format!("CREATE TABLE IF NOT EXISTS {table} ({columns})")).await?;
+    session.batch_execute(&table_sql(feed, place, dimensions)).await?;
     session.batch_execute("COMMIT").await
 }
 
 fn foreign_key(other: &str, dimension: &DimensionTable) -> String {
     let key = names(dimension.feed.schema.key());
     format!("FOREIGN KEY ({key}) REFERENCES {other} ({key})")
+}
+
+/// Columns of the feed that the table lacks.
+const MISSING: &str = "
+    SELECT w.name FROM unnest($2::text[]) AS w(name)
+    WHERE NOT EXISTS (SELECT FROM pg_attribute a
+                      WHERE a.attrelid = $1::text::regclass AND a.attname = w.name
+                        AND a.attnum > 0 AND NOT a.attisdropped)";
+
+/// Gives a table of our own the columns that its feed has got since. Somebody else's, known by the
+/// record's coordinates that it lacks, is left as it is; and whoever may not change ours is told by the
+/// check that follows.
+async fn grow(session: &Session, feed: &Feed, table: &str) -> Result<(), SinkError> {
+    let mut wanted: Vec<&str> =
+        feed.schema.columns.iter().map(|column| column.name.as_str()).collect();
+    wanted.extend(ORIGIN.map(|(name, _)| name));
+    let rows = session.query(MISSING, &[&table, &wanted]).await.map_err(judged)?;
+    let missing: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    if missing.is_empty() || wanted_names().any(|name| missing.contains(&name)) {
+        return Ok(());
+    }
+    let columns = feed.schema.value().iter().filter(|it| missing.contains(&it.name.as_str()));
+    let add: Vec<String> =
+        columns.map(|column| format!("ADD COLUMN IF NOT EXISTS {}", definition(column))).collect();
+    if add.is_empty() {
+        return Ok(());
+    }
+    // It waits for the writers that are under way, and those behind it wait for it: not for ever.
+    let alter = format!(
+        "BEGIN; SET LOCAL lock_timeout = '2s'; ALTER TABLE {table} {}; COMMIT",
+        add.join(", ")
+    );
+    match session.batch_execute(&alter).await {
+        Ok(()) => {
+            info!(target: "tidegate::warehouse", feed = %feed.name, table, columns = ?missing, "columns added");
+            Ok(())
+        }
+        Err(error) => {
+            session.batch_execute("ROLLBACK").await.map_err(judged)?;
+            match error.code() {
+                Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(()),
+                _ => Err(judged(error).context(format!("adding columns to {table}"))),
+            }
+        }
+    }
+}
+
+fn table_sql(feed: &Feed, place: &Place, dimensions: &[(String, DimensionTable)]) -> String {
+    let mut columns: Vec<String> = feed.schema.columns.iter().map(definition).collect();
+    columns.extend(ORIGIN.iter().map(|(name, kind)| format!("{} {kind}", ident(name))));
+    if feed.kind == FeedKind::Table {
+        columns.push(format!("PRIMARY KEY ({})", names(feed.schema.key())));
+    }
+    let referred = dimensions.iter().filter(|(_, dimension)| dimension.foreign_key);
+    columns.extend(referred.map(|(other, dimension)| foreign_key(other, dimension)));
+    format!("CREATE TABLE IF NOT EXISTS {} ({})", place.name(), columns.join(", "))
+}
+
+/// A feed's tables as text, for whoever may create them where the node may not.
+pub fn create_table(feed: &Feed, schema: &str) -> Result<String, SinkError> {
+    let mut dimensions = Vec::new();
+    let mut lines = Vec::new();
+    let mut line = |feed: &Feed, dimensions: &[(String, DimensionTable)]| {
+        let place = Place::of(feed, schema);
+        lines.push(format!("CREATE SCHEMA IF NOT EXISTS {};", place.schema));
+        lines.push(format!("{};", table_sql(feed, &place, dimensions)));
+        place.name()
+    };
+    for dimension in dimension::tables(feed)? {
+        dimensions.push((line(&dimension.feed, &[]), dimension));
+    }
+    line(feed, &dimensions);
+    lines.dedup();
+    Ok(lines.join("\n"))
 }
 
 fn definition(column: &Column) -> String {

@@ -29,6 +29,19 @@ const LIST: &str = "CREATE TABLE IF NOT EXISTS tidegate_migrations (
     applied_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 )";
 
+/// The same as text.
+pub fn bookkeeping() -> Vec<String> {
+    let one = |migration: &Migration| {
+        let Migration { version, name, breaking, sql } = migration;
+        format!(
+            "-- {name}\n{}\nINSERT INTO tidegate_migrations (version, name, breaking) \
+             VALUES ({version}, '{name}', {breaking});",
+            sql.trim_end()
+        )
+    };
+    std::iter::once(format!("{LIST};")).chain(MIGRATIONS.iter().map(one)).collect()
+}
+
 pub(super) fn migrate(file: &mut File) -> Result<Vec<String>, SinkError> {
     file.transaction(|transaction| apply_missing(transaction).map_err(judged))
 }

@@ -12,6 +12,9 @@ mod snapshot;
 mod table;
 mod write;
 
+pub use self::migrate::bookkeeping;
+pub use self::table::create_table;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -241,6 +244,12 @@ impl Warehouse for Sqlite {
     async fn kept_columns(&self, feed: &str) -> Result<Option<String>, SinkError> {
         let (doing, feed) = (format!("reading the columns of {feed}"), feed.to_owned());
         self.run(doing, move |file| progress::kept_columns(file, &feed)).await
+    }
+
+    async fn change_columns(&self, feed: &str, from: &str, to: &str) -> Result<String, SinkError> {
+        let doing = format!("keeping the columns of {feed}");
+        let (feed, from, to) = (feed.to_owned(), from.to_owned(), to.to_owned());
+        self.run(doing, move |file| progress::change_columns(file, &feed, &from, &to)).await
     }
 
     async fn ping(&self) -> Result<(), SinkError> {

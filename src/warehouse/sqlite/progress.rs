@@ -129,6 +129,21 @@ pub(super) fn keep_columns(
     })
 }
 
+pub(super) fn change_columns(
+    file: &mut File,
+    feed: &str,
+    from: &str,
+    to: &str,
+) -> Result<String, SinkError> {
+    const CHANGE: &str =
+        "UPDATE tidegate_columns SET columns = ?3 WHERE feed = ?1 AND columns = ?2";
+    file.transaction(|transaction| {
+        transaction.execute(CHANGE, (feed, from, to)).map_err(judged)?;
+        let kept = columns_of(transaction, feed).map_err(judged)?;
+        kept.ok_or_else(|| SinkError::passing("the columns were removed meanwhile"))
+    })
+}
+
 pub(super) fn kept_columns(file: &mut File, feed: &str) -> Result<Option<String>, SinkError> {
     columns_of(file.connection()?, feed).map_err(judged)
 }

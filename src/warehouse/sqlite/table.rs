@@ -63,6 +63,7 @@ impl File {
         let found = self.transaction(|transaction| {
             let create = create(feed, &table, &dimensions);
             transaction.execute(&create, []).map_err(judged)?;
+            grow(transaction, feed, &table).map_err(judged)?;
             columns(transaction, &table).map_err(judged)
         })?;
         check_columns(feed, &table, &found)?;
@@ -147,6 +148,18 @@ fn create(feed: &Feed, table: &str, dimensions: &[(String, DimensionTable)]) -> 
     format!("CREATE TABLE IF NOT EXISTS {table} ({})", columns.join(", "))
 }
 
+/// A feed's tables as text.
+pub fn create_table(feed: &Feed) -> Result<String, SinkError> {
+    let (mut lines, mut dimensions) = (Vec::new(), Vec::new());
+    for dimension in dimension::tables(feed)? {
+        let table = table_name(&dimension.feed);
+        lines.push(format!("{};", create(&dimension.feed, &table, &[])));
+        dimensions.push((table, dimension));
+    }
+    lines.push(format!("{};", create(feed, &table_name(feed), &dimensions)));
+    Ok(lines.join("\n"))
+}
+
 /// A column as an existing table has it.
 pub(super) struct Found {
     pub name: String,
@@ -167,6 +180,20 @@ pub(super) fn columns(connection: &Connection, table: &str) -> rusqlite::Result<
         })
     })?;
     found.collect()
+}
+
+/// Gives a table of our own, known by the record's coordinates, the columns that its feed has got since.
+fn grow(connection: &Connection, feed: &Feed, table: &str) -> rusqlite::Result<()> {
+    let found = columns(connection, table)?;
+    let has = |name: &str| found.iter().any(|column| column.name == name);
+    if !ORIGIN.iter().all(|(name, _)| has(name)) {
+        return Ok(());
+    }
+    for column in feed.schema.value().iter().filter(|column| !has(&column.name)) {
+        let (name, kind) = (ident(&column.name), column_type(column.kind));
+        connection.execute(&format!("ALTER TABLE {table} ADD COLUMN {name} {kind}"), [])?;
+    }
+    Ok(())
 }
 
 fn check_columns(feed: &Feed, table: &str, found: &[Found]) -> Result<(), SinkError> {

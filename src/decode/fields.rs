@@ -1,0 +1,195 @@
+//! Fields that no column takes, noticed on the way: what they could become.
+
+use std::collections::HashSet;
+
+use super::infer::{Field, Names};
+use super::json::Cursor;
+use crate::config::{ColumnType, Kept, Nesting, overlaps};
+
+/// New columns at most, so that a map mistaken for an object does not become a thousand.
+const MAX_NEW: usize = 200;
+/// Columns at most, below what either sink can hold.
+const MAX_COLUMNS: usize = 1000;
+
+/// What the records of a batch suggest beyond the feed's columns.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NewFields {
+    /// Paths and types.
+    pub fields: Vec<(String, ColumnType)>,
+    /// Paths that no column can take.
+    pub left_out: Vec<String>,
+}
+
+impl NewFields {
+    /// Adds to what is kept for a feed: columns for the fields that none takes yet, named unlike any
+    /// of `taken`. Answers whether there was anything to add.
+    pub fn add_to(&self, kept: &mut Kept, taken: &[&str]) -> bool {
+        let mut names = Names::but(taken.iter().copied().chain(kept.names()));
+        let mut new = 0;
+        let before = kept.clone();
+        for (path, kind) in &self.fields {
+            if kept.left_out.contains(path) || kept.columns.iter().any(|it| it.path() == path) {
+                continue;
+            }
+            // A field is either a column or holds columns.
+            let inside = kept.columns.iter().any(|other| overlaps(other.path(), path));
+            match !inside && new < MAX_NEW && kept.columns.len() < MAX_COLUMNS {
+                true => {
+                    kept.columns.push(names.column(path, *kind));
+                    new += 1;
+                }
+                false => kept.left_out.push(path.clone()),
+            }
+        }
+        for path in &self.left_out {
+            if !kept.left_out.contains(path) {
+                kept.left_out.push(path.clone());
+            }
+        }
+        *kept != before
+    }
+}
+
+/// Collects what a decoder meets and has no column for.
+pub(super) struct Noticed {
+    nesting: Nesting,
+    left_out: HashSet<String>,
+    /// By the path of the object around them, with a point behind it.
+    fields: Vec<(String, Field)>,
+}
+
+impl Noticed {
+    pub fn new(nesting: Nesting, left_out: &[String]) -> Self {
+        Self { nesting, left_out: left_out.iter().cloned().collect(), fields: Vec::new() }
+    }
+
+    /// Takes a member in whose syntax is checked; `name` is JSON text in its quotes.
+    pub fn add(&mut self, prefix: &str, name: &str, value: &str) {
+        let Ok(name) = serde_json::from_str::<String>(name) else { return };
+        if self.left_out.contains(&format!("{prefix}{name}")) || !says_something(value) {
+            return;
+        }
+        let known = self.fields.iter().position(|(of, field)| of == prefix && field.name == name);
+        let index = known.unwrap_or_else(|| {
+            self.fields.push((prefix.to_owned(), Field::new(name)));
+            self.fields.len() - 1
+        });
+        // A name inside it that is no text is no field's; what came before it counts.
+        let _ = self.fields[index].1.read(&mut Cursor::new(value), 1);
+    }
+
+    /// What was found since it was last asked.
+    pub fn take(&mut self) -> Option<NewFields> {
+        if self.fields.is_empty() {
+            return None;
+        }
+        let mut new = NewFields::default();
+        for (prefix, field) in self.fields.drain(..) {
+            match field.can_be_named() {
+                true => field.types(&prefix, self.nesting, &mut new.fields),
+                false => new.left_out.push(format!("{prefix}{}", field.name)),
+            }
+        }
+        Some(new)
+    }
+}
+
+/// Whether a value is more than nulls and empty objects, of which no type can be told.
+fn says_something(value: &str) -> bool {
+    let mut cursor = Cursor::new(value);
+    match cursor.peek() {
+        b'n' => false,
+        b'{' => members_say_something(&mut cursor).unwrap_or(true),
+        _ => true,
+    }
+}
+
+/// Recurses as deep as objects lie in objects, which the check of the syntax has bounded.
+fn members_say_something(cursor: &mut Cursor<'_>) -> super::fault::Outcome<bool> {
+    cursor.eat(b'{');
+    cursor.space();
+    if cursor.eat(b'}') {
+        return Ok(false);
+    }
+    let mut any = false;
+    loop {
+        cursor.string()?;
+        cursor.colon()?;
+        match cursor.peek() {
+            b'n' => cursor.skip()?,
+            b'{' => any |= members_say_something(cursor)?,
+            _ => {
+                any = true;
+                cursor.skip()?;
+            }
+        }
+        if !cursor.more_members()? {
+            return Ok(any);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Column;
+
+    fn noticed(nesting: Nesting, members: &[(&str, &str, &str)]) -> Option<NewFields> {
+        let mut noticed = Noticed::new(nesting, &["gone".to_owned()]);
+        for (prefix, name, value) in members {
+            noticed.add(prefix, name, value);
+        }
+        noticed.take()
+    }
+
+    #[test]
+    fn what_says_nothing_is_not_noticed() {
+        let nothing = [
+            ("", r#""a""#, "null"),
+            ("", r#""b""#, "{}"),
+            ("", r#""c""#, r#"{"d":null,"e":{"f":null}}"#),
+            ("", r#""gone""#, "1"),
+        ];
+        assert_eq!(noticed(Nesting::Flatten, &nothing), None);
+    }
+
+    #[test]
+    fn fields_get_types_and_names() {
+        let members = [
+            ("", r#""a""#, "1"),
+            ("L.", r#""zip\u0021""#, "\"x\""),
+            ("", r#""a""#, "2.5"),
+            ("", r#""o""#, r#"{"p":[true],"q":null}"#),
+            ("", r#""x.y""#, "1"),
+        ];
+        let found = noticed(Nesting::Flatten, &members).unwrap();
+        let types = |found: &NewFields| -> Vec<String> {
+            found.fields.iter().map(|(path, kind)| format!("{path} {kind}")).collect()
+        };
+        assert_eq!(types(&found), ["a double", "L.zip! string", "o.p json"]);
+        assert_eq!(found.left_out, ["x.y"]);
+        let kept = noticed(Nesting::Keep, &members).unwrap();
+        assert_eq!(types(&kept)[2], "o struct<p:array<boolean>>");
+
+        let column = |name: &str, path: &str| Column {
+            path: Some(path.to_owned()),
+            ..Column::new(name, ColumnType::Int)
+        };
+        let columns = vec![column("A", "b"), column("l_city", "L.CITY"), column("p", "o.p.q")];
+        let mut kept = Kept { columns, left_out: vec!["u".to_owned()] };
+        assert!(found.add_to(&mut kept, &["l_zip_"]));
+        let new: Vec<_> =
+            kept.columns.iter().map(|it| format!("{} {}", it.name, it.path())).collect();
+        assert_eq!(new[3..], ["a_2 a", "l_zip__2 L.zip!"]);
+        assert_eq!(kept.left_out, ["u", "o.p", "x.y"]);
+        assert!(!found.add_to(&mut kept, &[]));
+    }
+
+    #[test]
+    fn there_is_an_end_of_columns() {
+        let fields = (0..MAX_NEW + 5).map(|n| (format!("k{n}"), ColumnType::Int)).collect();
+        let mut kept = Kept::default();
+        NewFields { fields, left_out: Vec::new() }.add_to(&mut kept, &[]);
+        assert_eq!((kept.columns.len(), kept.left_out.len()), (MAX_NEW, 5));
+    }
+}

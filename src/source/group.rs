@@ -1,0 +1,95 @@
+//! Who is in a consumer group. rdkafka's own call does not know groups of the consumer protocol
+//! (KIP-848), so this one goes to librdkafka itself.
+
+use std::ffi::{CStr, CString, c_char};
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka::bindings as ffi;
+use rdkafka::client::NativeClient;
+
+use super::topic_id::Guard;
+
+/// One member of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub client_id: String,
+    pub host: String,
+}
+
+/// The members of one group. A group that does not exist has none.
+pub fn members(
+    client: &NativeClient,
+    group: &str,
+    timeout: Duration,
+) -> Result<Vec<Member>, String> {
+    let name = CString::new(group).map_err(|_| format!("group name {group:?} holds a NUL"))?;
+    let mut names = [name.as_ptr()];
+    // SAFETY: every pointer made here is freed by its guard, in reverse order; `names` outlives the
+    // call, which copies it; the result is owned by the event and read before the event goes.
+    unsafe {
+        let queue = Guard(ffi::rd_kafka_queue_new(client.ptr()), ffi::rd_kafka_queue_destroy);
+        let options = Guard(
+            ffi::rd_kafka_AdminOptions_new(
+                client.ptr(),
+                ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
+            ),
+            ffi::rd_kafka_AdminOptions_destroy,
+        );
+        let within = timeout.as_millis() as i32;
+        ffi::rd_kafka_AdminOptions_set_request_timeout(options.0, within, ptr::null_mut(), 0);
+        ffi::rd_kafka_DescribeConsumerGroups(
+            client.ptr(),
+            names.as_mut_ptr(),
+            1,
+            options.0,
+            queue.0,
+        );
+        let event =
+            Guard(ffi::rd_kafka_queue_poll(queue.0, within + 1000), ffi::rd_kafka_event_destroy);
+        if event.0.is_null() {
+            return Err(format!("the broker did not describe group {group:?} in {timeout:?}"));
+        }
+        let error = ffi::rd_kafka_event_error(event.0);
+        if error != ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(format!(
+                "describing group {group:?}: {}",
+                text(ffi::rd_kafka_err2str(error))
+            ));
+        }
+        let result = ffi::rd_kafka_event_DescribeConsumerGroups_result(event.0);
+        let mut count = 0;
+        let groups = ffi::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut count);
+        if groups.is_null() || count == 0 {
+            return Ok(Vec::new());
+        }
+        let described = *groups;
+        let error = ffi::rd_kafka_ConsumerGroupDescription_error(described);
+        if !error.is_null() {
+            use ffi::rd_kafka_resp_err_t as code;
+            return match ffi::rd_kafka_error_code(error) {
+                code::RD_KAFKA_RESP_ERR_NO_ERROR | code::RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND => {
+                    Ok(Vec::new())
+                }
+                _ => Err(format!("group {group:?}: {}", text(ffi::rd_kafka_error_string(error)))),
+            };
+        }
+        let count = ffi::rd_kafka_ConsumerGroupDescription_member_count(described);
+        let member = |index| {
+            let member = ffi::rd_kafka_ConsumerGroupDescription_member(described, index);
+            Member {
+                client_id: text(ffi::rd_kafka_MemberDescription_client_id(member)),
+                host: text(ffi::rd_kafka_MemberDescription_host(member)),
+            }
+        };
+        Ok((0..count).map(member).collect())
+    }
+}
+
+unsafe fn text(message: *const c_char) -> String {
+    if message.is_null() {
+        return String::new();
+    }
+    // SAFETY: librdkafka hands out NUL-terminated texts that outlive this call.
+    unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned()
+}
