@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::check_columns::{column_faults, flat_fault, time_column};
-use super::check_shape::{between_dimensions, shape_faults};
+use super::check_shape::{all_columns, between_dimensions, shape_faults};
+use super::files::file_faults;
 use super::{
     Column, ColumnType, Fault, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions,
     NestedIn, Nesting, Node, Piece, Placeholder, Template, ValueFormat, WarehouseOptions, Window,
@@ -262,6 +263,8 @@ impl FeedCheck<'_> {
         }
         self.layout(options);
         self.faults.extend(super::storage::faults(self.feed, options));
+        let columns = all_columns(self.feed);
+        self.faults.extend(file_faults(self.feed, options, columns.as_deref()));
         self.bounds("lake", options.max_records, options.max_bytes.bytes());
     }
 
@@ -590,6 +593,14 @@ mod tests {
             (format!("{}time: ta", columns("{name: at, type: date}")), "time", "did you mean `at`"),
             (format!("{}time: a", columns("{name: a, type: int}")), "time", "of type `int`"),
             (format!("{STREAM}lake: {{zstd_level: 0}}"), "lake.zstd_level", "1 to 22"),
+            (format!("{STREAM}lake: {{format: jsonl, codec: gzip}}"), "lake.codec", "plain text"),
+            (format!("{STREAM}lake: {{format: jsonl, bloom: [a]}}"), "lake.bloom", "plain text"),
+            (
+                format!("{STREAM}columns: [{{name: user, type: int}}]\nlake: {{sort: [usr]}}"),
+                "lake.sort[0]",
+                "`user`",
+            ),
+            (format!("{STREAM}lake: {{bloom: [a, a]}}"), "lake.bloom[1]", "once"),
             (format!("{STREAM}lake: {{layout: '{{feed}}/x'}}"), "lake.layout", "no time"),
             (
                 format!("{STREAM}lake: {{layout: '{{feed}}/{{date}}/{{partition}}'}}"),

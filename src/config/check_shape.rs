@@ -18,7 +18,7 @@ const MAX_DIMENSIONS: usize = 16;
 pub fn shape_faults(feed: &FeedFile, options: &WarehouseOptions) -> Vec<Fault> {
     let mut faults = Vec::new();
     document(feed, options, &mut faults);
-    let columns = columns(feed);
+    let columns = all_columns(feed);
     if options.dimensions.len() > MAX_DIMENSIONS {
         let found = format!("{} dimensions", options.dimensions.len());
         let allowed = "at most 16";
@@ -56,7 +56,7 @@ fn document(feed: &FeedFile, options: &WarehouseOptions, faults: &mut Vec<Fault>
 }
 
 /// All columns of the feed, where they need not be inferred.
-fn columns(feed: &FeedFile) -> Option<Vec<Column>> {
+pub fn all_columns(feed: &FeedFile) -> Option<Vec<Column>> {
     let key = feed.key.iter().flat_map(|key| key.columns.clone());
     let window = feed.key.as_ref().map(Key::window_columns).unwrap_or_default();
     let value = feed.value_columns()?;

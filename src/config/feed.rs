@@ -12,8 +12,8 @@ use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
-    ByteSize, Case, Column, ColumnType, DEFAULT_LAYOUT, DEFAULT_TABLE_LAYOUT, Dimension, Duration,
-    Shape, SnapshotOptions, Snapshots, Storage,
+    ByteSize, Case, Codec, Column, ColumnType, DEFAULT_LAYOUT, DEFAULT_TABLE_LAYOUT, Dimension,
+    Duration, Shape, SnapshotOptions, Snapshots, Storage,
 };
 
 /// One feed file: which topics, how their records are read, and where they go.
@@ -354,8 +354,20 @@ pub struct LakeOptions {
     pub max_bytes: ByteSize,
     /// Records of a batch. Default: 1000000.
     pub max_records: usize,
+    /// How Parquet files are compressed. `gzip` and `lz4` are for readers that know nothing better.
+    /// Default: `zstd`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub codec: Codec,
     /// Level of ZSTD, 1 to 22. Default: 1.
     pub zstd_level: i32,
+    /// Columns with a bloom filter in each Parquet file, by which a reader skips files that lack a
+    /// value. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bloom: Vec<String>,
+    /// Columns by which the rows of a file are sorted, ascending, nulls first; of one file only, since
+    /// files follow the topic. Default: as the records came.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sort: Vec<String>,
     /// Keep the record key's bytes as `_key`. Default: false.
     pub keep_key: bool,
     /// Keep the record's headers as `_headers`. Default: false.
@@ -416,7 +428,10 @@ impl Default for LakeOptions {
             linger: Duration::from_secs(10),
             max_bytes: ByteSize::mib(64),
             max_records: 1_000_000,
+            codec: Codec::Zstd,
             zstd_level: 1,
+            bloom: Vec::new(),
+            sort: Vec::new(),
             keep_key: false,
             keep_headers: false,
             storage: Storage::Append,
@@ -450,7 +465,7 @@ pub struct WarehouseOptions {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dimensions: Vec<Dimension>,
     /// Keep versions of the table, each from one moment: `<table>_snapshots` has the table's columns
-    /// behind `version` and `taken_at`, the view `<table>_snapshot` shows the newest, and
+    /// behind `_version` and `_taken_at`, the view `<table>_snapshot` shows the newest, and
     /// `tidegate.snapshots` the offsets each stands for. Only with `type: table`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<Snapshots>,

@@ -12,6 +12,7 @@ mod declaration;
 mod document;
 mod fault;
 mod feed;
+mod files;
 mod folder;
 mod kept;
 mod load;
@@ -36,6 +37,7 @@ pub use feed::{
     Quarantine, REST_COLUMN, Schema, Start, ValueFormat, WINDOW_COLUMNS, WarehouseOptions, Window,
     WindowColumns, WindowType,
 };
+pub use files::Codec;
 pub use folder::{ACTIVE, ARCHIVED, Folder};
 pub use kept::{Kept, overlaps};
 pub use load::{load, load_feeds, load_node};

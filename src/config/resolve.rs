@@ -4,6 +4,7 @@ use regex::Regex;
 
 use super::check::{self, MAX_IDENTIFIER, TOPIC};
 use super::check_columns::{column_faults, flat_fault, time_column};
+use super::files::file_faults;
 use super::kept::joined;
 use super::{
     Case, Column, ColumnType, Fault, Feed, FeedFile, Key, KeyFormat, NestedIn, REST_COLUMN, Schema,
@@ -67,13 +68,19 @@ impl FeedFile {
         for dimension in warehouse.iter_mut().flat_map(|options| &mut options.dimensions) {
             dimension.table = self.case.table(&dimension.table);
         }
+        let schema = self.schema(topic, inferred)?;
+        if let Some(options) = &self.lake
+            && let Some(fault) = file_faults(self, options, Some(&schema.columns)).pop()
+        {
+            return Err(fault);
+        }
         let feed = Feed {
             name: name.into(),
             kind: self.kind,
             topic: topic.into(),
             start: self.start,
             on_gap: self.on_gap,
-            schema: self.schema(topic, inferred)?,
+            schema,
             lake: self.lake.clone(),
             warehouse,
             quarantine: self.quarantine.clone(),

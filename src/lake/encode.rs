@@ -7,18 +7,23 @@ use arrow::array::{
     Array, ArrayRef, BooleanArray, DictionaryArray, Int8Array, Int32Array, Int64Array, RecordBatch,
     StringArray, TimestampMicrosecondArray, UInt32Array,
 };
-use arrow::compute::{max, min, take_record_batch};
-use arrow::datatypes::SchemaRef;
+use arrow::compute::{
+    SortColumn, SortOptions, concat, interleave_record_batch, lexsort_to_indices, max, min,
+    take_record_batch,
+};
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
+use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 use serde_json::json;
 
 pub use super::columns::lake_schema;
 use super::jsonl;
-use crate::config::{Feed, LakeFormat};
+use crate::config::{Codec, Feed, LakeFormat, LakeOptions};
 use crate::layout::{Layout, Slot, Slots, slots};
 use crate::record::{Batch, Part};
 
@@ -59,11 +64,22 @@ pub fn encode(
     let options = feed.lake.clone().unwrap_or_default();
     while let Some((slot, picked)) = by_slot.pop_first() {
         let rows = picked.into_iter().map(Picked::take);
-        let file = match options.format {
-            LakeFormat::Delta | LakeFormat::Parquet => {
-                encode_file(slot, &schema, rows, options.zstd_level)?
+        let parquet = options.format != LakeFormat::Jsonl;
+        let write = |rows: &mut dyn Iterator<Item = Result<RecordBatch, ArrowError>>, count| {
+            match parquet {
+                true => encode_parquet(slot, &schema, rows, properties(&options, &schema, count)?),
+                false => encode_lines(feed, slot, rows),
             }
-            LakeFormat::Jsonl => encode_lines(feed, slot, rows)?,
+        };
+        let file = if options.sort.is_empty() && options.bloom.is_empty() {
+            write(&mut rows.into_iter(), 0)?
+        } else {
+            let rows = rows.collect::<Result<Vec<_>, _>>()?;
+            let count = rows.iter().map(RecordBatch::num_rows).sum();
+            match options.sort.is_empty() {
+                true => write(&mut rows.into_iter().map(Ok), count)?,
+                false => write(&mut Sorted::by(&options.sort, &rows)?, count)?,
+            }
         };
         if !take(file) {
             break;
@@ -156,12 +172,99 @@ pub fn encode_file(
     rows: impl IntoIterator<Item = Result<RecordBatch, ArrowError>>,
     zstd_level: i32,
 ) -> Result<Encoded, ArrowError> {
-    let level = ZstdLevel::try_new(zstd_level).map_err(ArrowError::from)?;
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
+    let options = LakeOptions { zstd_level, ..LakeOptions::default() };
+    encode_parquet(slot, schema, rows, properties(&options, schema, 0)?)
+}
+
+/// How a Parquet file of so many rows is written.
+fn properties(
+    options: &LakeOptions,
+    schema: &SchemaRef,
+    rows: usize,
+) -> Result<WriterProperties, ArrowError> {
+    let compression = match options.codec {
+        Codec::Zstd => Compression::ZSTD(ZstdLevel::try_new(options.zstd_level)?),
+        Codec::Snappy => Compression::SNAPPY,
+        Codec::Lz4 => Compression::LZ4_RAW,
+        Codec::Gzip => Compression::GZIP(GzipLevel::default()),
+        Codec::None => Compression::UNCOMPRESSED,
+    };
+    let mut builder = WriterProperties::builder()
+        .set_compression(compression)
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_created_by(concat!("tidegate ", env!("CARGO_PKG_VERSION")).to_owned())
-        .build();
+        .set_created_by(concat!("tidegate ", env!("CARGO_PKG_VERSION")).to_owned());
+    for name in &options.bloom {
+        let column = ColumnPath::from(name.as_str());
+        builder = builder
+            .set_column_bloom_filter_enabled(column.clone(), true)
+            .set_column_bloom_filter_max_ndv(column, rows.max(1) as u64);
+    }
+    let sorting = |name: &String| -> Result<SortingColumn, ArrowError> {
+        // Parquet counts what is inside nested columns.
+        let before = &schema.fields()[..schema.index_of(name)?];
+        let column_idx = before.iter().map(|field| leaves(field.data_type())).sum();
+        Ok(SortingColumn { column_idx, descending: false, nulls_first: true })
+    };
+    let sorting = options.sort.iter().map(sorting).collect::<Result<Vec<_>, _>>()?;
+    let sorting = Some(sorting).filter(|sorting| !sorting.is_empty());
+    Ok(builder.set_sorting_columns(sorting).build())
+}
+
+/// How many of Parquet's columns a column is.
+fn leaves(kind: &DataType) -> i32 {
+    match kind {
+        DataType::Struct(fields) => fields.iter().map(|field| leaves(field.data_type())).sum(),
+        DataType::List(field) | DataType::Map(field, _) => leaves(field.data_type()),
+        _ => 1,
+    }
+}
+
+/// Rows of several batches in one order. Beside the batches it holds what it sorts by, and few rows.
+struct Sorted<'a> {
+    batches: Vec<&'a RecordBatch>,
+    order: std::vec::IntoIter<(usize, usize)>,
+}
+
+impl<'a> Sorted<'a> {
+    fn by(columns: &[String], batches: &'a [RecordBatch]) -> Result<Self, ArrowError> {
+        let column = |name: &String| {
+            let parts = batches.iter().map(|batch| {
+                let missing = || ArrowError::SchemaError(format!("no column {name}"));
+                batch.column_by_name(name).map(AsRef::as_ref).ok_or_else(missing)
+            });
+            let parts = parts.collect::<Result<Vec<&dyn Array>, ArrowError>>()?;
+            let values = concat(&parts)?;
+            Ok(SortColumn { values, options: Some(SortOptions::default()) })
+        };
+        let columns = columns.iter().map(column).collect::<Result<Vec<_>, ArrowError>>()?;
+        let places = batches
+            .iter()
+            .enumerate()
+            .flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row)));
+        let places: Vec<(usize, usize)> = places.collect();
+        let order = lexsort_to_indices(&columns, None)?;
+        let order: Vec<_> = order.values().iter().map(|at| places[*at as usize]).collect();
+        Ok(Self { batches: batches.iter().collect(), order: order.into_iter() })
+    }
+}
+
+impl Iterator for Sorted<'_> {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next: Vec<_> = self.order.by_ref().take(SORTED_AT_ONCE).collect();
+        (!next.is_empty()).then(|| interleave_record_batch(&self.batches, &next))
+    }
+}
+
+const SORTED_AT_ONCE: usize = 8192;
+
+fn encode_parquet(
+    slot: Slot,
+    schema: &SchemaRef,
+    rows: impl IntoIterator<Item = Result<RecordBatch, ArrowError>>,
+    properties: WriterProperties,
+) -> Result<Encoded, ArrowError> {
     // Without the Arrow schema in the file a dictionary column is plain text to every reader.
     let options =
         ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);

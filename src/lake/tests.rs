@@ -498,3 +498,63 @@ async fn the_first_installation_owns_the_lake() {
     assert_eq!(store.change_columns("f", &now, "[5]".to_owned()).await.unwrap(), "[5]");
     assert_eq!(store.change_columns("f", &now, "[6]".to_owned()).await.unwrap(), "[5]");
 }
+
+#[test]
+fn files_are_written_as_the_feed_says() {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use parquet::basic::Compression;
+
+    use crate::config::Codec;
+
+    let ours = |codec: Codec| {
+        let options = LakeOptions {
+            codec,
+            bloom: vec!["id".to_owned()],
+            sort: vec!["id".to_owned()],
+            ..LakeOptions::default()
+        };
+        Feed { lake: Some(options), ..(*feed()).clone() }
+    };
+    let parts = [part(0, 100..200, &[]), part(1, 0..100, &[7])];
+    let written = |feed: &Feed| {
+        let mut files = Vec::new();
+        let layout = Layout::of(feed).unwrap();
+        encode(feed, &layout, &parts, |file| {
+            files.push(file);
+            true
+        })
+        .unwrap();
+        assert_eq!((files.len(), files[0].rows, files[0].first), (1, 199, 0));
+        ParquetRecordBatchReaderBuilder::try_new(Bytes::from(files.remove(0).bytes)).unwrap()
+    };
+    for (codec, expected) in [
+        (Codec::Zstd, "ZSTD"),
+        (Codec::Snappy, "SNAPPY"),
+        (Codec::Lz4, "LZ4_RAW"),
+        (Codec::Gzip, "GZIP"),
+        (Codec::None, "UNCOMPRESSED"),
+    ] {
+        let file = written(&ours(codec));
+        let group = file.metadata().row_group(0).clone();
+        let said = format!("{:?}", group.column(0).compression());
+        assert!(said.starts_with(expected), "{said}");
+        assert!(group.column(0).bloom_filter_offset().is_some());
+        assert!(group.column(1).bloom_filter_offset().is_none());
+        let sorting = group.sorting_columns().unwrap();
+        assert_eq!((sorting[0].column_idx, sorting[0].descending), (0, false));
+        let rows: Vec<_> = file.build().unwrap().map(|batch| batch.unwrap()).collect();
+        let ids = rows.iter().flat_map(|rows| rows.column(0).as_primitive::<Int64Type>().values());
+        let expected: Vec<i64> = (0..200).filter(|id| *id != 7).collect();
+        assert_eq!(ids.copied().collect::<Vec<_>>(), expected);
+        // Each row kept what belongs to it.
+        let of = |name: &str| rows[0].column_by_name(name).unwrap().clone();
+        assert_eq!(of("_offset").as_primitive::<Int64Type>().values()[..3], [0, 1, 2]);
+        assert_eq!(of("_partition").as_primitive::<arrow::datatypes::Int32Type>().value(150), 0);
+    }
+    let plain = written(&feed());
+    let group = plain.metadata().row_group(0);
+    assert!(matches!(group.column(0).compression(), Compression::ZSTD(_)));
+    assert!(group.column(0).bloom_filter_offset().is_none() && group.sorting_columns().is_none());
+}

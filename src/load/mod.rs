@@ -72,6 +72,16 @@ pub async fn load(node: &Node, feed: &Feed, allow_missing: bool) -> Result<Vec<L
     }
     let warehouse = warehouse::open(config).map_err(said)?;
     warehouse.check_schema().await.map_err(said)?;
+    if let Some(id) = store.known_installation().await.map_err(said)? {
+        // A warehouse that is new belongs to the lake's from now on.
+        let found = warehouse.installation(id, false).await.map_err(said)?;
+        if found != id {
+            return Err(format!(
+                "the lake belongs to installation {id}, the warehouse to {found}: together they would \
+                 mix two histories"
+            ));
+        }
+    }
     warehouse.prepare(feed).await.map_err(said)?;
     let rows = Index::of(&table, feed, allow_missing).await?;
     let rejects = Index::of_quarantine(&quarantine, feed).await?;

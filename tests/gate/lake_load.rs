@@ -37,7 +37,8 @@ fn a_lost_warehouse_is_filled_from_each_kind_of_lake() {
         let (before, rejects) = (asked(rows), asked(quarantined));
         assert_eq!((before.len(), rejects.len()), (110, 1));
         place.world.database.execute(
-            "DROP TABLE orders; DELETE FROM tidegate.progress; DELETE FROM tidegate.quarantine",
+            "DROP TABLE orders; DELETE FROM tidegate.progress; DELETE FROM tidegate.quarantine; \
+             DELETE FROM tidegate.installation",
         );
         delete_records(&topic, 0, 60);
         delete_records(&topic, 1, 51);
@@ -113,6 +114,25 @@ fn a_table_is_made_again_from_its_changelog() {
     }
     assert_eq!((asked(rows), asked(documents)), before);
     place.verify();
+}
+
+/// A lake and a warehouse of two installations are not mixed.
+#[test]
+fn a_strangers_lake_is_not_loaded() {
+    let mut place = Place::new("load-stranger");
+    let topic = place.topic("t", 1, &[]);
+    place.plain_feed("orders", &topic);
+    Sender::new().send(&topic, 0, 0..5);
+    let mut node = place.node();
+    place.wait_for_ids("orders", 0..5);
+    node.terminate(SOON);
+    place.world.database.execute(
+        "DROP TABLE orders; DELETE FROM tidegate.progress; \
+         UPDATE tidegate.installation SET id = gen_random_uuid()",
+    );
+    let (code, said) = place.command(&["load", "--feed", "orders"]);
+    assert!(code == 1 && said.contains("two histories"), "{said}");
+    assert!(place.warehouse("orders").is_empty());
 }
 
 /// Rows that somebody took out of the lake are not passed over in silence.

@@ -188,6 +188,17 @@ async fn a_state_larger_than_memory_is_folded_in_parts() {
     }
 }
 
+/// Kafka orders a partition, not a topic: a key that moved, as by more partitions, goes by time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_two_partitions_goes_by_time() {
+    let mut bench = Bench::new(Storage::Overwrite, 2).await;
+    // Times are offsets here.
+    bench.change(0, &[(8, Some(0)), (9, Some(0)), (1, Some(10)), (2, Some(20))]).await;
+    bench.change(1, &[(1, Some(11)), (7, Some(0)), (7, Some(0)), (7, Some(70)), (2, None)]).await;
+    bench.new_version().await;
+    assert_eq!(bench.shown().await.0, [(1, 10), (7, 70), (8, 0), (9, 0)].into());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_at_once_one_wins() {
     let mut bench = Bench::new(Storage::Overwrite, 2).await;

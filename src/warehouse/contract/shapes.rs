@@ -329,7 +329,7 @@ async fn a_snapshot_stands_for_its_offsets(lab: Lab) {
     });
     let mut taken = 0;
     while !writing.is_finished() || taken == 0 {
-        taken += i32::from(lab.warehouse.snapshot(&feed, None, 100).await.unwrap().is_some());
+        taken += i32::from(lab.warehouse.snapshot(&feed, None, u32::MAX).await.unwrap().is_some());
     }
     writing.await.unwrap();
     let next = match lab.is_postgres() {

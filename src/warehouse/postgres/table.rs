@@ -206,7 +206,9 @@ async fn grow(session: &Session, feed: &Feed, table: &str) -> Result<(), SinkErr
     wanted.extend(ORIGIN.map(|(name, _)| name));
     let rows = session.query(MISSING, &[&table, &wanted]).await.map_err(judged)?;
     let missing: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
-    if missing.is_empty() || wanted_names().any(|name| missing.contains(&name)) {
+    let is_ours = !wanted_names().any(|name| missing.contains(&name));
+    // A table of columns does not become one of documents.
+    if missing.is_empty() || !is_ours || feed.is_document() {
         return Ok(());
     }
     let columns = feed.schema.value().iter().filter(|it| missing.contains(&it.name.as_str()));

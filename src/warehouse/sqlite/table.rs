@@ -186,7 +186,8 @@ pub(super) fn columns(connection: &Connection, table: &str) -> rusqlite::Result<
 fn grow(connection: &Connection, feed: &Feed, table: &str) -> rusqlite::Result<()> {
     let found = columns(connection, table)?;
     let has = |name: &str| found.iter().any(|column| column.name == name);
-    if !ORIGIN.iter().all(|(name, _)| has(name)) {
+    // A table of columns does not become one of documents.
+    if feed.is_document() || !ORIGIN.iter().all(|(name, _)| has(name)) {
         return Ok(());
     }
     for column in feed.schema.value().iter().filter(|column| !has(&column.name)) {
