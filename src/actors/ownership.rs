@@ -24,6 +24,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 type FeedSink = (Arc<str>, SinkKind);
 
+/// A lake table with the feed it was opened for: another of its name may follow it.
+type Opened = (Arc<Feed>, Arc<dyn LakeTable>);
+
 /// The outside, as the actors reach it.
 pub struct Edges {
     pub warehouse: Option<Arc<dyn Warehouse>>,
@@ -31,8 +34,7 @@ pub struct Edges {
     pub log: Arc<Log>,
     pub catalog: Catalog,
     installation: Installation,
-    /// By name, with the feed they were opened for: another of its name may follow it.
-    tables: std::sync::Mutex<HashMap<Arc<str>, (Arc<Feed>, Arc<dyn LakeTable>)>>,
+    tables: std::sync::Mutex<HashMap<Arc<str>, Opened>>,
     /// What writes the feeds' `_metadata.json`, where they ask for it.
     followers: std::sync::Mutex<HashMap<Arc<str>, Arc<Follower>>>,
     opening: Mutex<()>,

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::walk::{Walked, walk};
 use super::{
     Column, Fault, FeedFile, FeedKind, Key, LakeFormat, LakeOptions, OnGap, Quarantine, Start,
-    WarehouseOptions,
+    Storage, WarehouseOptions,
 };
 
 /// A feed file as export scripts over ksqlDB write it, with blocks of our own beside their fields.
@@ -32,12 +32,13 @@ pub struct Declaration {
     /// The time folders of the lake. Default: year, month and day.
     #[serde(default)]
     pub partitioning: Option<Partitioning>,
-    /// `append`: every record. `overwrite` (versioned snapshots) and `ignore` (written once) are
-    /// refused as long as there are no snapshots. Default: `append` for a stream, `overwrite` for a
-    /// table.
+    /// As `lake.storage` of a feed file of our own: `append`, every record; for a table also
+    /// `overwrite`, versioned snapshots, and `ignore`, one of them. Default: `append` for a stream,
+    /// `overwrite` for a table.
     #[serde(default)]
-    pub storage_mode: Option<StorageMode>,
-    /// As `lake.format` of a feed file of our own. Default: `parquet`.
+    pub storage_mode: Option<Storage>,
+    /// As `lake.format` of a feed file of our own. Default: `parquet`, in a table of snapshots below
+    /// a Delta log.
     #[serde(default)]
     pub format: Option<LakeFormat>,
     /// How many days the lake keeps. Recorded; nothing is deleted by it yet.
@@ -105,14 +106,6 @@ pub enum TimeFolder {
     Date,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum StorageMode {
-    Append,
-    Overwrite,
-    Ignore,
-}
-
 fn yes() -> bool {
     true
 }
@@ -134,7 +127,6 @@ pub fn declared(file: &Path, mut value: Value) -> (Option<FeedFile>, Walked) {
     if !walked.usable {
         return (None, walked);
     }
-    walked.faults.extend(not_yet(file, &declared));
     let other = declared.get("ksqldb_source").filter(|it| !it.is_null());
     let topic = other.unwrap_or(&declared["feed_name"]).as_str().unwrap_or_default();
     let upper = Some(topic.to_uppercase()).filter(|upper| upper != topic);
@@ -184,11 +176,19 @@ fn translated(declared: &Map<String, Value>) -> Value {
     feed.insert("topic".to_owned(), topic.clone());
     let lake = feed.entry("lake").or_insert_with(|| json!({}));
     if let Value::Object(lake) = lake {
+        let of_kind = if declared["feed_type"] == "table" { "overwrite" } else { "append" };
+        let mode = given("storage_mode").cloned().unwrap_or_else(|| of_kind.into());
+        let mode = lake.entry("storage").or_insert(mode).clone();
         let format = given("format").cloned().unwrap_or_else(|| "parquet".into());
-        lake.entry("format").or_insert(format);
-        if let Some(folders) = given("partitioning") {
-            lake.entry("layout").or_insert_with(|| layout(&folders["columns"]).into());
+        if mode == "append" {
+            lake.entry("format").or_insert(format);
+            if let Some(folders) = given("partitioning") {
+                lake.entry("layout").or_insert_with(|| layout(&folders["columns"]).into());
+            }
+        } else if format != "parquet" {
+            lake.entry("format").or_insert(format);
         }
+        lake.entry("metadata").or_insert(true.into());
     }
     feed.into()
 }
@@ -201,23 +201,6 @@ fn layout(columns: &Value) -> String {
     format!("streams/{{feed}}/{folders}data_{times}")
 }
 
-/// What may be declared and is not there. The one place to change when it is: the mode then belongs
-/// into the lake's options in [`translated`].
-fn not_yet(file: &Path, declared: &Map<String, Value>) -> Option<Fault> {
-    if declared.get("lake").is_some_and(Value::is_null) {
-        return None;
-    }
-    let written = declared.get("storage_mode").filter(|mode| !mode.is_null());
-    let table = declared["feed_type"] == "table";
-    let mode =
-        written.and_then(Value::as_str).unwrap_or(if table { "overwrite" } else { "append" });
-    let by_default = if written.is_none() { ", the default of a table" } else { "" };
-    (mode != "append").then(|| {
-        Fault::new(file, "storage_mode", format!("`{mode}`{by_default}"), "`append`")
-            .remedy("snapshots are not there yet: `append` keeps the whole changelog in the lake")
-    })
-}
-
 /// A fault of the feed file that was made, in the names of the declaration.
 pub fn renamed(mut fault: Fault, written: &Value) -> Fault {
     let in_lake = |name: &str| written.pointer(&format!("/lake/{name}")).is_some();
@@ -228,6 +211,7 @@ pub fn renamed(mut fault: Fault, written: &Value) -> Fault {
         "topic" => "feed_name",
         "lake.layout" if !in_lake("layout") => "partitioning.columns",
         "lake.format" if !in_lake("format") => "format",
+        "lake.storage" if !in_lake("storage") => "storage_mode",
         "key" if fault.file.extension().is_some_and(|it| it.eq_ignore_ascii_case("json")) => {
             fault.remedy = Some(KEY_LINES.into());
             "key"

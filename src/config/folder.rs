@@ -187,6 +187,7 @@ fn feed_paths(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{LakeFormat, Storage};
 
     fn node() -> Node {
         let text = r#"{"kafka": {"bootstrap": "a:1"}, "lake": {"url": "lake"},
@@ -215,7 +216,8 @@ mod tests {
     fn a_fault_touches_no_feed_that_runs() {
         let (a, b, c) = (stream("a"), stream("b"), stream("c"));
         let running = folder(&[("a.yaml", &a), ("b.yaml", &b)]).check(&node()).unwrap();
-        let cases: [(&[(&str, &str)], &[&str], &[&str]); 7] = [
+        type Case<'c> = (&'c [(&'c str, &'c str)], &'c [&'c str], &'c [&'c str]);
+        let cases: [Case<'_>; 7] = [
             (
                 &[("a.yaml", &a), ("b.yaml", &b), ("c.yaml", &c)],
                 &["a.yaml a", "b.yaml b", "c.yaml c"],
@@ -312,12 +314,21 @@ mod tests {
         assert!(feed.matches("TRANSACTION_FLATTENED") && !feed.matches("Transaction_flattened"));
         let lake = feed.lake.as_ref().unwrap();
         assert_eq!(lake.layout(), super::super::DEFAULT_LAYOUT);
-        assert_eq!(lake.format, super::super::LakeFormat::Parquet);
+        assert_eq!(lake.format, LakeFormat::Parquet);
         // With blocks of our own, and without what may be left out.
         let own = r#"{"feed_name": "totals", "feed_type": "table", "enabled": false,
             "storage_mode": "append", "lake": {"linger": "1s", "layout": "{feed}/date={date}/x"},
             "warehouse": null, "key": {"format": "string", "columns": [{"name": "id", "type": "string"}]}}"#;
         let feeds = folder(&[("own.json", own)]).check(&node()).unwrap_or_else(|it| panic!("{it}"));
+        assert_eq!(feeds[0].lake.as_ref().unwrap().storage, Storage::Append);
+        // A table is a table of snapshots unless it says otherwise, Parquet files below a Delta log.
+        let table = own.replace(r#""storage_mode": "append", "#, r#""format": "parquet", "#);
+        let table = table.replace(r#", "layout": "{feed}/date={date}/x""#, "");
+        let table =
+            folder(&[("t.json", &table)]).check(&node()).unwrap_or_else(|it| panic!("{it}"));
+        let lake = table[0].lake.as_ref().unwrap();
+        assert_eq!((lake.storage, lake.format), (Storage::Overwrite, LakeFormat::Delta));
+        assert!(lake.metadata && lake.layout.is_none());
         let feed = &feeds[0];
         assert!(!feed.enabled && feed.warehouse.is_none());
         assert_eq!(feed.lake.as_ref().unwrap().layout(), "{feed}/date={date}/x");
@@ -346,7 +357,7 @@ mod tests {
             ),
             (with(r#""day"]"#, r#""dya"]"#), "partitioning.columns[2]", "`day`?"),
             (with(r#""retention_days""#, r#""retention""#), "retention", "`retention_days`?"),
-            (with(r#""append""#, r#""overwrite""#), "storage_mode", "not there yet"),
+            (with(r#""append""#, r#""overwrite""#), "storage_mode", "`append` for a stream"),
             (with(r#""type": "date""#, r#""type": "size""#), "partitioning.type", "`date`"),
             (with("stream", "table"), "key", "\"key\": {\n"),
             (

@@ -181,7 +181,7 @@ mod tests {
         );
         assert_eq!(batch.offsets.values(), &[10, 14]);
         assert_eq!(batch.num_rows(), 2);
-        assert_eq!(batch.keys.as_ref().map(|keys| arrow::array::Array::len(keys)), Some(2));
+        assert_eq!(batch.keys.as_ref().map(arrow::array::Array::len), Some(2));
         let rejects: Vec<(i64, RejectClass, &str)> = batch
             .rejects
             .iter()

@@ -184,7 +184,7 @@ mod tests {
         let both = [a.clone(), b.clone()];
         assert_eq!(names(only_in(&both, &[moved, b.clone()])), [""; 0]);
         assert_eq!(names(only_in(&both, &[other, paused.clone()])), ["a", "b"]);
-        assert_eq!(names(only_in(&[paused.clone()], &both)), [""; 0]);
+        assert_eq!(names(only_in(std::slice::from_ref(&paused), &both)), [""; 0]);
         assert_eq!(names(only_in(&both, &[paused])), ["a", "b"]);
         let upper = FeedFile { topic_in_upper_case: Some("T".into()), ..a };
         assert_eq!(subscription(&[b, upper.clone(), upper]), ["T", "^u.*", "t"]);

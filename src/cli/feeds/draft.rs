@@ -97,13 +97,13 @@ mod tests {
             topic: "1.TOTALS",
             description: Some("yes: \"all\"\nof it #1"),
             key: Some(&key),
-            columns: &[odd.clone()],
+            columns: std::slice::from_ref(&odd),
             enabled: false,
         };
         let read: FeedFile = serde_saphyr::from_str(&draft.text()).unwrap();
         assert_eq!((read.feed.as_str(), read.topic.as_deref()), ("totals", Some("1.TOTALS")));
         assert_eq!(read.description.as_deref(), draft.description);
-        assert_eq!((read.key.as_ref(), read.columns), (Some(&key), Some(vec![odd])));
+        assert_eq!((read.key.as_ref(), read.columns), (Some(&key), Some(vec![odd.clone()])));
         assert!(!read.enabled);
         let short = Draft { description: None, key: None, columns: &[], enabled: true, ..draft };
         assert_eq!(
