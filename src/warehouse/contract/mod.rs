@@ -470,7 +470,8 @@ async fn adds_columns_to_its_own_table(lab: Lab) {
     wider.schema.columns.push(column("Note", ColumnType::Json));
     let node = lab.other_node();
     let (one, two) = tokio::join!(node.prepare(&wider), lab.warehouse.prepare(&wider));
-    (one.unwrap(), two.unwrap()).1;
+    one.unwrap();
+    two.unwrap();
     let mut rows = batch(&feed, 0, 0, &[put("a", "ann", 1)]);
     let note = std::sync::Arc::new(arrow::array::StringArray::from(vec!["{\"n\":1}"]));
     let columns = [rows.rows.columns(), &[note]].concat();
