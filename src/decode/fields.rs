@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(types(&found), ["a double", "L.zip! string", "o.p json"]);
         assert_eq!(found.left_out, ["x.y"]);
         let kept = noticed(Nesting::Keep, &members).unwrap();
-        assert_eq!(types(&kept)[2], "o struct<p:array<boolean>>");
+        assert_eq!(types(&kept)[2], "o struct<p:array<boolean>,q:json>");
 
         let column = |name: &str, path: &str| Column {
             path: Some(path.to_owned()),

@@ -225,7 +225,7 @@ impl Field {
         columns: &mut Vec<Column>,
     ) {
         let path = format!("{prefix}{}", self.name);
-        if nesting == Nesting::Keep {
+        if nesting == Nesting::Keep && self.kinds != 0 {
             columns.push(column(&path, self.nested_type(), names));
             return;
         }
@@ -242,6 +242,8 @@ impl Field {
     /// Its type with the types inside it.
     fn nested_type(&self) -> ColumnType {
         match (self.kinds, &self.items) {
+            // Inside a type nothing can be added later: what was never seen may be anything.
+            (0, _) => ColumnType::Json,
             (kind::OBJECT, _) => self.inner.struct_type().unwrap_or(ColumnType::Json),
             (kind::ARRAY, Some(items)) => Nested::Array(items.nested_type()).intern(),
             _ => self.column_type(),
@@ -409,7 +411,7 @@ mod tests {
             "mix array<json>",
             "bad json",
             "case json",
-            "e array<string>",
+            "e array<json>",
         ];
         assert_eq!(found, expected);
     }
