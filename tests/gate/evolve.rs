@@ -79,7 +79,7 @@ fn new_fields_become_columns_in_every_format() {
             assert_eq!(rows[&99]["total"], 0.5);
             assert_eq!(
                 (&rows[&99]["id_2"], &rows[&99]["_rest"]),
-                (&json!(true), &json!({"a.b": 99}))
+                (&json!(true), &json!({"a.b": 99, "null": null}))
             );
             assert_eq!(rows[&102]["id"], 102);
         }
