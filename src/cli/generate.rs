@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Exit, Output, failed, print_json};
 use crate::config::{self, Kafka, Protocol};
-use crate::generate::{Generator, Topic};
+use crate::generate::{Generator, System, Topic};
 use crate::publish::{Allowance, Gauge, Pace, Progress, Publisher, Speed, Tally};
 use crate::telemetry::print::{answer, tell};
 
@@ -21,6 +21,8 @@ use crate::telemetry::print::{answer, tell};
 ///   transaction_stream_blacklisted  those from blacklisted cities
 ///   user_transaction_summary        a table: totals by user and type, with tombstones
 ///   payment_method_totals           a table: totals by payment method, with tombstones
+///
+/// With `--system` the topics are those that one of the systems in `examples/` reads.
 ///
 /// The same seed gives the same records, byte for byte. Missing topics are created. The records are
 /// acknowledged by all replicas, in order and without doubles (an idempotent producer).
@@ -52,6 +54,12 @@ pub struct Generate {
     /// Only these topics, joined by commas.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = topic)]
     topics: Vec<Topic>,
+    /// Only the topics of one of the systems in `examples/`: s0, s1, s2, s3 or s4.
+    #[arg(long, value_name = "NAME", value_parser = system, conflicts_with = "topics")]
+    system: Option<System>,
+    /// What stands before the name of each topic, such as `test.`.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    prefix: String,
     /// Which records: another seed gives others.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
@@ -71,7 +79,8 @@ const EXAMPLES: &str = "\
 Examples:
   tidegate generate --bootstrap localhost:9092
   tidegate generate -c tidegate.yaml -n 1000000 --seed 7 --bad 0.01
-  tidegate generate --bootstrap localhost:9092 --follow --rate 500 --topics transaction_log";
+  tidegate generate --bootstrap localhost:9092 --follow --rate 500 --topics transaction_log
+  tidegate generate --bootstrap localhost:9092 --system s1 -n 10000 --delay 1ms";
 
 impl Generate {
     pub fn run(self) -> Exit {
@@ -79,9 +88,13 @@ impl Generate {
             Ok(kafka) => kafka,
             Err(exit) => return exit,
         };
-        let topics = if self.topics.is_empty() { Topic::ALL.to_vec() } else { self.topics.clone() };
+        let topics = match self.system {
+            Some(system) => system.topics().to_vec(),
+            None if self.topics.is_empty() => Topic::DEMO.to_vec(),
+            None => self.topics.clone(),
+        };
         let stop = stop_on_interrupt();
-        let publisher = match Publisher::open(&kafka) {
+        let publisher = match Publisher::open(&kafka, &self.prefix) {
             Ok(publisher) => publisher,
             Err(error) => return failed(error),
         };
@@ -126,7 +139,9 @@ impl Generate {
         start: Instant,
         stop: &AtomicBool,
     ) -> Tally {
-        let generator = Generator::new(self.seed, self.messages, self.bad);
+        // The log is what is counted, wanted or not.
+        let made = [topics, &[Topic::TransactionLog]].concat();
+        let generator = Generator::new(self.seed, self.messages, self.bad).topics(&made);
         let generator = if self.follow { generator.endless() } else { generator };
         let pace = Pace::new(self.speed());
         let end = (!self.follow).then_some(self.messages);
@@ -144,6 +159,11 @@ impl Generate {
         });
         progress.clear();
         tally
+    }
+
+    /// A topic's name on the broker.
+    fn name(&self, topic: Topic) -> String {
+        format!("{}{}", self.prefix, topic.name())
     }
 
     fn speed(&self) -> Speed {
@@ -168,10 +188,10 @@ impl Generate {
                 "records_per_second": rate,
                 "seed": self.seed,
                 "bad_ratio": self.bad,
-                "created": created.iter().map(|topic| topic.name()).collect::<Vec<_>>(),
+                "created": created.iter().map(|topic| self.name(*topic)).collect::<Vec<_>>(),
                 "topics": topics
                     .iter()
-                    .map(|topic| (topic.name(), of_topic(tally, *topic)))
+                    .map(|topic| (self.name(*topic), of_topic(tally, *topic)))
                     .collect::<std::collections::BTreeMap<_, _>>(),
             })),
             Output::Text => {
@@ -184,7 +204,11 @@ impl Generate {
                 for topic in topics {
                     let of = tally.topic(*topic);
                     let new = if created.contains(topic) { "  (created)" } else { "" };
-                    answer!("  {:<32} {:>12}{new}", topic.name(), HumanCount(of.taken).to_string());
+                    answer!(
+                        "  {:<32} {:>12}{new}",
+                        self.name(*topic),
+                        HumanCount(of.taken).to_string()
+                    );
                 }
             }
         }
@@ -229,6 +253,13 @@ fn topic(name: &str) -> Result<Topic, String> {
     Topic::from_name(name.trim()).ok_or_else(|| {
         let names = Topic::ALL.map(Topic::name).join(", ");
         format!("the generator has no such topic; it has {names}")
+    })
+}
+
+fn system(name: &str) -> Result<System, String> {
+    System::from_name(name.trim()).ok_or_else(|| {
+        let names = System::ALL.map(System::name).join(", ");
+        format!("there is no such system; there are {names}")
     })
 }
 

@@ -76,7 +76,7 @@ pub fn furnish(folder: &Path, broker: &str, options: &Options) -> Result<PathBuf
         &folder.join(MARKER),
         "`tidegate demo` made this folder and may replace what it put here.\n",
     )?;
-    for topic in Topic::ALL {
+    for topic in Topic::DEMO {
         let text = format!("{}{LAKE_SIDE}", topic.feed());
         write(&folder.join(FEEDS).join(format!("{}.yaml", topic.name())), &text)?;
     }
@@ -131,7 +131,7 @@ mod tests {
         let file = furnish(folder.path(), "127.0.0.1:9092", &options(folder.path())).unwrap();
         let node = load_node(&file).unwrap_or_else(|faults| panic!("{faults}"));
         let feeds = load_feeds(&node.feeds, &node).unwrap_or_else(|faults| panic!("{faults}"));
-        assert_eq!(feeds.len(), Topic::ALL.len());
+        assert_eq!(feeds.len(), Topic::DEMO.len());
         let linger = crate::config::Duration::from_secs(1);
         assert!(feeds.iter().all(|feed| feed.lake.as_ref().unwrap().linger == linger));
         assert_eq!(node.lake.unwrap().url, lake(folder.path()).to_string_lossy());

@@ -5,8 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::generate::{Topic, Total};
 
-/// One sink, topic by topic, in the order of [`Topic::ALL`].
-pub type ByTopic = [Holdings; Topic::ALL.len()];
+/// One sink, topic by topic, in the order of [`Topic::DEMO`].
+pub type ByTopic = [Holdings; Topic::DEMO.len()];
 
 /// The rows of one topic in one place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use crate::layout;
 
 /// The tables of all topics.
 pub struct Lake {
-    tables: [Table; Topic::ALL.len()],
-    quarantine: [Table; Topic::ALL.len()],
+    tables: [Table; Topic::DEMO.len()],
+    quarantine: [Table; Topic::DEMO.len()],
 }
 
 /// One Delta table, as far as its log has been read.
@@ -72,8 +72,8 @@ impl Lake {
             commits: 0,
         };
         Self {
-            tables: Topic::ALL.map(|topic| table(layout::table_path(topic.name()))),
-            quarantine: Topic::ALL.map(|topic| table(layout::quarantine_path(topic.name()))),
+            tables: Topic::DEMO.map(|topic| table(layout::table_path(topic.name()))),
+            quarantine: Topic::DEMO.map(|topic| table(layout::quarantine_path(topic.name()))),
         }
     }
 
@@ -94,7 +94,7 @@ impl Lake {
 
     pub fn volume(&self, wanted: impl Fn(Topic) -> bool) -> Volume {
         let mut volume = Volume::default();
-        for topic in Topic::ALL.into_iter().filter(|topic| wanted(*topic)) {
+        for topic in Topic::DEMO.into_iter().filter(|topic| wanted(*topic)) {
             let table = &self.tables[topic as usize];
             volume.files += table.files.len() as u64;
             volume.bytes += table.files.values().sum::<u64>();
@@ -106,7 +106,7 @@ impl Lake {
     /// Reads all live files.
     pub fn holdings(&mut self) -> Result<ByTopic, DemoError> {
         let mut by_topic = ByTopic::default();
-        for topic in Topic::ALL {
+        for topic in Topic::DEMO {
             by_topic[topic as usize] = self.of_topic(topic)?;
         }
         Ok(by_topic)

@@ -10,7 +10,7 @@ use crate::publish::Tally;
 #[derive(Default)]
 pub struct Lead {
     /// By topic, then partition.
-    tracks: [Vec<Track>; Topic::ALL.len()],
+    tracks: [Vec<Track>; Topic::DEMO.len()],
 }
 
 #[derive(Default, Clone)]
@@ -25,7 +25,7 @@ impl Lead {
     /// is durable in every sink.
     pub fn of(&mut self, tally: &Tally, durable: impl Fn(Topic, i32) -> i64) -> u64 {
         let mut most = 0;
-        for topic in Topic::ALL {
+        for topic in Topic::DEMO {
             let of = tally.topic(topic);
             let tracks = &mut self.tracks[topic as usize];
             tracks.resize(tracks.len().max(of.partitions.len()), Track::default());

@@ -87,7 +87,7 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Result<Report, DemoError> {
     let broker = MockBroker::start().map_err(DemoError::failed)?;
     let file = folder::furnish(&options.folder, &broker.address(), options)?;
     let (node, feeds) = config::load(&file)?;
-    let publisher = Publisher::open(&node.kafka)?;
+    let publisher = Publisher::open(&node.kafka, "")?;
     let running = App::build(node, feeds, crate::app::Options::default())?.start();
     let ended = carry(options, &publisher, &running, stop);
     let code = running.stop();
@@ -110,7 +110,7 @@ fn carry(
     let mut course = Course::open(options, stop)?;
     let generator = Generator::new(options.seed, options.messages, options.bad);
     let tally =
-        publisher.publish(generator, &crate::generate::Topic::ALL, |tally| course.allow(tally));
+        publisher.publish(generator, &crate::generate::Topic::DEMO, |tally| course.allow(tally));
     let (seconds, end) = course.finish(&tally);
     match end {
         End::Durable => Ok(seconds),

@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_records_themselves_are_no_difference() {
-        for topic in Topic::ALL.into_iter().filter(|topic| !topic.is_table()) {
+        for topic in Topic::DEMO.into_iter().filter(|topic| !topic.is_table()) {
             let compared =
                 Appended::of(&promised(topic), &sink(topic, of_topic(topic).into_iter()));
             assert!(compared.is_ok(), "{topic:?} {compared:?}");

@@ -43,13 +43,23 @@ pub(super) fn change(random: &mut Random, topic: Topic, key: &[u8], value: &[u8]
     let (key, value) = match class {
         RejectClass::Malformed => (Some(key.to_vec()), value[..value.len() - 1].to_vec()),
         RejectClass::WrongType => {
-            (Some(key.to_vec()), replace(value, "TOTAL_AMOUNT", br#""a lot""#))
+            (Some(key.to_vec()), replace(value, measure(topic), br#""a lot""#))
         }
         RejectClass::MissingField => (None, value.to_vec()),
         RejectClass::Encoding => (Some(spoil(key)), value.to_vec()),
-        _ => (Some(key.to_vec()), replace(value, "TOTAL_AMOUNT", THIRTY_DIGITS)),
+        _ => (Some(key.to_vec()), replace(value, measure(topic), THIRTY_DIGITS)),
     };
     Generated { topic, key, value: Some(value), bad: Some(class) }
+}
+
+/// A number that every value of the table has.
+fn measure(topic: Topic) -> &'static str {
+    match topic {
+        Topic::UserTransactionSummaryEur => "TOTAL_AMOUNT_EUR",
+        Topic::ProductPurchaseCounts => "TOTAL_QUANTITY",
+        Topic::UserSpendingByType | Topic::SpendLastFiveMinByType => "TOTAL_SPENT",
+        _ => "TOTAL_AMOUNT",
+    }
 }
 
 /// Puts `new` where the value of the scalar field `name` stands.

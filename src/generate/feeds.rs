@@ -12,6 +12,7 @@ pub(super) fn text(topic: Topic) -> &'static str {
         }
         Topic::UserTransactionSummary => include_str!("feeds/user_transaction_summary.yaml"),
         Topic::PaymentMethodTotals => include_str!("feeds/payment_method_totals.yaml"),
+        _ => unreachable!("{} is none of the demo's topics", topic.name()),
     }
 }
 
@@ -38,7 +39,7 @@ warehouse: {url: 'sqlite:warehouse.db'}
         std::fs::write(&node, NODE).unwrap();
         let feeds = folder.path().join("feeds");
         std::fs::create_dir(&feeds).unwrap();
-        for topic in Topic::ALL {
+        for topic in Topic::DEMO {
             std::fs::write(feeds.join(format!("{}.yaml", topic.name())), topic.feed()).unwrap();
         }
         let node = load_node(&node).unwrap_or_else(|faults| panic!("{faults}"));
@@ -67,7 +68,7 @@ warehouse: {url: 'sqlite:warehouse.db'}
 
     #[test]
     fn each_feed_declares_every_field_of_its_topic() {
-        for topic in Topic::ALL {
+        for topic in Topic::DEMO {
             let feed = feed(topic);
             assert_eq!(feed.topic.as_deref(), Some(topic.name()));
             assert_eq!(feed.kind == FeedKind::Table, topic.is_table());
@@ -84,7 +85,7 @@ warehouse: {url: 'sqlite:warehouse.db'}
 
     #[test]
     fn each_key_is_declared_as_it_is_written() {
-        for topic in Topic::ALL {
+        for topic in Topic::DEMO {
             let record = Generator::new(1, 500, 0.0).topics(&[topic]).next().unwrap();
             let key = record.key.unwrap();
             let Some(declared) = feed(topic).key else {

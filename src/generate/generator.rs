@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 
+use super::derived::Rows;
 use super::expected::{Expected, Total, summary_slot};
 use super::random::{Random, mix};
 use super::transaction::{Transaction, Transactions};
@@ -24,6 +25,8 @@ pub struct Generator {
     spoiled: Random,
     changes: [Random; Topic::ALL.len()],
     ready: VecDeque<Generated>,
+    /// Of the tables that the demo does not have.
+    pub(super) rows: Rows,
     expected: Expected,
 }
 
@@ -36,16 +39,17 @@ impl Generator {
             transactions: Transactions::new(seed, messages),
             left: Some(messages),
             bad,
-            wanted: [true; Topic::ALL.len()],
+            wanted: Topic::ALL.map(|topic| Topic::DEMO.contains(&topic)),
             random: numbers(1),
             spoiled: numbers(2),
             changes: std::array::from_fn(|topic| numbers(16 + topic as u64)),
             ready: VecDeque::new(),
+            rows: Rows::default(),
             expected: Expected::new(),
         }
     }
 
-    /// Only these topics, instead of all.
+    /// Only these topics, instead of the demo's.
     pub fn topics(mut self, topics: &[Topic]) -> Self {
         self.wanted = Topic::ALL.map(|topic| topics.contains(&topic));
         self
@@ -63,7 +67,7 @@ impl Generator {
         &self.expected
     }
 
-    fn wants(&self, topic: Topic) -> bool {
+    pub(super) fn wants(&self, topic: Topic) -> bool {
         self.wanted[topic as usize]
     }
 
@@ -101,10 +105,18 @@ impl Generator {
         let slot = summary_slot(transaction.user, transaction.kind);
         self.change(Topic::UserTransactionSummary, slot, transaction.cents);
         self.change(Topic::PaymentMethodTotals, usize::from(transaction.method), transaction.cents);
+        if Topic::ALL[Topic::DEMO.len()..].iter().any(|topic| self.wants(*topic)) {
+            self.derive(&transaction);
+        }
         true
     }
 
-    fn stream(&mut self, topic: Topic, from: &Transaction, value: fn(&Transaction) -> Vec<u8>) {
+    pub(super) fn stream(
+        &mut self,
+        topic: Topic,
+        from: &Transaction,
+        value: fn(&Transaction) -> Vec<u8>,
+    ) {
         if self.wants(topic) {
             let (key, value) = (Some(from.id_text()), Some(value(from)));
             self.give(Generated { topic, key, value, bad: None }, from.cents);
@@ -119,7 +131,13 @@ impl Generator {
         let before = self.expected.total(topic, slot).unwrap_or_default();
         let total = Total { cents: before.cents + cents, count: before.count + 1 };
         *self.expected.total(topic, slot) = Some(total);
-        let (key, value) = (table_key(topic, slot), total_value(total));
+        if self.upsert(topic, table_key(topic, slot), total_value(total)) {
+            *self.expected.total(topic, slot) = None;
+        }
+    }
+
+    /// A table's row as it is now. Answers whether it is deleted thereafter.
+    pub(super) fn upsert(&mut self, topic: Topic, key: Vec<u8>, value: Vec<u8>) -> bool {
         if self.changes[topic as usize].happens(self.bad) {
             let record = bad::change(&mut self.changes[topic as usize], topic, &key, &value);
             self.give(record, 0);
@@ -128,9 +146,14 @@ impl Generator {
         let gone = delete.then(|| key.clone());
         self.give(Generated { topic, key: Some(key), value: Some(value), bad: None }, 0);
         if gone.is_some() {
-            *self.expected.total(topic, slot) = None;
             self.give(Generated { topic, key: gone, value: None, bad: None }, 0);
         }
+        delete
+    }
+
+    /// A table's row that is written once.
+    pub(super) fn refer(&mut self, topic: Topic, key: Vec<u8>, value: Vec<u8>) {
+        self.give(Generated { topic, key: Some(key), value: Some(value), bad: None }, 0);
     }
 }
 
@@ -193,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_topic_is_the_same_whichever_others_are_wanted() {
-        let all: Vec<Generated> = Generator::new(5, 3000, 0.1).collect();
+        let all: Vec<Generated> = Generator::new(5, 3000, 0.1).topics(&Topic::ALL).collect();
         for topic in Topic::ALL {
             let alone: Vec<Generated> = Generator::new(5, 3000, 0.1).topics(&[topic]).collect();
             let among: Vec<Generated> =
@@ -315,7 +338,7 @@ mod tests {
                 of.2 += cents(&json(&record.value)["AMOUNT"]);
             }
         }
-        for topic in Topic::ALL {
+        for topic in Topic::DEMO {
             let counts = generator.expected().counts(topic);
             assert_eq!((counts.records, counts.bad, counts.cents), seen[&topic]);
         }

@@ -6,16 +6,19 @@
 //! records is somebody else's job.
 
 mod bad;
+mod derived;
 mod expected;
 mod feeds;
 mod generator;
 mod json;
 mod random;
+mod systems;
 mod transaction;
 mod values;
 
 pub use expected::{Counts, Expected, Total};
 pub use generator::Generator;
+pub use systems::System;
 
 use crate::record::RejectClass;
 
@@ -34,10 +37,62 @@ pub enum Topic {
     UserTransactionSummary,
     /// Running totals by payment method; key of one column, as plain text.
     PaymentMethodTotals,
+    /// The transactions as ksqlDB passes them on: nested as they came, the id in the key alone.
+    TransactionStream,
+    /// The user hashed, name and addresses dropped.
+    TransactionsSecure,
+    /// Who, what kind, how much in dollars.
+    TransactionsUsd,
+    /// As secure, of blacklisted cities.
+    TransactionsBlacklisted,
+    /// As secure, of one status each.
+    TransactionsFailed,
+    TransactionsPending,
+    TransactionsProcessing,
+    TransactionsCompleted,
+    /// Running totals by user and transaction type in euro, with the user's name.
+    UserTransactionSummaryEur,
+    /// Purchases and pieces by product.
+    ProductPurchaseCounts,
+    /// Dollars spent, by hashed user and transaction type.
+    UserSpendingByType,
+    /// Dollars spent in each five minutes, by transaction type.
+    SpendLastFiveMinByType,
+    /// Running totals by user and transaction type, again.
+    UserTransactionTotals,
+    /// Totals of each hour, by transaction type.
+    WindowedTransactionTotals,
+    /// Reference: what a currency is worth in euro; each written once and never changed.
+    Currencies,
 }
 
 impl Topic {
-    pub const ALL: [Topic; 6] = [
+    pub const ALL: [Topic; 21] = [
+        Topic::TransactionLog,
+        Topic::TransactionFlattened,
+        Topic::TransactionStreamAnonymized,
+        Topic::TransactionStreamBlacklisted,
+        Topic::UserTransactionSummary,
+        Topic::PaymentMethodTotals,
+        Topic::TransactionStream,
+        Topic::TransactionsSecure,
+        Topic::TransactionsUsd,
+        Topic::TransactionsBlacklisted,
+        Topic::TransactionsFailed,
+        Topic::TransactionsPending,
+        Topic::TransactionsProcessing,
+        Topic::TransactionsCompleted,
+        Topic::UserTransactionSummaryEur,
+        Topic::ProductPurchaseCounts,
+        Topic::UserSpendingByType,
+        Topic::SpendLastFiveMinByType,
+        Topic::UserTransactionTotals,
+        Topic::WindowedTransactionTotals,
+        Topic::Currencies,
+    ];
+
+    /// Those of the demo and of a generator that was not told otherwise: the first of all.
+    pub const DEMO: [Topic; 6] = [
         Topic::TransactionLog,
         Topic::TransactionFlattened,
         Topic::TransactionStreamAnonymized,
@@ -54,6 +109,21 @@ impl Topic {
             Topic::TransactionStreamBlacklisted => "transaction_stream_blacklisted",
             Topic::UserTransactionSummary => "user_transaction_summary",
             Topic::PaymentMethodTotals => "payment_method_totals",
+            Topic::TransactionStream => "transaction_stream",
+            Topic::TransactionsSecure => "TRANSACTIONS_SECURE",
+            Topic::TransactionsUsd => "TRANSACTIONS_USD",
+            Topic::TransactionsBlacklisted => "TRANSACTIONS_BLACKLISTED",
+            Topic::TransactionsFailed => "TRANSACTIONS_FAILED",
+            Topic::TransactionsPending => "TRANSACTIONS_PENDING",
+            Topic::TransactionsProcessing => "TRANSACTIONS_PROCESSING",
+            Topic::TransactionsCompleted => "TRANSACTIONS_COMPLETED",
+            Topic::UserTransactionSummaryEur => "user_transaction_summary_eur",
+            Topic::ProductPurchaseCounts => "product_purchase_counts",
+            Topic::UserSpendingByType => "USER_SPENDING_BY_TYPE",
+            Topic::SpendLastFiveMinByType => "SPEND_LAST_FIVE_MIN_BY_TYPE",
+            Topic::UserTransactionTotals => "user_transaction_totals",
+            Topic::WindowedTransactionTotals => "windowed_transaction_totals",
+            Topic::Currencies => "currencies",
         }
     }
 
@@ -63,10 +133,24 @@ impl Topic {
 
     /// Whether the topic is a keyed changelog, in which a null value deletes.
     pub fn is_table(self) -> bool {
-        matches!(self, Topic::UserTransactionSummary | Topic::PaymentMethodTotals)
+        matches!(
+            self,
+            Topic::UserTransactionSummary
+                | Topic::PaymentMethodTotals
+                | Topic::UserTransactionSummaryEur
+                | Topic::ProductPurchaseCounts
+                | Topic::UserSpendingByType
+                | Topic::SpendLastFiveMinByType
+                | Topic::UserTransactionTotals
+                | Topic::WindowedTransactionTotals
+                | Topic::Currencies
+        )
     }
 
-    /// The feed file that reads the topic, as YAML.
+    /// The feed file that reads the topic, as YAML; those of the others are in `examples/`.
+    ///
+    /// # Panics
+    /// If the topic is none of [`Topic::DEMO`].
     pub fn feed(self) -> &'static str {
         feeds::text(self)
     }

@@ -68,6 +68,7 @@ const DAY_MICROS: u64 = 86_400_000_000;
 /// What is drawn for one transaction; small fields are indexes into the lists above.
 #[derive(Debug, Clone)]
 pub(super) struct Transaction {
+    number: u64,
     pub(super) id: u64,
     /// Microseconds since the first day of the event times.
     micros: u64,
@@ -112,6 +113,7 @@ impl Transactions {
         let number = self.next;
         self.next += 1;
         Transaction {
+            number,
             id: id(number, self.seed),
             micros: number * self.step_micros + random.below(self.step_micros),
             user: random.below(USERS),
@@ -160,6 +162,24 @@ impl Transaction {
     /// Rounded half up.
     pub(super) fn euro_cents(&self) -> u64 {
         (self.cents * CURRENCIES[usize::from(self.currency)].1 + 50_000) / 100_000
+    }
+
+    /// Of a dollar; by way of the euro, rounded half up once.
+    pub(super) fn dollar_cents(&self) -> u64 {
+        let dollar = CURRENCIES[1].1;
+        (self.cents * CURRENCIES[usize::from(self.currency)].1 + dollar / 2) / dollar
+    }
+
+    /// Start of the window of `millis` in which it lies, in epoch milliseconds.
+    pub(super) fn window_start(&self, millis: u64) -> u64 {
+        let first = END - Days::new(DAYS);
+        let epoch = first.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis() as u64;
+        let now = epoch + self.micros / 1000;
+        now - now % millis
+    }
+
+    pub(super) fn is_first(&self) -> bool {
+        self.number == 0
     }
 
     /// Stands for SHA-256: 64 hexadecimal digits that depend on the user alone.

@@ -24,6 +24,18 @@ impl Transaction {
         let mut out = Vec::with_capacity(640);
         let mut object = Object::begin(&mut out);
         object.text_with("TRANSACTION_ID", |out| self.push_id(out));
+        self.put_nested(object);
+        out
+    }
+
+    /// The value in `transaction_stream`.
+    pub(super) fn stream_value(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(640);
+        self.put_nested(Object::begin(&mut out));
+        out
+    }
+
+    fn put_nested(&self, mut object: Object<'_>) {
         self.put_time(&mut object);
         self.put_user(&mut object);
         self.put_purchase(&mut object);
@@ -38,7 +50,6 @@ impl Transaction {
         });
         self.put_rest(&mut object);
         object.end();
-        out
     }
 
     pub(super) fn flattened_value(&self) -> Vec<u8> {
@@ -64,11 +75,7 @@ impl Transaction {
         let mut out = Vec::with_capacity(560);
         let mut object = Object::begin(&mut out);
         self.put_time(&mut object);
-        object.text_with("USER_ID_HASHED", |out| {
-            for part in self.user_hash() {
-                push_hex(out, part, 16);
-            }
-        });
+        self.put_hash(&mut object);
         self.put_purchase(&mut object);
         object.cents("AMOUNT_EUR", self.euro_cents());
         self.put_city(&mut object, "LOCATION_CITY", "LOCATION_COUNTRY");
@@ -89,6 +96,38 @@ impl Transaction {
         self.put_address(&mut object, "DEVICE_IP_ADDRESS");
         object.end();
         out
+    }
+
+    pub(super) fn secure_value(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(400);
+        let mut object = Object::begin(&mut out);
+        self.put_time(&mut object);
+        self.put_hash(&mut object);
+        self.put_purchase(&mut object);
+        self.put_city(&mut object, "LOCATION_CITY", "LOCATION_COUNTRY");
+        self.put_goods(&mut object);
+        object.end();
+        out
+    }
+
+    pub(super) fn dollar_value(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(160);
+        let mut object = Object::begin(&mut out);
+        self.put_hash(&mut object);
+        object.text("TRANSACTION_TYPE", TYPES[usize::from(self.kind)]);
+        object.cents("AMOUNT_USD", self.dollar_cents());
+        object.end();
+        out
+    }
+
+    fn put_hash(&self, object: &mut Object<'_>) {
+        object.text_with("USER_ID_HASHED", |out| self.push_hash(out));
+    }
+
+    pub(super) fn push_hash(&self, out: &mut Vec<u8>) {
+        for part in self.user_hash() {
+            push_hex(out, part, 16);
+        }
     }
 
     fn put_time(&self, object: &mut Object<'_>) {
@@ -168,7 +207,7 @@ impl Transaction {
     }
 }
 
-fn push_user(out: &mut Vec<u8>, user: u64) {
+pub(super) fn push_user(out: &mut Vec<u8>, user: u64) {
     out.extend_from_slice(b"USER-");
     push_number(out, user);
 }
@@ -187,7 +226,7 @@ pub(super) fn table_key(topic: Topic, slot: usize) -> Vec<u8> {
     out
 }
 
-/// The value in both tables.
+/// The value in tables of totals.
 pub(super) fn total_value(total: Total) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     let mut object = Object::begin(&mut out);

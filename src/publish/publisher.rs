@@ -5,7 +5,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::tally::{Receipts, Tally};
-use super::{Allowance, PublishError, topics};
+use super::topics::{self, Names};
+use super::{Allowance, PublishError};
 use crate::config::Kafka;
 use crate::generate::{Generated, Topic};
 use crate::source::producer_config;
@@ -28,11 +29,14 @@ const DEFAULTS: [(&str, &str); 8] = [
 pub struct Publisher {
     producer: BaseProducer<Receipts>,
     config: ClientConfig,
+    names: Names,
 }
 
 impl Publisher {
-    /// Connects in the background. What the user sets for producers is kept.
-    pub fn open(kafka: &Kafka) -> Result<Self, PublishError> {
+    /// Connects in the background. What the user sets for producers is kept. `prefix` stands before
+    /// the name of every topic.
+    pub fn open(kafka: &Kafka, prefix: &str) -> Result<Self, PublishError> {
+        let names = Names::with(prefix);
         let mut config = producer_config(kafka).map_err(PublishError::Settings)?;
         for (setting, value) in DEFAULTS {
             if config.get(setting).is_none() {
@@ -40,9 +44,9 @@ impl Publisher {
             }
         }
         let producer = config
-            .create_with_context(Receipts::new())
+            .create_with_context(Receipts::new(names.clone()))
             .map_err(|error| PublishError::Settings(error.to_string()))?;
-        Ok(Self { producer, config })
+        Ok(Self { producer, config, names })
     }
 
     /// Creates those of `topics` that are missing and answers which; fails if no broker answers.
@@ -56,7 +60,8 @@ impl Publisher {
             self.producer.poll(Duration::from_millis(100));
             self.producer.context().complaint()
         };
-        topics::create_missing(self.producer.client(), &self.config, wanted, partitions, complaint)
+        let client = self.producer.client();
+        topics::create_missing(client, &self.config, &self.names, wanted, partitions, complaint)
     }
 
     /// Publishes the records of `wanted` topics until they end, `pace` says stop, or a record is
@@ -111,7 +116,7 @@ impl Publisher {
     }
 
     fn send(&self, record: &Generated) {
-        let mut message = BaseRecord::<[u8], [u8]>::to(record.topic.name());
+        let mut message = BaseRecord::<[u8], [u8]>::to(self.names.of(record.topic));
         message.key = record.key.as_deref();
         message.payload = record.value.as_deref();
         loop {

@@ -8,6 +8,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 
+use super::topics::Names;
 use crate::generate::{Generated, Topic};
 use crate::source::Complaints;
 
@@ -105,11 +106,12 @@ impl TopicTally {
 pub(super) struct Receipts {
     tally: Mutex<Tally>,
     complaints: Complaints,
+    names: Names,
 }
 
 impl Receipts {
-    pub fn new() -> Self {
-        Self { tally: Mutex::default(), complaints: Complaints::of("publisher") }
+    pub fn new(names: Names) -> Self {
+        Self { tally: Mutex::default(), complaints: Complaints::of("publisher"), names }
     }
 
     pub fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -138,7 +140,7 @@ impl ProducerContext for Receipts {
         let mut tally = self.tally();
         match result {
             Ok(message) => {
-                let Some(topic) = Topic::from_name(message.topic()) else { return };
+                let Some(topic) = self.names.topic(message.topic()) else { return };
                 let bytes = message.key_len() + message.payload_len();
                 tally.topic_mut(topic).take(message.partition(), message.offset(), bytes as u64);
             }

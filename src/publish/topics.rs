@@ -12,10 +12,29 @@ use crate::generate::Topic;
 /// How long the broker may take to answer, or to make a topic known.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The topics' names on the broker.
+#[derive(Debug, Clone)]
+pub struct Names([String; Topic::ALL.len()]);
+
+impl Names {
+    pub fn with(prefix: &str) -> Self {
+        Self(Topic::ALL.map(|topic| format!("{prefix}{}", topic.name())))
+    }
+
+    pub fn of(&self, topic: Topic) -> &str {
+        &self.0[topic as usize]
+    }
+
+    pub fn topic(&self, name: &str) -> Option<Topic> {
+        Topic::ALL.into_iter().find(|topic| self.of(*topic) == name)
+    }
+}
+
 /// Creates those of `topics` that are missing. Answers which those were.
 pub fn create_missing<C: ProducerContext>(
     client: &Client<C>,
     config: &ClientConfig,
+    names: &Names,
     topics: &[Topic],
     partitions: i32,
     complaint: impl Fn() -> Option<String>,
@@ -30,7 +49,7 @@ pub fn create_missing<C: ProducerContext>(
             .fetch_metadata(None, PATIENCE)
             .map_err(|error| unreachable(error.to_string()))?;
         let named = metadata.topics().iter().filter(|topic| !topic.partitions().is_empty());
-        Ok(named.filter_map(|topic| Topic::from_name(topic.name())).collect())
+        Ok(named.filter_map(|topic| names.topic(topic.name())).collect())
     };
     let known = present()?;
     let missing: Vec<Topic> =
@@ -38,7 +57,8 @@ pub fn create_missing<C: ProducerContext>(
     if missing.is_empty() {
         return Ok(missing);
     }
-    create(config, &missing, partitions)?;
+    let wanted: Vec<&str> = missing.iter().map(|topic| names.of(*topic)).collect();
+    create(config, &wanted, partitions)?;
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         let known = present()?;
@@ -50,20 +70,19 @@ pub fn create_missing<C: ProducerContext>(
     Ok(missing)
 }
 
-fn create(config: &ClientConfig, topics: &[Topic], partitions: i32) -> Result<(), PublishError> {
+fn create(config: &ClientConfig, topics: &[&str], partitions: i32) -> Result<(), PublishError> {
     let failed =
         |topic: &str, reason: String| PublishError::Topic { topic: topic.to_owned(), reason };
-    let names = || topics.iter().map(|topic| topic.name()).collect::<Vec<_>>().join(", ");
     let admin: AdminClient<DefaultClientContext> =
-        config.create().map_err(|error| failed(&names(), error.to_string()))?;
+        config.create().map_err(|error| failed(&topics.join(", "), error.to_string()))?;
     // The broker's own default for the replication.
     let wanted: Vec<NewTopic<'_>> = topics
         .iter()
-        .map(|topic| NewTopic::new(topic.name(), partitions, TopicReplication::Fixed(-1)))
+        .map(|topic| NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)))
         .collect();
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
     let answers = futures::executor::block_on(admin.create_topics(&wanted, &options))
-        .map_err(|error| failed(&names(), error.to_string()))?;
+        .map_err(|error| failed(&topics.join(", "), error.to_string()))?;
     for answer in answers {
         match answer {
             // Somebody else was faster.

@@ -56,8 +56,10 @@ fn topics(file: &FeedFile, log: &Log) -> Result<Vec<String>, String> {
 
 /// A column for a feed whose own are not known: offsets are compared without any.
 fn stand_in(file: &FeedFile) -> Vec<Column> {
-    let keys = file.key.as_ref().map_or(&[][..], |key| &key.columns);
-    let of_key = |name: &String| keys.iter().any(|column| column.name == *name);
+    let key = file.key.iter();
+    let of_key: Vec<Column> =
+        key.flat_map(|key| key.columns.iter().cloned().chain(key.window_columns())).collect();
+    let of_key = |name: &String| of_key.iter().any(|column| column.name == *name);
     let (name, kind) = match file.time.clone().filter(|name| !of_key(name)) {
         Some(time) => (time, ColumnType::Timestamp),
         None => ("columns_not_known".to_owned(), ColumnType::Json),
@@ -82,4 +84,23 @@ async fn kept(
     let kept =
         Kept::parse(&text).map_err(|error| format!("the columns kept for feed {feed}: {error}"))?;
     Ok(Some(kept.columns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its time may be a column of the key, or the window behind it.
+    #[test]
+    fn a_stand_in_is_no_second_column_of_its_name() {
+        for (time, window) in [("window_start", "time"), ("at", "none"), ("id", "none")] {
+            let text = format!(
+                "{{feed: a, type: table, topic: t, time: {time}, key: {{format: string, window: \
+                 {window}, columns: [{{name: id, type: timestamp}}]}}}}"
+            );
+            let file: FeedFile = serde_saphyr::from_str(&text).unwrap();
+            let feed = file.resolve("t", Some(stand_in(&file)));
+            assert!(feed.is_ok(), "{time}: {}", feed.unwrap_err());
+        }
+    }
 }

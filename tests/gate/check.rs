@@ -79,7 +79,7 @@ impl World {
             "postgres": self.database.url(), "lake": self.lake_url, "storage": storage,
             "feeds": feeds.collect::<Vec<_>>(),
         });
-        let report = python(&asked);
+        let report = python("check.py", &asked);
         println!("{}", report["summary"]);
         assert_eq!(report["faults"], json!([]), "{report:#}");
     }
@@ -93,19 +93,20 @@ fn keys(topic: Topic) -> &'static [&'static str] {
     }
 }
 
-fn python(asked: &Value) -> Value {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gate/check.py");
+/// Asks a script beside this file.
+pub fn python(script: &str, asked: &Value) -> Value {
+    let path = format!("{}/tests/gate/{script}", env!("CARGO_MANIFEST_DIR"));
     let mut child = Command::new(env("TIDEGATE_TEST_PYTHON"))
-        .arg(script)
+        .arg(path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("Python starts");
     let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(asked.to_string().as_bytes()).expect("check.py reads");
+    stdin.write_all(asked.to_string().as_bytes()).expect("it reads");
     drop(stdin);
-    let out = child.wait_with_output().expect("check.py ends");
+    let out = child.wait_with_output().expect("it ends");
     let text = String::from_utf8_lossy(&out.stdout);
-    assert!(out.status.success(), "check.py: {}: {text}", out.status);
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("check.py: {error}: {text}"))
+    assert!(out.status.success(), "{script}: {}: {text}", out.status);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{script}: {error}: {text}"))
 }

@@ -46,4 +46,5 @@ mod source_gap;
 mod source_log;
 mod source_place;
 mod source_topics;
+mod systems;
 mod zombie;

@@ -28,15 +28,16 @@ impl Node {
     }
 
     pub fn start_with(config: &Path, log: PathBuf, fault: &str, arguments: &[&str]) -> Self {
+        let mut command = tidegate();
+        command.args(["run", "--config"]).arg(config).args(arguments);
+        Self::of(command, log, fault)
+    }
+
+    /// A node by its whole command line.
+    pub fn of(mut command: Command, log: PathBuf, fault: &str) -> Self {
         let lines = File::options().create(true).append(true).open(&log).expect("a log file");
         let from = lines.metadata().map_or(0, |file| file.len() as usize);
-        let mut command = tidegate();
-        command
-            .args(["run", "--config"])
-            .arg(config)
-            .args(arguments)
-            .stderr(lines)
-            .env("NO_COLOR", "1");
+        command.stderr(lines).env("NO_COLOR", "1");
         command.env_remove("TIDEGATE_FAULT");
         if !fault.is_empty() {
             command.env("TIDEGATE_FAULT", fault);

@@ -1,0 +1,233 @@
+//! The five systems of `examples/`: each folder as it stands, carried out with the commands of its
+//! README, and judged by a Python reader that computes all it expects from the topics themselves.
+//!
+//! Of the files nothing is changed but where the servers are and what stands before the names of the
+//! topics and of the group: the broker is everybody's.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::MutexGuard;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use serde_json::{Value, json};
+use tidegate::generate;
+
+use crate::check::python;
+use crate::database::Database;
+use crate::kafka;
+use crate::node::{Node, tidegate};
+use crate::servers::{env, turn, wait_for};
+
+const SOON: Duration = Duration::from_secs(90);
+const PARTITIONS: i32 = 2;
+
+struct System {
+    name: &'static str,
+    prefix: String,
+    folder: PathBuf,
+    database: Option<Database>,
+    topics: Vec<String>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl System {
+    /// A copy of `examples/NAME`. `database` is the PostgreSQL url in its node file, if it has one.
+    fn new(name: &'static str, database: Option<&str>) -> Self {
+        let turn = turn();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_millis();
+        let prefix = format!("{name}-{}-", now % 1_000_000_000);
+        println!("--- {prefix}");
+        let folder = Path::new(&env("TIDEGATE_TEST_DIR")).join("gate").join(&prefix);
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+        copy(&example, &folder);
+        let of_url = database.map(|url| (url, Database::create(prefix.clone())));
+        let node = folder.join("tidegate.yaml");
+        let mut text = std::fs::read_to_string(&node).expect("the node file");
+        let mut replace = |from: &str, to: &str| {
+            assert_eq!(text.matches(from).count(), 1, "`{from}` in the node file");
+            text = text.replace(from, to);
+        };
+        replace("localhost:9092", &kafka::address());
+        replace("  group: ", &format!("  group: {prefix}"));
+        if let Some((url, database)) = &of_url {
+            replace(url, &database.url());
+        }
+        std::fs::write(&node, text).expect("the node file");
+        let system = generate::System::from_name(name).expect("a system of the generator");
+        let topics = system.topics().iter().map(|topic| format!("{prefix}{}", topic.name()));
+        let topics: Vec<String> = topics.collect();
+        let database = of_url.map(|(_, database)| database);
+        let system = Self { name, prefix, folder, database, topics, _turn: turn };
+        system.rename_topics(&system.folder.join("feeds"));
+        system
+    }
+
+    /// Puts the prefix before the topic that each feed file names.
+    fn rename_topics(&self, feeds: &Path) {
+        for file in entries(feeds) {
+            if file.is_dir() {
+                self.rename_topics(&file);
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).expect("a feed file");
+            let mut renamed = text.clone();
+            for label in ["\ntopic: ", "\"ksqldb_source\": \""] {
+                renamed = renamed.replace(label, &format!("{label}{}", self.prefix));
+            }
+            assert_ne!(renamed, text, "{}: no topic", file.display());
+            std::fs::write(&file, renamed).expect("a feed file");
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = tidegate();
+        command.current_dir(&self.folder).env("PGPASSWORD", "not asked for");
+        command
+    }
+
+    /// Carries out one command of the README.
+    fn say(&self, arguments: &[&str]) -> String {
+        let out = self.command().args(arguments).output().expect("the binary runs");
+        let (said, errors) =
+            (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "{arguments:?}: {}\n{said}{errors}", out.status);
+        said.into_owned()
+    }
+
+    fn generate(&self, messages: &str, seed: &str) {
+        let (broker, partitions) = (kafka::address(), PARTITIONS.to_string());
+        let fixed = ["generate", "--bootstrap", &broker, "--prefix", &self.prefix];
+        let those = ["--system", self.name, "-n", messages, "--seed", seed];
+        let said = self.say(&[&fixed[..], &those, &["--partitions", &partitions]].concat());
+        println!("{said}");
+    }
+
+    fn node(&self, arguments: &[&str]) -> Node {
+        let mut command = self.command();
+        command.arg("run").args(arguments);
+        Node::of(command, self.folder.join(format!("node{}.log", arguments.concat())), "")
+    }
+
+    /// Waits until the group has nothing left: what it tells Kafka is durable in every sink.
+    fn wait_for_group(&self, group: &str, topics: &[String]) {
+        let group = format!("{}{group}", self.prefix);
+        let mut config = kafka::config();
+        let consumer: BaseConsumer = config.set("group.id", &group).create().expect("a client");
+        for topic in topics {
+            let ends = kafka::ends(topic, PARTITIONS);
+            let mut list = TopicPartitionList::new();
+            list.add_partition_range(topic, 0, PARTITIONS - 1);
+            wait_for(&format!("group {group} at {ends:?} of {topic}"), SOON, || {
+                let committed = consumer.committed_offsets(list.clone(), SOON).ok()?;
+                let reached = |(partition, end): (i32, &i64)| {
+                    let of = committed.find_partition(topic, partition);
+                    *end == 0 || of.is_some_and(|of| of.offset() == Offset::Offset(*end))
+                };
+                (0..).zip(&ends).all(reached).then_some(())
+            });
+        }
+    }
+
+    /// Runs a node until all is durable, then stops it.
+    fn carry(&self, group: &str) {
+        let mut node = self.node(&[]);
+        self.wait_for_group(group, &self.topics);
+        assert!(node.terminate(SOON).0.success(), "{}", node.log());
+    }
+
+    fn execute(&self, file: &str) {
+        let sql = std::fs::read_to_string(self.folder.join(file)).expect("statements");
+        self.database.as_ref().expect("a database").execute(&sql);
+    }
+
+    fn check(&self) {
+        self.judge();
+        self.verify();
+    }
+
+    /// Compares all that landed with what the topics hold, and the queries' answers too.
+    fn judge(&self) {
+        let mut asked = json!({
+            "system": self.name, "kafka": kafka::address(), "prefix": self.prefix,
+            "folder": self.folder, "pgbin": env("TIDEGATE_TEST_PGBIN"),
+        });
+        match &self.database {
+            Some(database) => asked["postgres"] = json!(database.url()),
+            None => asked["sqlite"] = json!("data_warehouse.db"),
+        }
+        let report = python("systems.py", &asked);
+        println!("{:#}", report["summary"]);
+        assert_eq!(report["faults"], json!([]), "{report:#}");
+    }
+
+    fn verify(&self) {
+        let verified: Value =
+            serde_json::from_str(&self.say(&["verify", "--output", "json"])).expect("a report");
+        assert_eq!(verified["verdict"], "ok", "{verified:#}");
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- left in {}", self.folder.display());
+            return;
+        }
+        kafka::delete_topics(&self.topics);
+        drop(std::fs::remove_dir_all(&self.folder));
+    }
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    entries.map(|entry| entry.expect("an entry").path()).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in entries(from) {
+        let there = to.join(entry.file_name().expect("a name"));
+        match entry.is_dir() {
+            true => copy(&entry, &there),
+            false => drop(std::fs::copy(&entry, &there).expect("a copy")),
+        }
+    }
+}
+
+const MY_DWH: &str = "postgres://postgres@localhost:5432/my_dwh";
+const WAREHOUSE: &str = "postgres://postgres@localhost:5432/warehouse";
+
+#[test]
+fn system_s0_lake_of_json_lines_and_a_warehouse() {
+    let system = System::new("s0", Some(MY_DWH));
+    system.say(&["config", "check"]);
+    system.say(&["migrate"]);
+    system.generate("6000", "1");
+    system.carry("s0");
+    system.check();
+    // A second volume, of other transactions, goes on where the first ended.
+    system.generate("2000", "2");
+    system.carry("s0");
+    system.check();
+}
+
+#[test]
+fn system_s3_parquet_lake_and_tables_that_were_there() {
+    let system = System::new("s3", Some(WAREHOUSE));
+    system.execute("tables.sql");
+    let database = system.database.as_ref().expect("a database");
+    database.execute(
+        "INSERT INTO reporting.customer_totals (customer, kind, spent, purchases, discount)
+         VALUES ('USER-BEFORE', 'purchase', 5, 1, 2.5)",
+    );
+    system.say(&["config", "check"]);
+    system.say(&["migrate"]);
+    system.generate("6000", "3");
+    system.carry("s3");
+    system.judge();
+    // Rightly it is called a row of no record.
+    database.execute("DELETE FROM reporting.customer_totals WHERE customer = 'USER-BEFORE'");
+    system.verify();
+}
