@@ -16,6 +16,7 @@ import subprocess
 import sys
 
 import confluent_kafka
+import deltalake
 import pandas as pd
 import psycopg2
 import pyarrow.parquet as pq
@@ -114,12 +115,13 @@ def when(text):
 NESTED = {"LOCATION": "location", "SHIPPING_ADDRESS": "shipping", "DEVICE_INFO": "device"}
 
 
-def event_row(record, key_column):
+def event_row(record, key_column, nested=NESTED):
     """A stream's row: nested objects flattened, the key as a column where the feed names one."""
     row = {key_column: record.key.decode()} if key_column else {}
     for name, value in record.value.items():
-        if name in NESTED:
-            row |= {f"{NESTED[name]}_{inner}".lower(): it for inner, it in value.items()}
+        if isinstance(value, dict):
+            label = nested.get(name, name)
+            row |= {f"{label}_{inner}".lower(): it for inner, it in value.items()}
         else:
             row[name.lower()] = when(value) if name == "TIMESTAMP" else value
     return row
@@ -140,11 +142,11 @@ def check_rows(what, rows, records, expected):
     same(f"{what}: offsets", set(found), {record[:2] for record in records})
     wrong = 0
     for record in records:
-        row = found.get(record[:2], {})
-        row = {name: row.get(name) for name in expected(record)}
-        wrong += row != expected(record)
-        if row != expected(record) and wrong == 1:
-            fault(f"{what}: {record[:2]} is {row}, expected {expected(record)}")
+        row, wanted = found.get(record[:2], {}), expected(record)
+        row = {name: row.get(name) for name in wanted}
+        wrong += row != wanted
+        if row != wanted and wrong == 1:
+            fault(f"{what}: {record[:2]} is {row}, expected {wanted}")
     same(f"{what}: rows that differ", wrong, 0)
     summary[what] = len(rows)
 
@@ -156,19 +158,29 @@ def lines(pattern):
         with open(file, encoding="utf-8") as opened:
             for line in opened:
                 row = parsed(line) | {"file": os.path.relpath(file, folder)}
-                for name in ("timestamp", "window_start"):
+                for name in ("timestamp", "TIMESTAMP", "window_start"):
                     if isinstance(row.get(name), str):
                         row[name] = when(row[name])
                 rows.append(row)
     return rows
 
 
-def parquet(path):
-    """The rows of all Parquet files of a folder, each with its file."""
+def shown(path):
+    """The Parquet files that readers of a folder see."""
+    files = glob.glob(f"{folder}/{path}/**/*.parquet", recursive=True)
+    return [file for file in files if "/_" not in file.removeprefix(folder)]
+
+
+def live(path):
+    """The Parquet files of a Delta table's latest version."""
+    uris = deltalake.DeltaTable(f"{folder}/{path}").file_uris()
+    return [uri.removeprefix("file://") for uri in uris]
+
+
+def parquet(files):
+    """The rows of Parquet files, each with its file."""
     rows = []
-    for file in glob.glob(f"{folder}/{path}/**/*.parquet", recursive=True):
-        if "/_" in file.removeprefix(folder):
-            continue
+    for file in files:
         where = {"file": os.path.relpath(file, folder)}
         rows += [row | where for row in pq.ParquetFile(file).read().to_pylist()]
     return rows
@@ -210,10 +222,8 @@ def select(sql):
 def check_table(what, sql, expected):
     found = select(sql)
     same(f"{what}: rows", len(found), len(expected))
-    wrong = [row for row in found if row not in set(expected)]
-    same(f"{what}: rows that differ", wrong[:3], [])
-    missing = set(expected) - set(found)
-    same(f"{what}: rows missing", list(missing)[:3], [])
+    same(f"{what}: rows of no record", list(set(found) - set(expected))[:3], [])
+    same(f"{what}: rows missing", list(set(expected) - set(found))[:3], [])
     summary[what] = len(found)
 
 
@@ -318,6 +328,142 @@ def s0():
     check_query("by_day", [key + sums for key, sums in sorted(by_day.items())])
 
 
+def s1():
+    streams = ["SECURE", "USD", "BLACKLISTED", "FAILED", "PENDING", "PROCESSING", "COMPLETED"]
+    streams = [f"TRANSACTIONS_{name}" for name in streams]
+    logs = {topic: log(topic) for topic in streams}
+    keys = {"USER_SPENDING_BY_TYPE": json_key, "SPEND_LAST_FIVE_MIN_BY_TYPE": windowed_key}
+    names = {
+        "USER_SPENDING_BY_TYPE": ("USER_ID_HASHED", "TRANSACTION_TYPE"),
+        "SPEND_LAST_FIVE_MIN_BY_TYPE": ("TRANSACTION_TYPE", "window_start"),
+    }
+    logs |= {topic: log(topic) for topic in keys}
+
+    def as_it_came(record):
+        times = {name: when(it) for name, it in record.value.items() if name == "TIMESTAMP"}
+        return record.value | times
+
+    for topic, records in logs.items():
+        upper = (asked["prefix"] + topic).upper()
+        rows = lines(f"pipeline/{upper}/????-??-??/{upper}_????-??-??*.jsonl")
+        spent = {"TOTAL_SPENT": "TOTAL_SPENT"}
+        if topic in keys:
+            has_deletes(topic, records)
+            row = lambda record: change_row(record, names[topic], keys[topic], spent)
+        else:
+            row = as_it_came
+        check_rows(topic, rows, records, row)
+        day = kafka_day
+        if topic == "SPEND_LAST_FIVE_MIN_BY_TYPE":
+            day = lambda record: windowed_key(record)[1]
+        elif topic in streams and topic != "TRANSACTIONS_USD":
+            day = event_day
+        pattern = rf"pipeline/{upper}/%Y-%m-%d/{upper}_%Y-%m-%d_\w+\.jsonl"
+        check_place(topic, rows, records, pattern, day)
+
+    for topic in ("TRANSACTIONS_SECURE", "TRANSACTIONS_USD", "TRANSACTIONS_BLACKLISTED"):
+        rows = select(f"SELECT _partition, _offset, data FROM {topic}")
+        rows = [{"_partition": at, "_offset": offset, "data": parsed(it)} for at, offset, it in rows]
+        check_rows(f"{topic} in SQLite", rows, logs[topic], lambda record: {"data": record.value})
+    for topic, key in keys.items():
+        columns = ", ".join(names[topic])
+        found = select(f"SELECT {columns}, data FROM {topic}")
+        found = {row[:-1]: parsed(row[-1]) for row in found}
+        if key is windowed_key:
+            found = {(kind, when(start)): it for (kind, start), it in found.items()}
+        same(f"{topic} in SQLite", found, fold(logs[topic], key))
+        summary[f"{topic} in SQLite"] = len(found)
+
+    spent = logs["TRANSACTIONS_USD"]
+    for query, by, most in (("spent_by_type", "TRANSACTION_TYPE", None), ("top_users", "USER_ID_HASHED", 10)):
+        sums = grouped(((it.value[by],), (it.value["AMOUNT_USD"],)) for it in spent)
+        sums = sorted(sums.items(), key=lambda it: (-it[1][0], it[0]))[:most]
+        check_query(query, [key + values for key, values in sums])
+
+
+def s2():
+    streams = (
+        "transaction_stream",
+        "transaction_flattened",
+        "transaction_stream_anonymized",
+        "transaction_stream_blacklisted",
+    )
+    as_json = as_parquet = 0
+    for feed in streams:
+        records = log(feed)
+        path = f"data_lake/streams/{feed}"
+        rows = parquet(live(path))
+        check_rows(feed, rows, records, lambda record: event_row(record, "transaction_id"))
+        pattern = rf"{path}/year=%Y/month=%m/day=%d/data_%Y%m%d_\w+\.parquet"
+        check_place(feed, rows, records, pattern, event_day)
+        as_json += sum(record.size for record in records)
+        as_parquet += sum(os.path.getsize(file) for file in live(path))
+    summary["Parquet of JSON, per cent"] = round(100 * as_parquet / as_json, 1)
+    if as_parquet > 0.3 * as_json:
+        fault(f"{as_parquet} bytes of Parquet are more than 30 % of {as_json} bytes of JSON")
+
+    euro = {"user_name": "USER_NAME", "total_amount_eur": "TOTAL_AMOUNT_EUR"}
+    counts = {
+        "product_category": "PRODUCT_CATEGORY",
+        "payment_method": "LAST_PAYMENT_METHOD",
+        "purchase_count": "PURCHASE_COUNT",
+        "total_quantity": "TOTAL_QUANTITY",
+    }
+    user = ("user_id", "transaction_type")
+    tables = {
+        "user_transaction_summary": (user, json_key, TOTALS),
+        "user_transaction_summary_eur": (user, json_key, euro | {"transaction_count": "TRANSACTION_COUNT"}),
+        "payment_method_totals": (("payment_method",), text_key, TOTALS),
+        "product_purchase_counts": (("product_id",), text_key, counts),
+    }
+    logs = {feed: log(feed) for feed in tables}
+    facts = {}
+    for feed, (keys, key, values) in tables.items():
+        has_deletes(feed, logs[feed])
+        rows = parquet(live(f"data_lake/streams/{feed}"))
+        check_rows(f"{feed} changelog", rows, logs[feed], lambda it: change_row(it, keys, key, values))
+        facts[feed] = {
+            of: tuple(value[field] for field in values.values())
+            for of, value in fold(logs[feed], key).items()
+        }
+        sql = f"SELECT {', '.join([*keys, *values])} FROM fact_{feed}"
+        check_table(f"fact_{feed}", sql, [of + it for of, it in facts[feed].items()])
+
+    # A dimension holds what facts refer to, and may hold what they did: nothing is taken away.
+    def check_dimension(table, columns, needed, known):
+        found = set(select(f"SELECT {columns} FROM {table}"))
+        same(f"{table}: missing", list(set(needed) - found)[:3], [])
+        same(f"{table}: unknown", list(found - set(known))[:3], [])
+        summary[table] = len(found)
+
+    eur, methods = logs["user_transaction_summary_eur"], logs["payment_method_totals"]
+    named = lambda of, value: (of[0], value[0])
+    users = [named(of, it) for of, it in facts["user_transaction_summary_eur"].items()]
+    known = [(json_key(it)[0], it.value["USER_NAME"]) for it in eur if it.value]
+    check_dimension("users", "user_id, user_name", users, known)
+    paid = [(it[1],) for it in facts["product_purchase_counts"].values()]
+    known = [text_key(record) for record in methods]
+    needed = [*facts["payment_method_totals"], *paid]
+    check_dimension("payment_methods", "payment_method", needed, known)
+    sql = "SELECT count(*) FROM pg_constraint WHERE contype = 'f'"
+    same("foreign keys", select(sql), [(3,)])
+
+    by_user = grouped(
+        ((of[0], it[0]), it[1:]) for of, it in facts["user_transaction_summary_eur"].items()
+    )
+    top = sorted(by_user.items(), key=lambda it: (-it[1][0], it[0]))[:10]
+    check_query("spent_by_user", [of + sums for of, sums in top])
+    products = collections.Counter(method for (method,) in paid)
+    expected = []
+    for (method,) in sorted(select("SELECT payment_method FROM payment_methods")):
+        totals = facts["payment_method_totals"].get((method,), ("", ""))
+        expected.append((method, *totals, products[method]))
+    check_query("methods", expected)
+    version = select("SELECT max(_version) FROM fact_payment_method_totals_snapshots")[0][0]
+    totals = facts["payment_method_totals"]
+    check_query("newest_snapshot", [(version, *of, *totals[of]) for of in sorted(totals)])
+
+
 def s3():
     for feed in (
         "transaction_flattened",
@@ -326,7 +472,7 @@ def s3():
     ):
         records = log(feed)
         path = f"lake/streams/{feed}"
-        rows = parquet(path)
+        rows = parquet(shown(path))
         check_rows(feed, rows, records, lambda record: event_row(record, "transaction_id"))
         pattern = rf"{path}/year=%Y/month=%m/day=%d/data_%Y%m%d_\w+\.parquet"
         check_place(feed, rows, records, pattern, event_day)
@@ -350,7 +496,101 @@ def s3():
     check_query("methods", expected)
 
 
-{"s0": s0, "s3": s3}[asked["system"]]()
+def s4():
+    plain = lambda row: {
+        name: float(it) if isinstance(it, decimal.Decimal) else it for name, it in row.items()
+    }
+    for feed in (
+        "transaction_stream",
+        "transaction_flattened",
+        "transaction_stream_anonymized",
+        "transaction_stream_blacklisted",
+    ):
+        records = log(feed)
+        path = f"data_lake/streams/{feed}"
+        rows = parquet(shown(path))
+        # Columns are inferred: nested names as they are, amounts as doubles.
+        check_rows(feed, rows, records, lambda it: plain(event_row(it, "transaction_id", {})))
+        pattern = rf"{path}/year=%Y/month=%m/day=%d/data_%Y%m%d_\w+\.parquet"
+        check_place(feed, rows, records, pattern, event_day)
+        # The readers of the write-up, who prune by partition.
+        days = collections.Counter(event_day(record).date() for record in records)
+        for day, count in days.items():
+            filters = [("year", "=", day.year), ("month", "=", day.month), ("day", "=", day.day)]
+            read = pd.read_parquet(f"{folder}/{path}", filters=filters)
+            same(f"{feed} on {day} by pandas", len(read), count)
+        check_metadata(feed, path, "stream", "append", len(records))
+
+    euro = {"user_name": "USER_NAME", "total_amount_eur": "TOTAL_AMOUNT_EUR"}
+    counts = {
+        "product_category": "PRODUCT_CATEGORY",
+        "last_payment_method": "LAST_PAYMENT_METHOD",
+        "purchase_count": "PURCHASE_COUNT",
+        "total_quantity": "TOTAL_QUANTITY",
+    }
+    user = ("user_id", "transaction_type")
+    tables = {
+        "user_transaction_summary": (user, json_key, TOTALS),
+        "user_transaction_summary_eur": (user, json_key, euro | {"transaction_count": "TRANSACTION_COUNT"}),
+        "payment_method_totals": (("payment_method",), text_key, TOTALS),
+        "product_purchase_counts": (("product_id",), text_key, counts),
+        "currencies": (("currency",), text_key, {"eur_rate": "EUR_RATE"}),
+    }
+    for feed, (keys, key, values) in tables.items():
+        path = f"data_lake/tables/{feed}"
+        newest = asked["versions"][feed]
+        files = live(path)
+        pattern = rf"{folder}/{path}/version=v{newest}/snapshot_\d{{8}}_\d{{6}}\w*\.parquet"
+        same(f"{feed}: files", [file for file in files if not re.fullmatch(pattern, file)], [])
+        expected = {
+            of: plain({column: it[field] for column, field in values.items()})
+            for of, it in fold(log(feed), key).items()
+        }
+        by_path = pd.read_parquet(f"{folder}/{path}/version=v{newest}").to_dict("records")
+        for reader, rows in (("deltalake", parquet(files)), ("pandas", by_path)):
+            found = {
+                tuple(row[name] for name in keys): plain({name: row[name] for name in values})
+                for row in rows
+            }
+            same(f"{feed} rows by {reader}", len(rows), len(expected))
+            same(f"{feed} by {reader}", found, expected)
+        summary[feed] = f"v{newest}, {len(expected)} rows"
+        mode = "ignore" if feed == "currencies" else "overwrite"
+        check_metadata(feed, path, "table", mode, len(expected))
+
+
+    def printed(script):
+        script = [sys.executable, f"queries/{script}.py"]
+        out = subprocess.run(script, cwd=folder, capture_output=True, text=True)
+        same(f"{script[1]}: standard error", out.stderr, "")
+        return [tuple(cell(it) for it in line.split()) for line in out.stdout.splitlines()]
+
+    day = datetime.date(2026, 1, 15)
+    of_day = (it for it in log("transaction_flattened") if event_day(it).date() == day)
+    by_status = collections.Counter(record.value["STATUS"] for record in of_day)
+    same("one_day.py", printed("one_day")[1:], sorted(by_status.items()))
+    totals = fold(log("payment_method_totals"), text_key)
+    rows = [(of[0], it["TOTAL_AMOUNT"], it["TRANSACTION_COUNT"]) for of, it in sorted(totals.items())]
+    found = [(of, round(total, 2), count) for of, total, count, *_ in printed("newest_totals")[1:]]
+    same("newest_totals.py", found, rows)
+
+
+def check_metadata(feed, path, kind, mode, records):
+    """What `_metadata.json` says, against the files that readers see."""
+    with open(f"{folder}/{path}/_metadata.json", encoding="utf-8") as opened:
+        said = json.load(opened)
+    form = "parquet" if kind == "stream" else "delta"
+    fields = {"source": asked["prefix"] + feed, "type": kind, "storage_mode": mode, "format": form}
+    same(f"{feed} metadata", {name: said.get(name) for name in fields}, fields)
+    same(f"{feed} metadata: total_records", said["total_records"], records)
+    partitions = said["partitions"]
+    same(f"{feed} metadata: partitions", sum(it["records"] for it in partitions), records)
+    for name in ("partitioning", "last_export", "total_size_mb", "schema_version", "created_at"):
+        if name not in said:
+            fault(f"{feed} metadata: no {name}")
+
+
+{"s0": s0, "s1": s1, "s2": s2, "s3": s3, "s4": s4}[asked["system"]]()
 json.dump({"faults": faults, "summary": summary}, sys.stdout)
 sys.stdout.flush()
 # Some of these libraries abort when the interpreter takes them down, after a right answer.

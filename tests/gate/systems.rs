@@ -104,10 +104,11 @@ impl System {
         println!("{said}");
     }
 
-    fn node(&self, arguments: &[&str]) -> Node {
+    /// `mode` is `all`, `lake` or `warehouse`.
+    fn node(&self, mode: &str) -> Node {
         let mut command = self.command();
-        command.arg("run").args(arguments);
-        Node::of(command, self.folder.join(format!("node{}.log", arguments.concat())), "")
+        command.args(["run", "--mode", mode]);
+        Node::of(command, self.folder.join(format!("{mode}.log")), "")
     }
 
     /// Waits until the group has nothing left: what it tells Kafka is durable in every sink.
@@ -132,7 +133,7 @@ impl System {
 
     /// Runs a node until all is durable, then stops it.
     fn carry(&self, group: &str) {
-        let mut node = self.node(&[]);
+        let mut node = self.node("all");
         self.wait_for_group(group, &self.topics);
         assert!(node.terminate(SOON).0.success(), "{}", node.log());
     }
@@ -149,13 +150,19 @@ impl System {
 
     /// Compares all that landed with what the topics hold, and the queries' answers too.
     fn judge(&self) {
-        let mut asked = json!({
+        self.judge_versions(&json!({}));
+    }
+
+    /// The same; of each snapshotted table `versions` says the newest.
+    fn judge_versions(&self, versions: &Value) {
+        let mut asked = json!({"versions": versions,
             "system": self.name, "kafka": kafka::address(), "prefix": self.prefix,
             "folder": self.folder, "pgbin": env("TIDEGATE_TEST_PGBIN"),
         });
         match &self.database {
             Some(database) => asked["postgres"] = json!(database.url()),
-            None => asked["sqlite"] = json!("data_warehouse.db"),
+            None if self.name == "s1" => asked["sqlite"] = json!("data_warehouse.db"),
+            None => {}
         }
         let report = python("systems.py", &asked);
         println!("{:#}", report["summary"]);
@@ -225,9 +232,111 @@ fn system_s3_parquet_lake_and_tables_that_were_there() {
     system.say(&["config", "check"]);
     system.say(&["migrate"]);
     system.generate("6000", "3");
-    system.carry("s3");
+    let mut nodes = ["lake", "warehouse"].map(|mode| system.node(mode));
+    let tables = ["user_transaction_summary", "payment_method_totals"];
+    let is_table = |topic: &&String| tables.iter().any(|table| topic.ends_with(table));
+    let (tables, streams): (Vec<String>, Vec<String>) =
+        system.topics.iter().cloned().partition(|topic| is_table(&topic));
+    system.wait_for_group("s3-lake", &streams);
+    system.wait_for_group("s3-warehouse", &tables);
+    for node in &mut nodes {
+        assert!(node.terminate(SOON).0.success(), "{}", node.log());
+    }
     system.judge();
     // Rightly it is called a row of no record.
     database.execute("DELETE FROM reporting.customer_totals WHERE customer = 'USER-BEFORE'");
+    system.verify();
+}
+
+const DATA_WAREHOUSE: &str = "postgres://postgres@localhost:5432/data_warehouse";
+
+#[test]
+fn system_s1_lake_of_json_lines_and_sqlite() {
+    let system = System::new("s1", None);
+    system.say(&["config", "check"]);
+    system.say(&["migrate"]);
+    system.generate("6000", "4");
+    system.carry("s1");
+    system.check();
+    // The write-up's own way: a database made from the lake's files alone.
+    std::fs::remove_file(system.folder.join("data_warehouse.db")).expect("the database");
+    system.say(&["migrate"]);
+    for file in entries(&system.folder.join("feeds")) {
+        let feed = std::fs::read_to_string(&file).expect("a feed file");
+        if feed.contains("shape: document") {
+            let name = file.file_stem().expect("a name").to_string_lossy().to_lowercase();
+            println!("{}", system.say(&["load", "--feed", &name, "--from", "lake"]));
+        }
+    }
+    system.check();
+}
+
+#[test]
+fn system_s2_lake_facts_and_dimensions() {
+    let system = System::new("s2", Some(DATA_WAREHOUSE));
+    system.say(&["config", "check"]);
+    system.say(&["migrate"]);
+    let mut before = 0;
+    for (messages, seed) in [("12000", "5"), ("1000", "8")] {
+        system.generate(messages, seed);
+        system.carry("data_lake_consumers");
+        // Beside those by the clock; the former ones stay.
+        system.say(&["snapshot", "--feed", "payment_method_totals"]);
+        let kept = "SELECT count(DISTINCT _version) FROM fact_payment_method_totals_snapshots";
+        let database = system.database.as_ref().expect("a database");
+        let kept = database.query(kept)[0].get::<_, i64>(0);
+        assert!(kept > before, "{kept} versions after {before}");
+        before = kept;
+        system.check();
+    }
+    // Kafka's own tool finds nothing left to read.
+    assert_eq!(system.lag("data_lake_consumers"), vec![0; system.topics.len() * 2]);
+}
+
+impl System {
+    /// The lag of each partition, as Kafka's own tool tells it.
+    fn lag(&self, group: &str) -> Vec<i64> {
+        let group = format!("{}{group}", self.prefix);
+        let tool = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+        let mut command = Command::new("java");
+        command.args(["-cp", &env("TIDEGATE_TEST_KAFKA_CP"), tool, "--describe"]);
+        command.args(["--bootstrap-server", &kafka::address(), "--group", &group]);
+        let out = command.output().expect("java runs");
+        let said = String::from_utf8_lossy(&out.stdout);
+        let mut rows = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let at = rows.find_map(|row| row.iter().position(|name| *name == "LAG"));
+        let at = at.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&out.stderr)));
+        let of = |row: Vec<&str>| row.get(at).map(|lag| lag.parse().expect("a number"));
+        rows.filter_map(of).collect()
+    }
+}
+
+#[test]
+fn system_s4_a_lake_with_snapshots() {
+    let system = System::new("s4", None);
+    system.say(&["config", "check"]);
+    system.generate("6000", "6");
+    println!("{}", system.say(&["export", "--all"]));
+    let tables = [
+        "user_transaction_summary",
+        "user_transaction_summary_eur",
+        "payment_method_totals",
+        "product_purchase_counts",
+        "currencies",
+    ];
+    let mut versions: Value = tables.iter().map(|table| (table.to_string(), json!(1))).collect();
+    system.judge_versions(&versions);
+    // More of everything, the reference data again among it, which is written once.
+    system.generate("2000", "7");
+    println!("{}", system.say(&["export", "--table", "payment_method_totals"]));
+    println!("{}", system.say(&["export", "--stream", "transaction_flattened"]));
+    println!("{}", system.say(&["export", "--all"]));
+    for table in &tables[..4] {
+        versions[table] = json!(2);
+    }
+    system.judge_versions(&versions);
+    // Nothing new, so nothing to do.
+    system.say(&["export", "--all"]);
+    system.judge_versions(&versions);
     system.verify();
 }
