@@ -205,7 +205,8 @@ fn feeds_change_under_load_on_two_nodes() {
         {
             let marks = [nodes[0].log().len(), nodes[1].log().len()];
             std::fs::write(path, more).expect("a feed file");
-            let said = if change == 0 { "the feed is drained" } else { "consuming" };
+            // Each node has seen it, whichever of them reads the feed.
+            let said = if change == 1 { "a feed was added" } else { "the feed file changed" };
             for (node, mark) in nodes.iter().zip(marks) {
                 wait_for_log(node, mark, said);
             }

@@ -131,6 +131,22 @@ impl System {
         }
     }
 
+    /// The lag of each partition, as Kafka's own tool tells it.
+    fn lag(&self, group: &str) -> Vec<i64> {
+        let group = format!("{}{group}", self.prefix);
+        let tool = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+        let mut command = Command::new("java");
+        command.args(["-cp", &env("TIDEGATE_TEST_KAFKA_CP"), tool, "--describe"]);
+        command.args(["--bootstrap-server", &kafka::address(), "--group", &group]);
+        let out = command.output().expect("java runs");
+        let said = String::from_utf8_lossy(&out.stdout);
+        let mut rows = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let at = rows.find_map(|row| row.iter().position(|name| *name == "LAG"));
+        let at = at.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&out.stderr)));
+        let of = |row: Vec<&str>| row.get(at).map(|lag| lag.parse().expect("a number"));
+        rows.filter_map(of).collect()
+    }
+
     /// Runs a node until all is durable, then stops it.
     fn carry(&self, group: &str) {
         let mut node = self.node("all");
@@ -205,6 +221,7 @@ fn copy(from: &Path, to: &Path) {
 
 const MY_DWH: &str = "postgres://postgres@localhost:5432/my_dwh";
 const WAREHOUSE: &str = "postgres://postgres@localhost:5432/warehouse";
+const DATA_WAREHOUSE: &str = "postgres://postgres@localhost:5432/data_warehouse";
 
 #[test]
 fn system_s0_lake_of_json_lines_and_a_warehouse() {
@@ -248,8 +265,6 @@ fn system_s3_parquet_lake_and_tables_that_were_there() {
     system.verify();
 }
 
-const DATA_WAREHOUSE: &str = "postgres://postgres@localhost:5432/data_warehouse";
-
 #[test]
 fn system_s1_lake_of_json_lines_and_sqlite() {
     let system = System::new("s1", None);
@@ -291,24 +306,6 @@ fn system_s2_lake_facts_and_dimensions() {
     }
     // Kafka's own tool finds nothing left to read.
     assert_eq!(system.lag("data_lake_consumers"), vec![0; system.topics.len() * 2]);
-}
-
-impl System {
-    /// The lag of each partition, as Kafka's own tool tells it.
-    fn lag(&self, group: &str) -> Vec<i64> {
-        let group = format!("{}{group}", self.prefix);
-        let tool = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
-        let mut command = Command::new("java");
-        command.args(["-cp", &env("TIDEGATE_TEST_KAFKA_CP"), tool, "--describe"]);
-        command.args(["--bootstrap-server", &kafka::address(), "--group", &group]);
-        let out = command.output().expect("java runs");
-        let said = String::from_utf8_lossy(&out.stdout);
-        let mut rows = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let at = rows.find_map(|row| row.iter().position(|name| *name == "LAG"));
-        let at = at.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&out.stderr)));
-        let of = |row: Vec<&str>| row.get(at).map(|lag| lag.parse().expect("a number"));
-        rows.filter_map(of).collect()
-    }
 }
 
 #[test]
