@@ -707,7 +707,7 @@ fn nested_values() {
         r#"{"s":{"B":null,"other":[{}]},"m":{"a":null}}"#,
     ];
     let expected = [
-        r#"s={"A":5,"B":{"C":"x","T":"1970-01-01T00:00:00.001Z"}} l=[1.00,null,2.50] m={"k":[{"X":1,"Y":[1]},null],"":[]} n=1e400"#,
+        r#"s={"A":5,"B":{"C":"x","T":"1970-01-01T00:00:00.001000Z"}} l=[1.00,null,2.50] m={"k":[{"X":1,"Y":[1]},null],"":[]} n=1e400"#,
         r#"s={"A":null,"B":null} l=[] m={} n=-0"#,
         "s=null l=null m=null n=null",
         r#"s={"A":null,"B":null} l=null m={"a":null} n=null"#,

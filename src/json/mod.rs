@@ -81,7 +81,7 @@ pub fn write(
         DataType::Timestamp(..) => {
             let micros = values.as_primitive::<TimestampMicrosecondType>().value(row);
             return match DateTime::from_timestamp_micros(micros) {
-                Some(time) => quoted(out, &time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+                Some(time) => quoted(out, &time.to_rfc3339_opts(SecondsFormat::Micros, true)),
                 None => quoted(out, &format!("{micros} microseconds")),
             };
         }
