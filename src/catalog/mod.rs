@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tracing::info;
 
-use crate::config::{Column, Feed, FeedFile, Kafka, Kept, Nesting, ValueFormat};
+use crate::config::{Column, Feed, FeedFile, Kafka, Kept, Nesting, Schema, ValueFormat};
 use crate::decode::{Inference, NewFields, connect_payload, infer};
 use crate::lake::LakeStore;
 use crate::record::{RawBatch, TopicPartition};
@@ -43,12 +43,11 @@ impl Catalog {
     pub async fn feed(&self, file: &FeedFile, topic: &str) -> Result<Feed, String> {
         let name = file.name_for(topic).map_err(|fault| fault.to_string())?;
         let resolve = |kept: Option<Kept>| {
-            let (columns, left_out) = match kept {
-                Some(kept) => (Some(kept.columns), kept.left_out),
-                None => (None, Vec::new()),
-            };
+            let columns = kept.as_ref().map(|kept| kept.columns.clone());
             let mut feed = file.resolve(topic, columns).map_err(|fault| fault.to_string())?;
-            feed.schema.left_out = left_out;
+            if let Some(kept) = kept {
+                feed.schema.left_out = left_out(&feed.schema, kept);
+            }
             Ok(feed)
         };
         let declared = file.value_columns().is_some();
@@ -72,13 +71,14 @@ impl Catalog {
     /// the same, or others, meanwhile.
     pub async fn extend(&self, feed: &Feed, new: &NewFields) -> Result<(), String> {
         let taken: Vec<&str> = feed.schema.columns.iter().map(|it| it.name.as_str()).collect();
+        let case = feed.schema.evolve.map(|evolve| evolve.case).unwrap_or_default();
         let mut text = match self.kept(&feed.name).await? {
             Some(text) => text,
             None => self.keep(&feed.name, Kept::default().to_text()).await?,
         };
         loop {
             let mut kept = parsed(&feed.name, &text)?;
-            if !new.add_to(&mut kept, &taken) {
+            if !new.add_to(&mut kept, &taken, case) {
                 return Ok(());
             }
             let wanted = kept.to_text();
@@ -153,6 +153,15 @@ pub fn propose(
     })
 }
 
+/// Fields that are not proposed again: also those whose kept column gave way to a declared one.
+fn left_out(schema: &Schema, kept: Kept) -> Vec<String> {
+    let value = &schema.columns[schema.from_key()..];
+    let taken = |column: &Column| value.iter().any(|own| own.path() == column.path());
+    let gave_way = kept.columns.iter().filter(|column| !taken(column));
+    let gave_way: Vec<String> = gave_way.map(|column| column.path().to_owned()).collect();
+    [kept.left_out, gave_way].concat()
+}
+
 fn parsed(feed: &str, text: &str) -> Result<Kept, String> {
     Kept::parse(text).map_err(|error| format!("the columns kept for feed {feed}: {error}"))
 }
@@ -188,4 +197,23 @@ fn sample(kafka: &Kafka, topic: &str) -> Result<Vec<RawBatch>, String> {
         }
     }
     Ok(batches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ColumnType;
+
+    #[test]
+    fn a_kept_column_that_gave_way_is_not_found_again_and_again() {
+        let text = "{feed: a, type: stream, topic: t, evolve: true, columns: [{name: note, path: n, \
+                    type: int}]}";
+        let file: FeedFile = serde_saphyr::from_str(text).unwrap();
+        let kept = ["note", "other"].map(|name| Column::new(name, ColumnType::Int));
+        let kept = Kept { columns: kept.to_vec(), left_out: vec!["x".to_owned()] };
+        let feed = file.resolve("t", Some(kept.columns.clone())).unwrap();
+        let names: Vec<&str> = feed.schema.columns.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["note", "other"]);
+        assert_eq!(left_out(&feed.schema, kept), ["x", "note"]);
+    }
 }

@@ -566,10 +566,17 @@ pub struct Schema {
     pub rest: bool,
     /// Index in `columns` of the event time, if one is declared.
     pub time: Option<usize>,
-    /// Whether, and into what, fields that no column takes become columns.
-    pub evolve: Option<Nesting>,
+    /// Whether, and how, fields that no column takes become columns.
+    pub evolve: Option<Evolve>,
     /// Paths of fields that cannot become columns, and are not proposed again.
     pub left_out: Vec<String>,
+}
+
+/// How fields that no column takes become columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Evolve {
+    pub nesting: Nesting,
+    pub case: Case,
 }
 
 /// Where in a [`Schema`] the parts of a windowed key go.

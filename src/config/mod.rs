@@ -33,9 +33,9 @@ mod walk;
 pub use columns::{Column, ColumnType, Epoch, PARTITION_COLUMNS};
 pub use fault::{Fault, Faults, nearest};
 pub use feed::{
-    Feed, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions, NestedIn, Nesting, OnGap,
-    Quarantine, REST_COLUMN, Schema, Start, ValueFormat, WINDOW_COLUMNS, WarehouseOptions, Window,
-    WindowColumns, WindowType,
+    Evolve, Feed, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions, NestedIn, Nesting,
+    OnGap, Quarantine, REST_COLUMN, Schema, Start, ValueFormat, WINDOW_COLUMNS, WarehouseOptions,
+    Window, WindowColumns, WindowType,
 };
 pub use files::Codec;
 pub use folder::{ACTIVE, ARCHIVED, Folder};

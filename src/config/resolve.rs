@@ -7,8 +7,8 @@ use super::check_columns::{column_faults, flat_fault, time_column};
 use super::files::file_faults;
 use super::kept::joined;
 use super::{
-    Case, Column, ColumnType, Fault, Feed, FeedFile, Key, KeyFormat, NestedIn, REST_COLUMN, Schema,
-    Shape, ValueFormat, WindowColumns,
+    Case, Column, ColumnType, Evolve, Fault, Feed, FeedFile, Key, KeyFormat, NestedIn, REST_COLUMN,
+    Schema, Shape, ValueFormat, WindowColumns,
 };
 
 impl FeedFile {
@@ -92,7 +92,8 @@ impl FeedFile {
 
     fn schema(&self, topic: &str, inferred: Option<Vec<Column>>) -> Result<Schema, Fault> {
         let declared = self.columns.is_some();
-        let evolve = self.evolves().then_some(self.nested);
+        let evolve = Evolve { nesting: self.nested, case: self.case };
+        let evolve = self.evolves().then_some(evolve);
         let value = match (self.value_columns(), inferred) {
             (Some(own), Some(kept)) if evolve.is_some() => Some(joined(own, kept)),
             (own, inferred) => own.or(inferred),
@@ -314,7 +315,7 @@ mod tests {
         };
         let declared = "columns: [{name: a, type: int}]";
         assert_eq!(names(declared), ("a".to_owned(), None));
-        let flatten = Some(crate::config::Nesting::Flatten);
+        let flatten = Some(Evolve::default());
         assert_eq!(names(&format!("{declared}, evolve: true")), ("a b".to_owned(), flatten));
         assert_eq!(names("rest: false"), ("b".to_owned(), flatten));
         assert_eq!(names("evolve: false"), ("b".to_owned(), None));

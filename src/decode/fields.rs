@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::infer::{Field, Names};
 use super::json::Cursor;
-use crate::config::{ColumnType, Kept, Nesting, overlaps};
+use crate::config::{Case, ColumnType, Kept, Nesting, overlaps};
 
 /// New columns at most, so that a map mistaken for an object does not become a thousand.
 const MAX_NEW: usize = 200;
@@ -23,7 +23,7 @@ pub struct NewFields {
 impl NewFields {
     /// Adds to what is kept for a feed: columns for the fields that none takes yet, named unlike any
     /// of `taken`. Answers whether there was anything to add.
-    pub fn add_to(&self, kept: &mut Kept, taken: &[&str]) -> bool {
+    pub fn add_to(&self, kept: &mut Kept, taken: &[&str], case: Case) -> bool {
         let mut names = Names::but(taken.iter().copied().chain(kept.names()));
         let mut new = 0;
         let before = kept.clone();
@@ -35,7 +35,7 @@ impl NewFields {
             let inside = kept.columns.iter().any(|other| overlaps(other.path(), path));
             match !inside && new < MAX_NEW && kept.columns.len() < MAX_COLUMNS {
                 true => {
-                    kept.columns.push(names.column(path, *kind));
+                    kept.columns.push(case.column(names.column(path, *kind)));
                     new += 1;
                 }
                 false => kept.left_out.push(path.clone()),
@@ -177,19 +177,27 @@ mod tests {
         };
         let columns = vec![column("A", "b"), column("l_city", "L.CITY"), column("p", "o.p.q")];
         let mut kept = Kept { columns, left_out: vec!["u".to_owned()] };
-        assert!(found.add_to(&mut kept, &["l_zip_"]));
+        assert!(found.add_to(&mut kept, &["l_zip_"], Case::Lower));
         let new: Vec<_> =
             kept.columns.iter().map(|it| format!("{} {}", it.name, it.path())).collect();
         assert_eq!(new[3..], ["a_2 a", "l_zip__2 L.zip!"]);
         assert_eq!(kept.left_out, ["u", "o.p", "x.y"]);
-        assert!(!found.add_to(&mut kept, &[]));
+        assert!(!found.add_to(&mut kept, &[], Case::Keep));
+    }
+
+    #[test]
+    fn names_keep_their_case_where_the_feed_says_so() {
+        let fields = vec![("L.Zip".to_owned(), ColumnType::Int)];
+        let mut kept = Kept::default();
+        NewFields { fields, left_out: Vec::new() }.add_to(&mut kept, &["l_zip"], Case::Keep);
+        assert_eq!(kept.columns[0].name, "L_Zip_2");
     }
 
     #[test]
     fn there_is_an_end_of_columns() {
         let fields = (0..MAX_NEW + 5).map(|n| (format!("k{n}"), ColumnType::Int)).collect();
         let mut kept = Kept::default();
-        NewFields { fields, left_out: Vec::new() }.add_to(&mut kept, &[]);
+        NewFields { fields, left_out: Vec::new() }.add_to(&mut kept, &[], Case::Keep);
         assert_eq!((kept.columns.len(), kept.left_out.len()), (MAX_NEW, 5));
     }
 }

@@ -122,8 +122,8 @@ impl Decoder {
         };
         let slots = schema.columns.iter().enumerate().map(slot).collect();
         let mut columns = Columns::new(slots, schema.rest.then_some(fields));
-        if let Some(nesting) = schema.evolve {
-            columns.notice(Noticed::new(nesting, &schema.left_out));
+        if let Some(evolve) = schema.evolve {
+            columns.notice(Noticed::new(evolve.nesting, &schema.left_out));
         }
         Self {
             schema: schema.arrow(),
