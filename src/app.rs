@@ -84,10 +84,7 @@ impl App {
         let log = Log::open(&node.kafka).map_err(SinkError::lasting)?;
         let embedded =
             node.warehouse.as_ref().is_some_and(|config| config.url.starts_with("sqlite:"));
-        // Inferred columns are kept in the lake, unless all feeds do without it.
-        let without = !feeds.is_empty() && feeds.iter().all(|feed| feed.lake.is_none());
-        let keeps = lake.clone().filter(|_| !without || warehouse.is_none());
-        let catalog = Catalog::new(node.kafka.clone(), keeps, warehouse.clone());
+        let catalog = Catalog::new(node.kafka.clone(), lake.clone(), warehouse.clone());
         let installation = Installation::new(options.adopt);
         let edges = Arc::new(Edges::new(warehouse, lake, Arc::new(log), catalog, installation));
         runtime.block_on(check_sinks(&edges, wanted, embedded))?;

@@ -9,9 +9,12 @@ use std::sync::Arc;
 
 use tracing::info;
 
-use crate::config::{Column, Feed, FeedFile, Kafka, Kept, Nesting, Schema, ValueFormat};
+use crate::config::{
+    Column, Feed, FeedFile, Kafka, Kept, Nesting, Schema, Storage, VERSION, ValueFormat,
+};
 use crate::decode::{Inference, NewFields, connect_payload, infer};
 use crate::lake::LakeStore;
+use crate::layout::Layout;
 use crate::record::{RawBatch, TopicPartition};
 use crate::source::Log;
 use crate::telemetry::fault;
@@ -55,7 +58,7 @@ impl Catalog {
             return resolve(None);
         }
         let kept = match self.kept(&name).await? {
-            Some(kept) => Some(kept),
+            Some((_, kept)) => Some(kept),
             None if declared => None,
             None => {
                 let columns = self.infer(file, topic).await?;
@@ -69,52 +72,80 @@ impl Catalog {
 
     /// Adds fields that no column of the feed takes to what is kept for it: another node may have added
     /// the same, or others, meanwhile.
-    pub async fn extend(&self, feed: &Feed, new: &NewFields) -> Result<(), String> {
+    pub async fn extend(
+        &self,
+        file: &FeedFile,
+        feed: &Feed,
+        new: &NewFields,
+    ) -> Result<(), String> {
         let taken: Vec<&str> = feed.schema.columns.iter().map(|it| it.name.as_str()).collect();
         let case = feed.schema.evolve.map(|evolve| evolve.case).unwrap_or_default();
-        let mut text = match self.kept(&feed.name).await? {
-            Some(text) => text,
-            None => self.keep(&feed.name, Kept::default().to_text()).await?,
+        if self.kept(&feed.name).await?.is_none() {
+            self.keep(&feed.name, Kept::default().to_text()).await?;
+        }
+        let Some((home, mut text)) = self.kept(&feed.name).await? else {
+            return Err("nothing is kept, and nothing can be".to_owned());
         };
         loop {
             let mut kept = parsed(&feed.name, &text)?;
-            if !new.add_to(&mut kept, &taken, case) {
-                return Ok(());
+            if !new.add_to(&mut kept, &taken, case, |columns| fits(file, &feed.topic, columns)) {
+                if !is_known(&feed.schema, &kept) {
+                    // Another node has added them, and the feed does not know yet.
+                    return Ok(());
+                }
+                new.leave_out(&mut kept);
             }
             let wanted = kept.to_text();
-            text = self.change(&feed.name, &text, wanted.clone()).await?;
+            if wanted == text {
+                let paths = new.paths().join(", ");
+                return Err(format!("these fields can have no column: {paths}"));
+            }
+            let changed = match home {
+                Home::Lake(lake) => lake.change_columns(&feed.name, &text, wanted.clone()).await,
+                Home::Warehouse(warehouse) => {
+                    warehouse.change_columns(&feed.name, &text, &wanted).await
+                }
+            };
+            text = changed
+                .map_err(|error| format!("keeping the columns of feed {}: {error}", feed.name))?;
             if text == wanted {
-                let fields: Vec<&str> = new.fields.iter().map(|(path, _)| path.as_str()).collect();
-                info!(target: "tidegate::catalog", feed = %feed.name, ?fields, left_out = ?new.left_out, "new fields");
+                info!(target: "tidegate::catalog", feed = %feed.name, fields = ?new.paths(), left_out = ?kept.left_out, "new fields");
                 fault::point("catalog.extended");
                 return Ok(());
             }
         }
     }
 
-    async fn kept(&self, feed: &str) -> Result<Option<String>, String> {
-        let kept = match (&self.lake, &self.warehouse) {
-            (Some(lake), _) => lake.kept_columns(feed).await,
-            (None, Some(warehouse)) => warehouse.kept_columns(feed).await,
-            (None, None) => Ok(None),
-        };
-        kept.map_err(|error| format!("reading the columns kept for feed {feed}: {error}"))
+    /// What is kept for a feed, and where: beside the lake, else in the warehouse, where a node without a
+    /// lake may have put it.
+    async fn kept(&self, feed: &str) -> Result<Option<(Home<'_>, String)>, String> {
+        for home in self.homes() {
+            let kept = match home {
+                Home::Lake(lake) => lake.kept_columns(feed).await,
+                Home::Warehouse(warehouse) => warehouse.kept_columns(feed).await,
+            };
+            let kept =
+                kept.map_err(|error| format!("reading the columns kept for feed {feed}: {error}"))?;
+            if let Some(kept) = kept {
+                return Ok(Some((home, kept)));
+            }
+        }
+        Ok(None)
     }
 
+    /// Where columns may be kept, the first for new ones. By the node's configuration and not by the
+    /// feeds, so that all nodes and all times agree.
+    fn homes(&self) -> impl Iterator<Item = Home<'_>> {
+        let lake = self.lake.iter().map(Home::Lake);
+        lake.chain(self.warehouse.iter().map(|warehouse| Home::Warehouse(warehouse.as_ref())))
+    }
+
+    /// Keeps what was found first; answers what is kept.
     async fn keep(&self, feed: &str, columns: String) -> Result<String, String> {
-        let kept = match (&self.lake, &self.warehouse) {
-            (Some(lake), _) => lake.keep_columns(feed, columns).await,
-            (None, Some(warehouse)) => warehouse.keep_columns(feed, &columns).await,
-            (None, None) => Ok(columns),
-        };
-        kept.map_err(|error| format!("keeping the columns of feed {feed}: {error}"))
-    }
-
-    async fn change(&self, feed: &str, from: &str, to: String) -> Result<String, String> {
-        let kept = match (&self.lake, &self.warehouse) {
-            (Some(lake), _) => lake.change_columns(feed, from, to).await,
-            (None, Some(warehouse)) => warehouse.change_columns(feed, from, &to).await,
-            (None, None) => Ok(to),
+        let kept = match self.homes().next() {
+            Some(Home::Lake(lake)) => lake.keep_columns(feed, columns).await,
+            Some(Home::Warehouse(warehouse)) => warehouse.keep_columns(feed, &columns).await,
+            None => Ok(columns),
         };
         kept.map_err(|error| format!("keeping the columns of feed {feed}: {error}"))
     }
@@ -160,6 +191,31 @@ fn left_out(schema: &Schema, kept: Kept) -> Vec<String> {
     let gave_way = kept.columns.iter().filter(|column| !taken(column));
     let gave_way: Vec<String> = gave_way.map(|column| column.path().to_owned()).collect();
     [kept.left_out, gave_way].concat()
+}
+
+/// Where the columns of a feed are kept.
+#[derive(Clone, Copy)]
+enum Home<'c> {
+    Lake(&'c LakeStore),
+    Warehouse(&'c dyn Warehouse),
+}
+
+/// Whether the feed can be begun with these columns, in every sink.
+fn fits(file: &FeedFile, topic: &str, columns: &[Column]) -> bool {
+    let Ok(feed) = file.resolve(topic, Some(columns.to_vec())) else { return false };
+    let storage = feed.lake.as_ref().map(|options| options.storage).unwrap_or_default();
+    let is_version = |column: &Column| column.name.eq_ignore_ascii_case(VERSION);
+    let hidden = storage != Storage::Append && feed.schema.columns.iter().any(is_version);
+    !hidden && (feed.lake.is_none() || Layout::of(&feed).is_ok())
+}
+
+/// Whether all that is kept is in the feed already.
+fn is_known(schema: &Schema, kept: &Kept) -> bool {
+    let value = &schema.columns[schema.from_key()..];
+    let has = |path: &str| {
+        value.iter().any(|own| own.path() == path) || schema.left_out.iter().any(|it| it == path)
+    };
+    kept.columns.iter().all(|column| has(column.path())) && kept.left_out.iter().all(|it| has(it))
 }
 
 fn parsed(feed: &str, text: &str) -> Result<Kept, String> {

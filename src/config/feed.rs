@@ -54,8 +54,9 @@ pub struct FeedFile {
     /// The columns taken from the value. Default: inferred from the first records and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<Column>>,
-    /// Whether a field that no column takes becomes one, in both sinks, while the node runs; what fails
-    /// to is kept in `_rest`, if there is one. Default: true where `columns` is left out.
+    /// Whether a field that no column takes becomes one, in both sinks, while the node runs: its type is
+    /// that of the values it was met with. A field that can have no column (its name, or too many) is in
+    /// `_rest`, if there is one. Default: true where `columns` is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evolve: Option<bool>,
     /// What inference makes of objects: `flatten`, their fields become columns; `keep`, they become

@@ -29,6 +29,13 @@ impl Kept {
         })
     }
 
+    /// Notes that a field cannot become a column.
+    pub fn leave_out(&mut self, path: &str) {
+        if !self.left_out.iter().any(|known| known == path) {
+            self.left_out.push(path.to_owned());
+        }
+    }
+
     /// The names of its columns.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().map(|column| column.name.as_str())

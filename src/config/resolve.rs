@@ -149,7 +149,10 @@ impl FeedFile {
     /// Whether fields that no column takes become columns.
     pub fn evolves(&self) -> bool {
         let has_fields = matches!(self.format, ValueFormat::Json | ValueFormat::Connect);
-        has_fields && self.evolve.unwrap_or(self.columns.is_none())
+        // A document holds every field there is.
+        let documents = self.warehouse.as_ref().is_some_and(|it| it.shape == Shape::Document);
+        let has_columns = self.lake.is_some() || !documents;
+        has_fields && has_columns && self.evolve.unwrap_or(self.columns.is_none())
     }
 
     /// The value's columns, where they need not be inferred.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::infer::{Field, Names};
 use super::json::Cursor;
-use crate::config::{Case, ColumnType, Kept, Nesting, overlaps};
+use crate::config::{Case, Column, ColumnType, Kept, Nesting, overlaps};
 
 /// New columns at most, so that a map mistaken for an object does not become a thousand.
 const MAX_NEW: usize = 200;
@@ -14,39 +14,68 @@ const MAX_COLUMNS: usize = 1000;
 /// What the records of a batch suggest beyond the feed's columns.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NewFields {
-    /// Paths and types.
-    pub fields: Vec<(String, ColumnType)>,
+    pub fields: Vec<NewField>,
     /// Paths that no column can take.
     pub left_out: Vec<String>,
 }
 
+/// A member that no column takes, and the columns it could become: one, or those of its own fields.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewField {
+    pub path: String,
+    pub columns: Vec<(String, ColumnType)>,
+}
+
 impl NewFields {
     /// Adds to what is kept for a feed: columns for the fields that none takes yet, named unlike any
-    /// of `taken`. Answers whether there was anything to add.
-    pub fn add_to(&self, kept: &mut Kept, taken: &[&str], case: Case) -> bool {
+    /// of `taken`, as far as the feed `fits` with them. Answers whether there was anything to add.
+    pub fn add_to(
+        &self,
+        kept: &mut Kept,
+        taken: &[&str],
+        case: Case,
+        fits: impl Fn(&[Column]) -> bool,
+    ) -> bool {
         let mut names = Names::but(taken.iter().copied().chain(kept.names()));
         let mut new = 0;
         let before = kept.clone();
-        for (path, kind) in &self.fields {
-            if kept.left_out.contains(path) || kept.columns.iter().any(|it| it.path() == path) {
-                continue;
-            }
-            // A field is either a column or holds columns.
-            let inside = kept.columns.iter().any(|other| overlaps(other.path(), path));
-            match !inside && new < MAX_NEW && kept.columns.len() < MAX_COLUMNS {
-                true => {
-                    kept.columns.push(case.column(names.column(path, *kind)));
-                    new += 1;
+        for field in &self.fields {
+            for (path, kind) in &field.columns {
+                if kept.left_out.contains(path) || kept.columns.iter().any(|it| it.path() == path) {
+                    continue;
                 }
-                false => kept.left_out.push(path.clone()),
+                // A field is either a column or holds columns.
+                let inside = kept.columns.iter().any(|other| overlaps(other.path(), path));
+                if inside || new == MAX_NEW || kept.columns.len() >= MAX_COLUMNS {
+                    kept.leave_out(path);
+                    continue;
+                }
+                kept.columns.push(case.column(names.column(path, *kind)));
+                new += 1;
+                if !fits(&kept.columns) {
+                    kept.columns.pop();
+                    kept.leave_out(path);
+                }
+            }
+            // Where nothing of it became a column, it is the member itself that is met again.
+            let columns = &field.columns;
+            let taken = |it: &Column| columns.iter().any(|(path, _)| it.path() == path);
+            if !kept.columns.iter().any(taken) {
+                kept.leave_out(&field.path);
             }
         }
-        for path in &self.left_out {
-            if !kept.left_out.contains(path) {
-                kept.left_out.push(path.clone());
-            }
-        }
+        self.left_out.iter().for_each(|path| kept.leave_out(path));
         *kept != before
+    }
+
+    /// Makes none of them a column.
+    pub fn leave_out(&self, kept: &mut Kept) {
+        self.fields.iter().for_each(|field| kept.leave_out(&field.path));
+    }
+
+    /// The paths of the members.
+    pub fn paths(&self) -> Vec<&str> {
+        self.fields.iter().map(|field| field.path.as_str()).collect()
     }
 }
 
@@ -86,7 +115,11 @@ impl Noticed {
         let mut new = NewFields::default();
         for (prefix, field) in self.fields.drain(..) {
             match field.can_be_named() {
-                true => field.types(&prefix, self.nesting, &mut new.fields),
+                true => {
+                    let mut columns = Vec::new();
+                    field.types(&prefix, self.nesting, &mut columns);
+                    new.fields.push(NewField { path: format!("{prefix}{}", field.name), columns });
+                }
                 false => new.left_out.push(format!("{prefix}{}", field.name)),
             }
         }
@@ -132,7 +165,6 @@ fn members_say_something(cursor: &mut Cursor<'_>) -> super::fault::Outcome<bool>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Column;
 
     fn noticed(nesting: Nesting, members: &[(&str, &str, &str)]) -> Option<NewFields> {
         let mut noticed = Noticed::new(nesting, &["gone".to_owned()]);
@@ -164,7 +196,8 @@ mod tests {
         ];
         let found = noticed(Nesting::Flatten, &members).unwrap();
         let types = |found: &NewFields| -> Vec<String> {
-            found.fields.iter().map(|(path, kind)| format!("{path} {kind}")).collect()
+            let columns = found.fields.iter().flat_map(|field| &field.columns);
+            columns.map(|(path, kind)| format!("{path} {kind}")).collect()
         };
         assert_eq!(types(&found), ["a double", "L.zip! string", "o.p json"]);
         assert_eq!(found.left_out, ["x.y"]);
@@ -177,27 +210,48 @@ mod tests {
         };
         let columns = vec![column("A", "b"), column("l_city", "L.CITY"), column("p", "o.p.q")];
         let mut kept = Kept { columns, left_out: vec!["u".to_owned()] };
-        assert!(found.add_to(&mut kept, &["l_zip_"], Case::Lower));
+        assert!(found.add_to(&mut kept, &["l_zip_"], Case::Lower, |_| true));
         let new: Vec<_> =
             kept.columns.iter().map(|it| format!("{} {}", it.name, it.path())).collect();
         assert_eq!(new[3..], ["a_2 a", "l_zip__2 L.zip!"]);
-        assert_eq!(kept.left_out, ["u", "o.p", "x.y"]);
-        assert!(!found.add_to(&mut kept, &[], Case::Keep));
+        assert_eq!(kept.left_out, ["u", "o.p", "o", "x.y"]);
+        assert!(!found.add_to(&mut kept, &[], Case::Keep, |_| true));
+    }
+
+    fn plain(path: &str) -> NewField {
+        NewField { path: path.to_owned(), columns: vec![(path.to_owned(), ColumnType::Int)] }
     }
 
     #[test]
     fn names_keep_their_case_where_the_feed_says_so() {
-        let fields = vec![("L.Zip".to_owned(), ColumnType::Int)];
         let mut kept = Kept::default();
-        NewFields { fields, left_out: Vec::new() }.add_to(&mut kept, &["l_zip"], Case::Keep);
+        let new = NewFields { fields: vec![plain("L.Zip")], left_out: Vec::new() };
+        new.add_to(&mut kept, &["l_zip"], Case::Keep, |_| true);
         assert_eq!(kept.columns[0].name, "L_Zip_2");
     }
 
+    /// Whatever comes of a member, it is not met for ever: a column takes it, or it is left out by the
+    /// path that it is met at.
     #[test]
     fn there_is_an_end_of_columns() {
-        let fields = (0..MAX_NEW + 5).map(|n| (format!("k{n}"), ColumnType::Int)).collect();
+        let mut fields: Vec<NewField> = (0..MAX_NEW + 5).map(|n| plain(&format!("k{n}"))).collect();
+        let inner = vec![("z.p".to_owned(), ColumnType::Int)];
+        fields.push(NewField { path: "z".to_owned(), columns: inner });
         let mut kept = Kept::default();
-        NewFields { fields, left_out: Vec::new() }.add_to(&mut kept, &[], Case::Keep);
-        assert_eq!((kept.columns.len(), kept.left_out.len()), (MAX_NEW, 5));
+        NewFields { fields, left_out: Vec::new() }.add_to(&mut kept, &[], Case::Keep, |_| true);
+        assert_eq!((kept.columns.len(), kept.left_out.len()), (MAX_NEW, 7));
+        assert!(kept.left_out.contains(&"z".to_owned()));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out() {
+        let mut kept = Kept::default();
+        let fits = |columns: &[Column]| columns.iter().all(|it| it.name != "version");
+        let new = NewFields { fields: vec![plain("version"), plain("b")], left_out: Vec::new() };
+        assert!(new.add_to(&mut kept, &[], Case::Lower, fits));
+        assert_eq!(
+            (kept.columns.len(), kept.left_out.as_slice()),
+            (1, &["version".to_owned()][..])
+        );
     }
 }

@@ -57,7 +57,7 @@ mod time;
 mod tree;
 
 pub use checks::Warned;
-pub use fields::NewFields;
+pub use fields::{NewField, NewFields};
 pub use infer::{Inference, infer};
 
 /// What a value in Kafka Connect's envelope carries, if it is one.

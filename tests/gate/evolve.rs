@@ -135,3 +135,49 @@ fn nodes_evolve_one_feed_at_once() {
     assert!(!steady.log().contains("parked"), "{}", steady.log());
     place.verify();
 }
+
+/// Fields that can have no column stop nothing: too many of them, names that a layout or a flattened
+/// struct has for itself, and names that a declared column took since.
+#[test]
+fn fields_that_can_have_no_column_stop_nothing() {
+    let mut place = Place::new("evolve-not");
+    let feeds = ["many", "dated", "flat"];
+    let topics = feeds.map(|feed| place.topic(feed, 1, &[]));
+    let [many, dated, flat] = &topics;
+    place.feed("many", &format!("topic: {many}\nrest: true"));
+    let layout = "streams/{feed}/dt={date}/x";
+    place.feed(
+        "dated",
+        &format!("topic: {dated}\nrest: true\nlake: {{linger: 200ms, layout: '{layout}'}}"),
+    );
+    let nested = "nested: keep\nwarehouse: {nested: columns}";
+    place.feed("flat", &format!("topic: {flat}\nrest: true\n{nested}"));
+    topics.iter().for_each(|topic| send(topic, 0, [json!({"id": 0, "q_c": 1})]));
+    let node = place.node();
+    for feed in feeds {
+        place.wait_for_watermarks(feed, &[1]);
+    }
+    let mut wide = json!({"id": 1, "zz": {"p": 1}});
+    for n in 0..250 {
+        wide[format!("k{n:03}")] = json!(n);
+    }
+    send(many, 0, [wide, json!({"id": 2, "zz": {"p": 2}, "q_c": 2})]);
+    send(dated, 0, [json!({"id": 1, "dt": "x", "year": 5}), json!({"id": 2, "dt": "y"})]);
+    send(flat, 0, [json!({"id": 1, "q": {"c": 2}}), json!({"id": 2, "q": {"c": 3}})]);
+    for feed in feeds {
+        place.wait_for_watermarks(feed, &[3]);
+    }
+    assert_eq!(columns(&place, "many").len(), 2 + 200);
+    let rows = warehouse_rows(&place, "many");
+    assert_eq!((&rows[&1]["k000"], &rows[&1]["_rest"]["k249"]), (&json!(0), &json!(249)));
+    assert_eq!(
+        rows[&2]["_rest"]["zz.p"].as_i64().or(rows[&2]["_rest"]["zz"]["p"].as_i64()),
+        Some(2)
+    );
+    let rows = warehouse_rows(&place, "dated");
+    assert_eq!((&rows[&1]["_rest"]["dt"], &rows[&1]["year_2"]), (&json!("x"), &json!(5)));
+    let rows = warehouse_rows(&place, "flat");
+    assert_eq!(rows[&2]["_rest"]["q"], json!({"c": 3}));
+    place.verify();
+    assert!(!node.log().contains("parked"), "{}", node.log());
+}

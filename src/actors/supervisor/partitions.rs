@@ -374,6 +374,17 @@ impl Supervisor {
         });
     }
 
+    /// Ends a partition's consumer and begins it again after a while, however often.
+    pub fn begin_later(&mut self, key: &Key, ctx: &mut Context<Self>) {
+        self.halt(key);
+        let Some(owned) = self.owned.get_mut(key) else { return };
+        owned.phase = Phase::Establishing;
+        let source = key.1.clone();
+        ctx.run_later(RETRY.wait(4, rand::random()), move |supervisor, ctx| {
+            supervisor.begin_again(vec![source], ctx);
+        });
+    }
+
     pub fn park(&mut self, key: &Key, reason: String, ctx: &mut Context<Self>) {
         self.halt(key);
         let Some(owned) = self.owned.get_mut(key) else { return };

@@ -109,6 +109,7 @@ impl Taking<'_> {
         let there = self.columns(&kept).await?;
         let quoted: Vec<String> = own.iter().map(|(name, _)| ident(name)).collect();
         let mut changes = Vec::new();
+        let mut retyped = false;
         if there.is_empty() {
             let columns: Vec<String> =
                 own.iter().map(|(name, kind)| format!("{} {kind}", ident(name))).collect();
@@ -124,6 +125,7 @@ impl Taking<'_> {
             match there.iter().find(|(other, _)| other == name) {
                 None => changes.push(format!("ALTER TABLE {kept} ADD COLUMN {name_} {kind}")),
                 Some((_, found)) if found != kind => {
+                    retyped = true;
                     changes.push(format!("ALTER TABLE {kept} ALTER COLUMN {name_} TYPE {kind}"));
                 }
                 Some(_) => {}
@@ -133,9 +135,11 @@ impl Taking<'_> {
             return Ok(quoted);
         }
         let feed = self.feed.name.replace('\'', "''");
+        // Only a type that changed needs another view: a dropped one takes its grants with it.
+        let drop = if retyped { format!("DROP VIEW IF EXISTS {view}; ") } else { String::new() };
         self.session
             .batch_execute(&format!(
-                "BEGIN; DROP VIEW IF EXISTS {view}; {}; CREATE VIEW {view} AS SELECT * FROM {kept} \
+                "BEGIN; {drop}{}; CREATE OR REPLACE VIEW {view} AS SELECT * FROM {kept} \
                  WHERE _version = (SELECT max(version) FROM tidegate.snapshots WHERE feed = '{feed}'); \
                  COMMIT",
                 changes.join("; ")

@@ -219,7 +219,7 @@ async fn grow(session: &Session, feed: &Feed, table: &str) -> Result<(), SinkErr
     }
     // It waits for the writers that are under way, and those behind it wait for it: not for ever.
     let alter = format!(
-        "BEGIN; SET LOCAL lock_timeout = '2s'; ALTER TABLE {table} {}; COMMIT",
+        "BEGIN; SET LOCAL lock_timeout = '500ms'; ALTER TABLE {table} {}; COMMIT",
         add.join(", ")
     );
     match session.batch_execute(&alter).await {
