@@ -22,6 +22,11 @@ impl Handler<Evolve> for Supervisor {
         if self.stopping || !runs {
             return;
         }
+        let file = self
+            .files_for(&feed.topic)
+            .into_iter()
+            .find(|file| file.name_for(&feed.topic).is_ok_and(|of| *of == *feed.name));
+        let Some(file) = file else { return };
         info!(target: "tidegate::supervisor", feed = %name, %source, fields = new.fields.len(), "records have fields that no column takes");
         let waiting: &mut Vec<Key> = self.evolving.entry(name.clone()).or_default();
         waiting.push((name.clone(), source));
@@ -29,11 +34,6 @@ impl Handler<Evolve> for Supervisor {
             // The feed is about to begin anew; what this partition found is found again then.
             return;
         }
-        let file = self
-            .files_for(&feed.topic)
-            .into_iter()
-            .find(|file| file.name_for(&feed.topic).is_ok_and(|of| *of == *feed.name));
-        let Some(file) = file else { return };
         let edges = self.setup.edges.clone();
         let adding = self.setup.io.spawn(async move {
             let adding = edges.catalog.extend(&file, &feed, &new);
