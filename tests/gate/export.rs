@@ -104,11 +104,14 @@ fn export_says_what_it_could_not_do() {
     assert!(errors.contains("feed orders, partition 0 is parked"), "{errors}");
     // The other feed is done all the same.
     let done = printed.as_array().expect("a list");
-    let totals = done.iter().find(|it| it["feed"] == "totals").expect("both are told of");
-    assert_eq!(totals["snapshot"]["rows"], 1, "{printed:#}");
+    let of_totals = done.iter().find(|it| it["feed"] == "totals").expect("both are told of");
+    assert_eq!(of_totals["snapshot"]["rows"], 1, "{printed:#}");
     assert_eq!(place.lake("orders").len(), 20);
-    // One that cannot come to an end is given up: nobody reads this feed's topic for the lake.
-    let (code, _, errors) = export(&place, &["--stream", "orders", "--timeout", "1ms"]);
+    // One that cannot come to an end is given up: somebody holds its table.
+    place.world.database.execute("BEGIN; LOCK TABLE totals IN SHARE MODE");
+    snapshots::change(&totals, 1, [(1, Some(2))]);
+    let (code, _, errors) = export(&place, &["--table", "totals", "--timeout", "2s"]);
+    place.world.database.execute("ROLLBACK");
     assert_eq!(code, 1, "{errors}");
-    assert!(errors.contains("not done in 1ms") && errors.contains("feed orders"), "{errors}");
+    assert!(errors.contains("not done in 2s") && errors.contains("feed totals"), "{errors}");
 }
