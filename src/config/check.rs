@@ -7,8 +7,8 @@ use super::check_columns::{column_faults, flat_fault, time_column};
 use super::check_shape::{all_columns, between_dimensions, shape_faults};
 use super::files::file_faults;
 use super::{
-    Column, ColumnType, Fault, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions,
-    NestedIn, Nesting, Node, Piece, Placeholder, Template, ValueFormat, WarehouseOptions, Window,
+    ColumnType, Fault, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions, NestedIn,
+    Nesting, Node, Piece, Placeholder, Template, ValueFormat, WarehouseOptions, Window,
 };
 
 /// PostgreSQL cuts longer identifiers silently.
@@ -223,12 +223,9 @@ impl FeedCheck<'_> {
     }
 
     fn time(&mut self) {
-        let (Some(time), Some(value)) = (&self.feed.time, &self.feed.value_columns()) else {
+        let (Some(time), Some(columns)) = (&self.feed.time, all_columns(self.feed)) else {
             return;
         };
-        let window = self.feed.key.as_ref().map(Key::window_columns).unwrap_or_default();
-        let key = self.feed.key.iter().flat_map(|key| &key.columns);
-        let columns: Vec<&Column> = key.chain(&window).chain(value).collect();
         if let Err((found, allowed, meant)) = time_column(time, &columns) {
             self.fault("time", found, allowed).nearest = meant;
         }
@@ -403,7 +400,7 @@ pub fn between(feeds: &[FeedFile], schema: &str) -> Vec<Fault> {
             folders.push((folder, &feed.file));
         }
         let Some(options) = &feed.warehouse else { continue };
-        let table = options.table.clone().unwrap_or_else(|| feed.feed.replace('-', "_"));
+        let table = feed.own_table(options);
         if let Some(first) = tables.insert(table_key(&table, schema), &feed.file) {
             let found = format!("`{table}`, as in {}", first.display());
             let allowed = "a table that no other feed writes";

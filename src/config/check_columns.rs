@@ -80,11 +80,9 @@ pub fn flat_fault(columns: &[Column]) -> Option<(String, &'static str, String)> 
 }
 
 fn can_be_key(kind: ColumnType, key: Option<&Key>) -> bool {
-    match kind {
-        ColumnType::Json | ColumnType::Number | ColumnType::Nested(_) => false,
-        ColumnType::Double => key.is_some_and(|key| key.format == KeyFormat::Double),
-        _ => true,
-    }
+    // Eight bytes of a key say one number in one way.
+    kind.can_be_key()
+        || kind == ColumnType::Double && key.is_some_and(|key| key.format == KeyFormat::Double)
 }
 
 fn path_faults(list: &str, columns: &[Column], faults: &mut Vec<(String, String, &'static str)>) {
@@ -119,7 +117,7 @@ fn path_faults(list: &str, columns: &[Column], faults: &mut Vec<(String, String,
 /// Where the event time stands, or (found, allowed, nearest).
 pub fn time_column(
     time: &str,
-    columns: &[&Column],
+    columns: &[Column],
 ) -> Result<usize, (String, String, Option<String>)> {
     let fits = |kind| matches!(kind, ColumnType::Timestamp | ColumnType::Date);
     let index = columns.iter().position(|column| column.name == time);

@@ -7,8 +7,7 @@ use super::check::{MAX_IDENTIFIER, TOPIC, reserved_schema, valid_table};
 use super::fault::{listed, nearest};
 use super::shape::{DOCUMENT_COLUMN, SNAPSHOTS_SUFFIX};
 use super::{
-    Column, ColumnType, Dimension, Fault, FeedFile, FeedKind, Key, Shape, ValueFormat,
-    WarehouseOptions,
+    Column, Dimension, Fault, FeedFile, FeedKind, Key, Shape, ValueFormat, WarehouseOptions,
 };
 
 /// Their statements are sent in one go, in this order.
@@ -105,10 +104,10 @@ fn one_dimension(
                     let fault = Fault::new(&feed.file, format!("{at}.{field}"), found, allowed);
                     faults.push(fault.nearest(nearest(name, names.iter().copied())));
                 }
-                Some(column) if list == "key" && !can_be_key(column.kind) => {
+                Some(column) if list == "key" && !column.kind.can_be_key() => {
                     let found = format!("`{name}`, a column of type `{}`", column.kind);
-                    let allowed = "a type whose values are equal in one way only: neither `json` \
-                                   nor `double`";
+                    let allowed = "a type whose values are equal in one way only: not `json`, \
+                                   `number`, `double` or a nested type";
                     faults.push(Fault::new(&feed.file, format!("{at}.{field}"), found, allowed));
                 }
                 Some(_) => {}
@@ -117,13 +116,8 @@ fn one_dimension(
     }
 }
 
-/// Whether two values of the type are one key in one way only.
-pub fn can_be_key(kind: ColumnType) -> bool {
-    !matches!(kind, ColumnType::Json | ColumnType::Double)
-}
-
 fn different_tables(feed: &FeedFile, options: &WarehouseOptions, faults: &mut Vec<Fault>) {
-    let own = options.table.clone().unwrap_or_else(|| feed.feed.replace('-', "_"));
+    let own = feed.own_table(options);
     let mut tables = HashSet::from([own.to_lowercase()]);
     for (index, dimension) in options.dimensions.iter().enumerate() {
         if !tables.insert(dimension.table.to_lowercase()) {
@@ -150,7 +144,7 @@ fn snapshots(feed: &FeedFile, options: &WarehouseOptions, faults: &mut Vec<Fault
     if snapshots.keep == 0 {
         fault("warehouse.snapshots.keep", "0".to_owned(), "1 or more");
     }
-    let table = options.table.clone().unwrap_or_else(|| feed.feed.replace('-', "_"));
+    let table = feed.own_table(options);
     let name = table.rsplit('.').next().unwrap_or_default().replace(TOPIC, "");
     if name.len() <= MAX_IDENTIFIER && name.len() + SNAPSHOTS_SUFFIX.len() > MAX_IDENTIFIER {
         let found = format!("`{table}`, {} bytes", name.len());
@@ -275,6 +269,11 @@ mod tests {
                 "did you mean `user`",
             ),
             (dimension("table: u, key: [mean]"), "warehouse.dimensions[0].key[0]", "one way only"),
+            (
+                dimension("table: u, key: [mean]").replace("type: double", "type: number"),
+                "warehouse.dimensions[0].key[0]",
+                "one way only",
+            ),
             (
                 dimension("table: u, key: [user], columns: [USER]"),
                 "warehouse.dimensions[0].columns[0]",

@@ -105,6 +105,14 @@ pub enum ColumnType {
 }
 
 impl ColumnType {
+    /// Whether two values of the type are one key in one way only.
+    pub fn can_be_key(self) -> bool {
+        !matches!(
+            self,
+            ColumnType::Double | ColumnType::Number | ColumnType::Json | ColumnType::Nested(_)
+        )
+    }
+
     /// The Arrow type of the column in a batch and in the lake.
     pub fn arrow(self) -> DataType {
         match self {

@@ -8,7 +8,7 @@ use super::files::file_faults;
 use super::kept::joined;
 use super::{
     Case, Column, ColumnType, Evolve, Fault, Feed, FeedFile, Key, KeyFormat, NestedIn, REST_COLUMN,
-    Schema, Shape, ValueFormat, WindowColumns,
+    Schema, Shape, ValueFormat, WarehouseOptions, WindowColumns,
 };
 
 impl FeedFile {
@@ -30,6 +30,11 @@ impl FeedFile {
     pub fn other_name(&self, topic: &str) -> Option<&str> {
         self.topic_in_upper_case.as_ref()?;
         self.topic_names().find(|name| *name != topic)
+    }
+
+    /// The table's name where one topic is read: the feed's own name, unless another is given.
+    pub fn own_table(&self, options: &WarehouseOptions) -> String {
+        options.table.clone().unwrap_or_else(|| self.feed.replace('-', "_"))
     }
 
     /// Whether both files make the same feed, wherever they lie.
@@ -173,8 +178,7 @@ impl FeedFile {
     }
 
     fn time_index(&self, time: &str, columns: &[Column]) -> Result<usize, Fault> {
-        let columns: Vec<&Column> = columns.iter().collect();
-        time_column(time, &columns)
+        time_column(time, columns)
             .map_err(|(found, allowed, meant)| self.fault("time", found, allowed).nearest(meant))
     }
 

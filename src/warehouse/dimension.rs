@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use crate::config::{Column, ColumnType, Dimension, Feed, FeedKind, Schema, WarehouseOptions};
+use crate::config::{Column, Dimension, Feed, FeedKind, Schema, WarehouseOptions};
 use crate::record::SinkError;
 
 /// A dimension of a feed.
@@ -40,8 +40,7 @@ fn table(feed: &Feed, dimension: &Dimension) -> Result<DimensionTable, SinkError
     }
     let own: Vec<Column> = columns.iter().map(|at| feed.schema.columns[*at].clone()).collect();
     let keys = &own[..dimension.key.len()];
-    let unfit = |key: &&Column| matches!(key.kind, ColumnType::Json | ColumnType::Double);
-    if let Some(key) = keys.iter().find(unfit) {
+    if let Some(key) = keys.iter().find(|key| !key.kind.can_be_key()) {
         return Err(wrong(format!("{} is {}, which is no key", key.name, key.kind)));
     }
     debug_assert_eq!(columns.iter().collect::<HashSet<_>>().len(), columns.len());
