@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use deltalake_core::DeltaTable as Library;
@@ -20,7 +20,7 @@ use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::{DeltaOperation, OutputMode, SaveMode};
 use deltalake_core::{DeltaTableError, TableProperty};
 use futures::TryStreamExt;
-use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde_json::json;
 use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
@@ -33,10 +33,10 @@ use super::log::{
     self, CommitLine, Watermarks, entry_path, judged, judged_write, read_checkpoint, read_log,
 };
 use super::quarantine::{encode_rejects, quarantine_schema};
+use super::retry::{self, ATTEMPTS};
 use super::rewind::{Before, before};
 use super::{LakeStore, LakeTable, Staged, StagedFile, StagedPart, lake_schema, staging};
 use crate::config::Feed;
-use crate::flow::backoff::Backoff;
 use crate::layout::{First, Layout, Slot};
 use crate::record::{
     Blame, GapReason, OffsetRange, Part, Progress, Reject, SinkError, TopicId, TopicPartition,
@@ -46,8 +46,6 @@ use crate::telemetry::fault;
 
 /// A checkpoint is written every so many versions.
 pub const CHECKPOINT_EVERY: u64 = 100;
-const ATTEMPTS: u32 = 10;
-const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
 /// One feed's table in the lake, with its quarantine beside it.
 pub struct DeltaTable {
@@ -127,7 +125,7 @@ impl Quarantine {
             if self.0.try_commit(&mut state, &[file], &marks, None, Uuid::new_v4()).await? {
                 return Ok(());
             }
-            self.0.pause(attempt).await;
+            retry::pause(attempt).await;
         }
         Err(SinkError::passing("the quarantine table is written to by too many at once"))
     }
@@ -191,9 +189,9 @@ impl LakeTable for DeltaTable {
                 }
                 return Ok(judgement.verdicts);
             }
-            self.rows.pause(attempt).await;
+            retry::pause(attempt).await;
         }
-        Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
+        Err(retry::lost())
     }
 
     async fn open_gap(
@@ -216,9 +214,9 @@ impl LakeTable for DeltaTable {
             if self.rows.try_commit(&mut state, &[], &HashMap::new(), gap, id).await? {
                 return Ok(());
             }
-            self.rows.pause(attempt).await;
+            retry::pause(attempt).await;
         }
-        Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
+        Err(retry::lost())
     }
 
     async fn record_gap(
@@ -440,16 +438,7 @@ impl Log {
     async fn refresh(&self, state: &mut State) -> Result<Vec<Uuid>, SinkError> {
         if let (Some(version), Some(known)) = (state.version, &state.entry) {
             // A folder restored from a backup has another entry at our version, or none.
-            let same = match self.store.head(&entry_path(version)).await {
-                Ok(found) => {
-                    found.size == known.size
-                        && found.last_modified == known.last_modified
-                        && found.e_tag == known.e_tag
-                }
-                Err(Error::NotFound { .. }) => false,
-                Err(error) => return Err(judged(&error).context("reading the lake table's log")),
-            };
-            if !same {
+            if !log::stands(self.store.as_ref(), &entry_path(version), known).await? {
                 warn!(target: "tidegate::lake", table = %self.log.root_url(), version, "the log was replaced: reading it anew");
                 self.reload(state).await?;
                 return Ok(Vec::new());
@@ -547,16 +536,9 @@ impl Log {
             {
                 return Ok(());
             }
-            self.pause(attempt).await;
+            retry::pause(attempt).await;
         }
-        Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
-    }
-
-    async fn pause(&self, attempt: u32) {
-        // The first conflict is ordinary: somebody else's commit came first.
-        if attempt > 0 {
-            tokio::time::sleep(RETRY.wait(attempt - 1, rand::random())).await;
-        }
+        Err(retry::lost())
     }
 
     fn checkpoint(&self, version: u64) {
@@ -567,9 +549,7 @@ impl Log {
 impl State {
     /// Takes up the entry if it is the commit `id`.
     fn apply_checked(&mut self, file: log::LogFile, id: Uuid) -> bool {
-        let is_ours = file.lines.iter().any(
-            |line| matches!(line, CommitLine::CommitInfo(info) if info.tidegate_commit == Some(id)),
-        );
+        let is_ours = file.is_commit(id);
         if is_ours {
             self.apply(file);
         }

@@ -2,7 +2,6 @@
 //! nulls in the files from before, and no file is written anew.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use deltalake_core::kernel::transaction::{CommitData, TransactionError};
 use deltalake_core::kernel::{Action, MetadataExt, Snapshot, StructField, StructType};
@@ -13,11 +12,8 @@ use uuid::Uuid;
 
 use super::delta::judged_delta;
 use super::log::judged_write;
-use crate::flow::backoff::Backoff;
+use super::retry::{self, ATTEMPTS};
 use crate::record::{Blame, SinkError};
-
-const ATTEMPTS: u32 = 10;
-const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
 /// Checks the table, and adds what it lacks of `columns`. Other nodes may do the same at once.
 pub async fn fit(
@@ -34,9 +30,9 @@ pub async fn fit(
         if missing.is_empty() || add(log, &snapshot, missing).await? {
             return Ok(());
         }
-        tokio::time::sleep(RETRY.wait(attempt, rand::random())).await;
+        retry::pause(attempt).await;
     }
-    Err(SinkError::passing(format!("no columns added in {ATTEMPTS} attempts")))
+    Err(retry::lost().context("adding columns to the lake table"))
 }
 
 fn check(

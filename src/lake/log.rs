@@ -132,6 +132,29 @@ pub struct LogFile {
     pub lines: Vec<CommitLine>,
 }
 
+impl LogFile {
+    /// Whether it is our commit `id`.
+    pub fn is_commit(&self, id: Uuid) -> bool {
+        let ours = |line: &CommitLine| matches!(line, CommitLine::CommitInfo(info) if info.tidegate_commit == Some(id));
+        self.lines.iter().any(ours)
+    }
+}
+
+/// Whether the file at `path` is there still, and the same: one restored from a backup is another.
+pub async fn stands(
+    store: &dyn ObjectStore,
+    path: &Path,
+    known: &ObjectMeta,
+) -> Result<bool, SinkError> {
+    match store.head(path).await {
+        Ok(found) => Ok(found.size == known.size
+            && found.last_modified == known.last_modified
+            && found.e_tag == known.e_tag),
+        Err(Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(judged(&error).context(format!("reading {path}"))),
+    }
+}
+
 pub fn entry_path(version: u64) -> Path {
     Path::from(format!("_delta_log/{version:020}.json"))
 }

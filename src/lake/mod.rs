@@ -13,6 +13,7 @@ mod metadata;
 mod plain;
 mod probe;
 mod quarantine;
+mod retry;
 mod rewind;
 mod snapshot;
 mod staging;

@@ -23,9 +23,8 @@ use super::LakeStore;
 use super::log::{
     CommitInfo, CommitLine, LogFile, Txn, Watermarks, judged, parse_app_id, read_log,
 };
+use super::retry::{self, ATTEMPTS};
 use crate::record::{Progress, SinkError, TopicPartition};
-
-const ATTEMPTS: u32 = 10;
 
 /// What a rewind did.
 #[derive(Debug)]
@@ -57,7 +56,7 @@ pub async fn rewind(store: &LakeStore, folder: &str) -> Result<Option<Rewound>, 
             return Ok(Some(Rewound { restore, target, partitions }));
         }
     }
-    Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
+    Err(retry::lost())
 }
 
 /// Takes the progress of the table in `folder` as true although the log that could deny it is gone: a commit
@@ -79,7 +78,7 @@ pub async fn trust(store: &LakeStore, folder: &str) -> Result<bool, SinkError> {
             return Ok(true);
         }
     }
-    Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
+    Err(retry::lost())
 }
 
 /// The versions whose entries and checkpoints are there.
@@ -340,9 +339,7 @@ async fn commit(
         Err(TransactionError::VersionAlreadyExists(_)) => Ok(false),
         // Whether it landed is in the log.
         Err(error) => match read_log(store.below(folder).as_ref(), version).await? {
-            Some(file) => Ok(file.lines.iter().any(|line| {
-                matches!(line, CommitLine::CommitInfo(info) if info.tidegate_commit == Some(id))
-            })),
+            Some(file) => Ok(file.is_commit(id)),
             None => Err(SinkError::passing(format!("writing the lake table's log: {error}"))),
         },
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use deltalake_core::kernel::EagerSnapshot;
 use deltalake_core::logstore::LogStoreRef;
-use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore};
 
 use super::super::delta::judged_delta;
-use super::super::log::{CommitLine, LogFile, entry_path, judged, read_log};
+use super::super::log::{CommitLine, LogFile, entry_path, read_log, stands};
 use super::super::plain::PlainReading;
 use super::super::{LakeStore, format};
 use crate::config::{Feed, LakeFormat};
@@ -142,13 +142,9 @@ impl Known {
     }
 
     async fn stands(&self, store: &dyn ObjectStore) -> Result<bool, SinkError> {
-        let Some(entry) = &self.entry else { return Ok(true) };
-        match store.head(&entry_path(self.version)).await {
-            Ok(found) => Ok(found.size == entry.size
-                && found.last_modified == entry.last_modified
-                && found.e_tag == entry.e_tag),
-            Err(Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(judged(&error).context("reading the lake table's log")),
+        match &self.entry {
+            Some(entry) => stands(store, &entry_path(self.version), entry).await,
+            None => Ok(true),
         }
     }
 

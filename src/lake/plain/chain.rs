@@ -17,7 +17,7 @@ use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutO
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::super::log::{judged, judged_write};
+use super::super::log::{judged, judged_write, stands};
 use crate::config::LakeFormat;
 use crate::record::{OffsetRange, Progress, SinkError, TopicId, TopicPartition};
 
@@ -182,13 +182,7 @@ impl Chain {
     /// Whether the last link that is known is there still, and the same.
     pub async fn stands(&self, store: &dyn ObjectStore) -> Result<bool, SinkError> {
         let Some(tip) = &self.tip else { return Ok(false) };
-        match store.head(&self.path(&tip.name)).await {
-            Ok(found) => Ok(found.size == tip.meta.size
-                && found.last_modified == tip.meta.last_modified
-                && found.e_tag == tip.meta.e_tag),
-            Err(Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(judged(&error).context("reading the table's commits")),
-        }
+        stands(store, &self.path(&tip.name), &tip.meta).await
     }
 
     /// The link that the hint names. It may be anything but wrong: late links only lie ahead.

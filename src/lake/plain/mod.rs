@@ -15,7 +15,6 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -29,9 +28,9 @@ use self::chain::{COMMITS, Chain, Kind, Link, LinkedFile, Made, OpenGap};
 use super::delta::{Quarantine, refuse_other_format};
 use super::encode::{Encoded, encode};
 use super::log::{judged, judged_write};
+use super::retry::{self, ATTEMPTS};
 use super::{LakeStore, LakeTable, Staged, StagedFile, StagedPart, join, staging};
 use crate::config::{Feed, LakeFormat};
-use crate::flow::backoff::Backoff;
 use crate::layout::{First, Layout};
 use crate::record::{
     GapReason, OffsetRange, Part, Progress, SinkError, TopicId, TopicPartition, Verdict,
@@ -40,10 +39,8 @@ use crate::telemetry::fault;
 
 pub use reading::PlainReading;
 
-const ATTEMPTS: u32 = 10;
 /// Chains that are walked or carried on at the same time, and files of one that are moved.
 const AT_ONCE: usize = 8;
-const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
 /// One feed's folder of plain files.
 pub struct PlainTable {
@@ -170,7 +167,7 @@ impl PlainTable {
                 return Ok(DURABLE);
             }
         }
-        Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
+        Err(retry::lost())
     }
 
     /// Commits parts of one partition in order: each of a set, by its index.
@@ -198,10 +195,7 @@ impl PlainTable {
             Made::Ours => {}
             Made::OursBefore => self.told_late(&chain.source),
             Made::Taken => {
-                // The first conflict is ordinary: somebody else came first.
-                if attempt > 0 {
-                    tokio::time::sleep(RETRY.wait(attempt - 1, rand::random())).await;
-                }
+                retry::pause(attempt).await;
                 return Ok(false);
             }
             Made::Unknown(error) => {
@@ -265,7 +259,7 @@ impl PlainTable {
                 return Ok(());
             }
         }
-        Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
+        Err(retry::lost())
     }
 }
 
@@ -381,7 +375,7 @@ impl LakeTable for PlainTable {
                 return Ok(());
             }
         }
-        Err(SinkError::passing(format!("no commit in {ATTEMPTS} attempts")))
+        Err(retry::lost())
     }
 }
 

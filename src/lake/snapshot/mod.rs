@@ -43,14 +43,14 @@ use super::columns::snapshot_columns;
 use super::delta::{self, CHECKPOINT_EVERY, now_ms};
 use super::encode::encode_file;
 use super::fit::fit;
-use super::log::{self, CommitLine, judged, judged_write, read_log};
+use super::log::{self, judged, judged_write, read_log};
+use super::retry::{self, ATTEMPTS};
 use super::{LakeStore, join};
 use crate::config::{Feed, SnapshotOptions, Storage, VERSION};
 use crate::layout::{Layout, Slot};
 use crate::record::{SinkError, TopicPartition};
 use crate::telemetry::fault;
 
-const ATTEMPTS: u32 = 10;
 /// Files that are fetched before they are folded.
 const AHEAD: usize = 2;
 
@@ -361,8 +361,7 @@ impl Snapshots {
             }
             // Ours after all, if its answer was lost.
             let there = read_log(self.store.as_ref(), version).await?;
-            let ours = |line: &CommitLine| matches!(line, CommitLine::CommitInfo(info) if info.tidegate_commit == Some(id));
-            if there.is_some_and(|file| file.lines.iter().any(ours)) {
+            if there.is_some_and(|file| file.is_commit(id)) {
                 return Ok(self.landed(version, snapshot));
             }
             state = self.opened().await?;
@@ -376,7 +375,7 @@ impl Snapshots {
                 return Ok(Taken::Another);
             }
         }
-        Err(SinkError::passing(format!("no snapshot in {ATTEMPTS} attempts")))
+        Err(retry::lost().context("taking a snapshot"))
     }
 
     fn landed(&self, version: u64, snapshot: Snapshot) -> Taken {
