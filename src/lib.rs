@@ -16,7 +16,7 @@
 //! The floor rule: a room imports only from floors below its own; `telemetry` is open to its own
 //! floor too. F0 `record`, `config`; F1 `decode`, `json`, `flow`, `layout`, `generate`; F2 `source`,
 //! `lake`, `warehouse`, `publish`, `telemetry`; F3 `catalog`; F4 `actors`, `verify`; F5 `app`, `demo`,
-//! `load`, `cli`.
+//! `load`, `replay`, `cli`.
 //! A test reads the imports and fails on an upward one.
 
 pub mod actors;
@@ -34,6 +34,7 @@ pub mod layout;
 pub mod load;
 pub mod publish;
 pub mod record;
+pub mod replay;
 pub mod source;
 pub mod telemetry;
 pub mod verify;

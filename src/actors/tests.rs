@@ -25,7 +25,7 @@ use crate::record::{
     Verdict,
 };
 use crate::source::Read;
-use crate::warehouse::{ClaimRequest, Snapshot, Warehouse};
+use crate::warehouse::{ClaimRequest, Replay, Replayed, Settlement, Snapshot, Warehouse};
 
 fn feed() -> Arc<Feed> {
     let column = Column::new("id", ColumnType::Long);
@@ -250,6 +250,12 @@ impl Warehouse for Slow {
         unreachable!()
     }
     async fn progress(&self, _: &str) -> Result<HashMap<TopicPartition, Progress>, SinkError> {
+        unreachable!()
+    }
+    async fn replay(&self, _: &Feed, _: &Replay) -> Result<Replayed, SinkError> {
+        unreachable!()
+    }
+    async fn settle(&self, _: &str, _: &Settlement) -> Result<u64, SinkError> {
         unreachable!()
     }
     async fn open_gap(

@@ -13,19 +13,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use deltalake_core::DeltaTable as Library;
 use deltalake_core::checkpoints::create_checkpoint;
-use deltalake_core::kernel::transaction::{CommitData, CommitProperties, TransactionError};
-use deltalake_core::kernel::{Action, Add, StructField, Transaction};
+use deltalake_core::kernel::StructField;
+use deltalake_core::kernel::transaction::{CommitProperties, TransactionError};
 use deltalake_core::logstore::{CommitOrBytes, LogStoreRef};
 use deltalake_core::operations::create::CreateBuilder;
-use deltalake_core::protocol::{DeltaOperation, OutputMode, SaveMode};
+use deltalake_core::protocol::SaveMode;
 use deltalake_core::{DeltaTableError, TableProperty};
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
-use serde_json::json;
 use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use super::change::Change;
 use super::columns::delta_columns;
 use super::encode::{Encoded, encode};
 use super::fit::fit;
@@ -122,7 +122,11 @@ impl Quarantine {
             }
             let encoded = encode_rejects(day, &fresh).map_err(SinkError::lasting)?;
             let file = self.0.put(encoded).await?;
-            if self.0.try_commit(&mut state, &[file], &marks, None, Uuid::new_v4()).await? {
+            if self
+                .0
+                .try_commit(&mut state, &Change { files: vec![file], marks, ..Change::default() })
+                .await?
+            {
                 return Ok(());
             }
             retry::pause(attempt).await;
@@ -182,7 +186,10 @@ impl LakeTable for DeltaTable {
                 let (reason, part) = (set.gap?, set.parts.first()?);
                 Some(log::gap(&part.source, part.topic_id, part.range, reason, true))
             });
-            if self.rows.try_commit(&mut state, &files, &judgement.marks, gap, id).await? {
+            let marks = judgement.marks.clone();
+            let said = gap.map(|gap| (log::GAP, gap));
+            let change = Change { id, files, marks, said, replayed: None };
+            if self.rows.try_commit(&mut state, &change).await? {
                 let due = state.version.is_some_and(|version| version % CHECKPOINT_EVERY == 0);
                 if due {
                     self.rows.checkpoint(state.version.unwrap_or_default());
@@ -210,8 +217,8 @@ impl LakeTable for DeltaTable {
             if !stands || state.open_gaps.get(source) == Some(&gap.start) {
                 return Ok(());
             }
-            let (gap, id) = (Some(said.clone()), Uuid::new_v4());
-            if self.rows.try_commit(&mut state, &[], &HashMap::new(), gap, id).await? {
+            let said = Some((log::GAP, said.clone()));
+            if self.rows.try_commit(&mut state, &Change { said, ..Change::default() }).await? {
                 return Ok(());
             }
             retry::pause(attempt).await;
@@ -231,6 +238,45 @@ impl LakeTable for DeltaTable {
         let verdicts = self.commit(&[set]).await?;
         let verdict = verdicts.into_iter().flatten().next();
         Ok(verdict.unwrap_or(Verdict::Fenced { found: None }))
+    }
+
+    async fn replays(&self, source: &TopicPartition) -> Result<i64, SinkError> {
+        let mut state = self.rows.state.lock().await;
+        self.rows.refresh(&mut state).await?;
+        state.refuse_after_restore(&self.feed.name)?;
+        Ok(state.marks.replays(source))
+    }
+
+    async fn replay(&self, part: Part, after: i64, by: &str) -> Result<bool, SinkError> {
+        let (source, said) = (part.source.clone(), super::replayed(&part, by));
+        let (feed, layout) = (self.feed.clone(), self.rows.layout.clone());
+        let files = staging::stage(
+            move |take| encode(&feed, &layout, &[part], take),
+            |file| {
+                let first = First::default();
+                let path = self.rows.layout.replayed_file(file.slot, first, Uuid::new_v4());
+                self.rows.put_at(path, file)
+            },
+        )
+        .await?;
+        let said = Some((log::REPLAY, said));
+        let replayed = Some(source.clone());
+        let change = Change { files, said, replayed, ..Change::default() };
+        let mut state = self.rows.state.lock().await;
+        for attempt in 0..ATTEMPTS {
+            if self.rows.refresh(&mut state).await?.contains(&change.id) {
+                return Ok(true);
+            }
+            state.refuse_after_restore(&self.feed.name)?;
+            if state.marks.replays(&source) != after {
+                return Ok(false);
+            }
+            if self.rows.try_commit(&mut state, &change).await? {
+                return Ok(true);
+            }
+            retry::pause(attempt).await;
+        }
+        Err(retry::lost())
     }
 
     async fn reset(&self, source: &TopicPartition, progress: Progress) -> Result<(), SinkError> {
@@ -454,6 +500,10 @@ impl Log {
 
     async fn put(&self, encoded: Encoded) -> Result<StagedFile, SinkError> {
         let path = self.layout.file(encoded.slot, First::default(), Uuid::new_v4());
+        self.put_at(path, encoded).await
+    }
+
+    async fn put_at(&self, path: String, encoded: Encoded) -> Result<StagedFile, SinkError> {
         let size = encoded.bytes.len() as u64;
         let location = super::join(&object_store::path::Path::default(), &path);
         self.store
@@ -473,17 +523,11 @@ impl Log {
 
     /// Writes the version after `state`'s. Answers whether it landed as ours for certain; if not, the
     /// log must be read again before another attempt, which settles what an error left open.
-    async fn try_commit(
-        &self,
-        state: &mut State,
-        files: &[StagedFile],
-        marks: &HashMap<TopicPartition, Progress>,
-        gap: Option<serde_json::Value>,
-        id: Uuid,
-    ) -> Result<bool, SinkError> {
+    async fn try_commit(&self, state: &mut State, change: &Change) -> Result<bool, SinkError> {
         let version = state.version.map_or(0, |version| version + 1);
-        let now = now_ms();
-        let bytes = entry(files, marks, gap, id, now)?;
+        let (id, now) = (change.id, now_ms());
+        let replays = change.replayed.as_ref().map_or(0, |source| state.marks.replays(source));
+        let bytes = change.entry(now, replays)?;
         fault::point("lake.before_commit");
         match self.log.write_commit_entry(version, CommitOrBytes::LogBytes(bytes), id).await {
             Ok(()) => {
@@ -491,9 +535,10 @@ impl Log {
                 // Read back rather than remembered: the entry's identity comes from the store.
                 let read = read_log(self.store.as_ref(), version).await.ok().flatten();
                 if !read.is_some_and(|file| state.apply_checked(file, id)) {
-                    for (source, progress) in marks {
+                    for (source, progress) in &change.marks {
                         state.marks.set(source, *progress, now);
                     }
+                    change.replayed.iter().for_each(|source| state.marks.count_replay(source));
                     state.version = Some(version);
                     state.entry = None;
                 }
@@ -532,7 +577,7 @@ impl Log {
             state.refuse_after_restore(feed)?;
             let marks = wanted(&state);
             if marks.is_empty()
-                || self.try_commit(&mut state, &[], &marks, None, Uuid::new_v4()).await?
+                || self.try_commit(&mut state, &Change { marks, ..Change::default() }).await?
             {
                 return Ok(());
             }
@@ -555,51 +600,6 @@ impl State {
         }
         is_ours
     }
-}
-
-fn entry(
-    files: &[StagedFile],
-    marks: &HashMap<TopicPartition, Progress>,
-    gap: Option<serde_json::Value>,
-    id: Uuid,
-    now: i64,
-) -> Result<bytes::Bytes, SinkError> {
-    let adds = files.iter().map(|file| {
-        Action::Add(Add {
-            path: file.path.clone(),
-            partition_values: file
-                .partition_values
-                .iter()
-                .map(|(name, value)| (name.clone(), Some(value.clone())))
-                .collect(),
-            size: file.size as i64,
-            modification_time: now,
-            data_change: true,
-            stats: Some(file.stats.clone()),
-            ..Add::default()
-        })
-    });
-    let txns = marks.iter().map(|(source, progress)| {
-        Transaction::new_with_last_update(
-            log::app_id(source, progress.topic_id),
-            progress.next_offset,
-            Some(now),
-        )
-    });
-    let operation = DeltaOperation::StreamingUpdate {
-        output_mode: OutputMode::Append,
-        query_id: "tidegate".to_owned(),
-        epoch_id: now,
-    };
-    let rows: usize = files.iter().map(|file| file.rows).sum();
-    let mut metadata = HashMap::from([
-        ("tidegateCommit".to_owned(), json!(id)),
-        ("tidegateRows".to_owned(), json!(rows)),
-    ]);
-    metadata.extend(gap.map(|gap| (log::GAP.to_owned(), gap)));
-    CommitData::new(adds.collect(), operation, metadata, txns.collect())
-        .get_bytes()
-        .map_err(SinkError::lasting)
 }
 
 /// Makes an empty table where there is none.

@@ -78,6 +78,9 @@ pub struct RecordedGap {
 /// Its name in the commit's info.
 pub const GAP: &str = "tidegateGap";
 
+/// The name of what a replay says of itself.
+pub const REPLAY: &str = "tidegateReplay";
+
 pub fn gap(
     source: &TopicPartition,
     topic_id: TopicId,
@@ -242,16 +245,35 @@ pub fn parse_app_id(app_id: &str) -> Option<(TopicPartition, TopicId)> {
     Some((TopicPartition::new(topic, partition.parse().ok()?), topic_id))
 }
 
-/// Progress of all partitions as a log has it.
+/// The application id that counts a partition's replays. No progress is read from it.
+pub fn replays_id(source: &TopicPartition) -> String {
+    format!("{REPLAYS}{}:{}", source.topic, source.partition)
+}
+
+const REPLAYS: &str = "tidegate-replays:";
+
+fn parse_replays_id(app_id: &str) -> Option<TopicPartition> {
+    let (topic, partition) = app_id.strip_prefix(REPLAYS)?.split_once(':')?;
+    Some(TopicPartition::new(topic, partition.parse().ok()?))
+}
+
+/// Progress of all partitions as a log has it, and how often something was replayed into each.
 #[derive(Debug, Clone, Default)]
-pub struct Watermarks(HashMap<TopicPartition, (Progress, i64)>);
+pub struct Watermarks {
+    progress: HashMap<TopicPartition, (Progress, i64)>,
+    replays: HashMap<TopicPartition, i64>,
+}
 
 impl Watermarks {
     /// Takes up one `txn`; of two topics of one name the one written later counts.
     pub fn apply(&mut self, txn: &Txn) {
+        if let Some(source) = parse_replays_id(&txn.app_id) {
+            self.replays.insert(source, txn.version);
+            return;
+        }
         let Some((source, topic_id)) = parse_app_id(&txn.app_id) else { return };
         let updated = txn.last_updated.unwrap_or(0);
-        let known = self.0.get(&source);
+        let known = self.progress.get(&source);
         if known.is_some_and(|(progress, at)| {
             progress.topic_id.get() != topic_id.get() && *at > updated
         }) {
@@ -259,23 +281,32 @@ impl Watermarks {
         }
         if txn.version < 0 {
             // Rewound to before its first commit.
-            self.0.remove(&source);
+            self.progress.remove(&source);
         } else {
             let progress = Progress { next_offset: txn.version, topic_id };
-            self.0.insert(source, (progress, updated));
+            self.progress.insert(source, (progress, updated));
         }
     }
 
     pub fn get(&self, source: &TopicPartition) -> Option<Progress> {
-        self.0.get(source).map(|(progress, _)| *progress)
+        self.progress.get(source).map(|(progress, _)| *progress)
     }
 
     pub fn set(&mut self, source: &TopicPartition, progress: Progress, updated: i64) {
-        self.0.insert(source.clone(), (progress, updated));
+        self.progress.insert(source.clone(), (progress, updated));
+    }
+
+    /// How often something was replayed into a partition.
+    pub fn replays(&self, source: &TopicPartition) -> i64 {
+        self.replays.get(source).copied().unwrap_or(0)
+    }
+
+    pub fn count_replay(&mut self, source: &TopicPartition) {
+        *self.replays.entry(source.clone()).or_default() += 1;
     }
 
     pub fn all(&self) -> HashMap<TopicPartition, Progress> {
-        self.0.iter().map(|(source, (progress, _))| (source.clone(), *progress)).collect()
+        self.progress.iter().map(|(source, (progress, _))| (source.clone(), *progress)).collect()
     }
 }
 
@@ -362,6 +393,9 @@ mod tests {
             assert_eq!((parsed, topic_id.get()), (source.clone(), id.get()));
         }
         assert!(parse_app_id("spark-query-1").is_none());
+        let counted = replays_id(&source);
+        assert!(parse_app_id(&counted).is_none());
+        assert_eq!(parse_replays_id(&counted), Some(source));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! [`LakeTable`] is the contract; `delta` and `plain` are its adapters. No actor is known here.
 
+mod change;
 mod columns;
 mod delta;
 mod encode;
@@ -15,6 +16,7 @@ mod probe;
 mod quarantine;
 mod retry;
 mod rewind;
+mod settled;
 mod snapshot;
 mod staging;
 mod store;
@@ -40,6 +42,7 @@ pub use log::{CommitLine, LogFile, read_log};
 pub use metadata::{Followed, Follower, Metadata, Overview, TableReader, Totals};
 pub use plain::PlainTable;
 pub use rewind::{Rewound, rewind, trust};
+pub use settled::{Settlement, settle, settlements};
 pub use snapshot::{Snapshot, Snapshots, Taken, fold_limit};
 pub use store::{LakeStore, join};
 
@@ -82,6 +85,14 @@ pub trait LakeTable: Send + Sync + 'static {
         reason: GapReason,
     ) -> Result<Verdict, SinkError>;
 
+    /// How often rows came back to a partition from quarantine.
+    async fn replays(&self, source: &TopicPartition) -> Result<i64, SinkError>;
+
+    /// Adds rows of one partition whose offsets its progress has passed, in files that are named as
+    /// replayed, if that happened `after` times so far; else answers false and adds none. So whoever has
+    /// looked, after asking for that number, which of them are there already adds each once.
+    async fn replay(&self, part: Part, after: i64, by: &str) -> Result<bool, SinkError>;
+
     /// Sets progress by hand, without a fence. For `tidegate resolve`.
     async fn reset(&self, source: &TopicPartition, progress: Progress) -> Result<(), SinkError>;
 }
@@ -106,6 +117,16 @@ pub async fn read_progress(
             PlainTable::read_progress(store, layout.folder()).await
         }
     }
+}
+
+/// What the commit of a replay says of itself.
+fn replayed(part: &Part, by: &str) -> serde_json::Value {
+    let offsets: Vec<i64> =
+        part.batches.iter().flat_map(|batch| batch.offsets.values().iter().copied()).collect();
+    let source = &part.source;
+    serde_json::json!({
+        "topic": source.topic, "partition": source.partition, "offsets": offsets, "by": by,
+    })
 }
 
 fn format(feed: &Feed) -> LakeFormat {

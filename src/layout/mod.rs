@@ -18,6 +18,14 @@ pub use slots::{Slot, Slots, precision_of, slots};
 /// Where the changes lie of a table that shows snapshots: readers of the folder pass over it.
 pub const CHANGES: &str = "_changes";
 
+/// The end of a replayed file's name, before its ending.
+const REPLAYED: &str = "-replayed";
+
+/// Whether a file holds rows that came out of quarantine.
+pub fn is_replayed(path: &str) -> bool {
+    path.rsplit_once('.').is_some_and(|(stem, _)| stem.ends_with(REPLAYED))
+}
+
 /// Folder of a feed's table below the lake's root, where the feed file says nothing of it.
 pub fn table_path(feed: &str) -> String {
     format!("streams/{feed}")
@@ -140,6 +148,14 @@ impl Layout {
         format!("{}_{}.{}", path.join("/"), id.simple(), self.ending)
     }
 
+    /// The same for rows that come out of quarantine: whoever reads the files can tell them from those
+    /// that a node wrote.
+    pub fn replayed_file(&self, slot: Slot, first: First, id: Uuid) -> String {
+        let path = self.file(slot, first, id);
+        let stem = path.strip_suffix(self.ending).and_then(|stem| stem.strip_suffix('.'));
+        format!("{}{REPLAYED}.{}", stem.unwrap_or(&path), self.ending)
+    }
+
     /// What a file's partition columns say of its time, as [`Slot::label`] does; none where they do
     /// not say it.
     pub fn label_of(&self, values: &BTreeMap<String, Option<String>>) -> Option<String> {
@@ -228,6 +244,15 @@ mod tests {
             assert_eq!(path(&layout(text, format)), expected.replace("ID", ID));
         }
         assert_eq!(table_path("sales"), layout(DEFAULT_LAYOUT, delta).folder());
+    }
+
+    #[test]
+    fn replayed_files_are_told_by_their_names() {
+        let layout = layout("{TOPIC}/{date}/{TOPIC}_{date}", LakeFormat::Jsonl);
+        let file = layout.file(SLOT, First::default(), Uuid::from_u128(1));
+        let replayed = layout.replayed_file(SLOT, First::default(), Uuid::from_u128(1));
+        assert_eq!(replayed, format!("2025-10-13/RAW.SALES_2025-10-13_{ID}-replayed.jsonl"));
+        assert!(is_replayed(&replayed) && !is_replayed(&file));
     }
 
     #[test]

@@ -73,7 +73,10 @@ impl Loading<'_> {
             let range = self.rows.window(self.source, next, until, most);
             let range = self.rejects.window(self.source, next, range.end, most);
             let rows = self.rows.rows(self.feed, self.source, range).await?;
-            let rejects = self.rejects.rejects(self.source, range).await?;
+            let mut rejects = self.rejects.rejects(self.source, range).await?;
+            // What came back from quarantine is a row.
+            let offsets = rows.offsets.values();
+            rejects.retain(|reject| offsets.binary_search(&reject.offset).is_err());
             for (range, rows, rejects) in slices(range, rows, rejects, self.options) {
                 let counts = (rows.offsets.len() as u64, rejects.len() as u64);
                 match self.write(&mut claim, range, rows, rejects).await? {

@@ -11,8 +11,6 @@ use arrow::compute::{
     cast, concat_batches, filter_record_batch, sort_to_indices, take_record_batch,
 };
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -23,7 +21,9 @@ use super::document::documents;
 use super::rows::{Rows, batch_of};
 use crate::config::{Column, ColumnType, Feed, FeedKind, LakeFormat, Schema};
 use crate::decode::Decoder;
-use crate::record::{OffsetRange, RawBatch, Reject, RejectClass, TopicId, TopicPartition};
+use crate::record::{
+    OffsetRange, RawBatch, Reject, RejectClass, TopicId, TopicPartition, headers_of,
+};
 use crate::verify::{LakeFile, LakeTable};
 
 /// Rows decoded at once from one file.
@@ -428,14 +428,4 @@ fn rejects_of(batch: &RecordBatch) -> Result<Vec<Reject>, String> {
 fn class_of(name: &str) -> Result<RejectClass, String> {
     let class = serde_json::from_value(serde_json::Value::from(name));
     class.map_err(|_| format!("a class of rejects that this release does not know: {name}"))
-}
-
-/// A header's name and content.
-type Header = (String, Option<Vec<u8>>);
-
-fn headers_of(text: &str) -> Result<Vec<Header>, String> {
-    let pairs: Vec<(String, Option<String>)> =
-        serde_json::from_str(text).map_err(|error| format!("headers {text}: {error}"))?;
-    let content = |text: String| STANDARD.decode(text).map_err(|error| error.to_string());
-    pairs.into_iter().map(|(name, value)| Ok((name, value.map(content).transpose()?))).collect()
 }

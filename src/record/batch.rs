@@ -1,6 +1,11 @@
 use std::sync::Arc;
 
-use arrow::array::{Array, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, AsArray, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray,
+};
+use arrow::compute::{filter, filter_record_batch};
+use arrow::datatypes::Int64Type;
+use arrow::error::ArrowError;
 
 use super::{OffsetRange, Reject, TopicPartition};
 
@@ -69,6 +74,34 @@ impl Batch {
             + self.headers.as_ref().map_or(0, |array| array.get_array_memory_size())
             + self.documents.as_ref().map_or(0, |array| array.get_array_memory_size())
             + rejects
+    }
+
+    /// The rows at the offsets that are wanted, and no rejects.
+    pub fn only(&self, wanted: impl Fn(i64) -> bool) -> Result<Batch, ArrowError> {
+        let keep: BooleanArray =
+            self.offsets.values().iter().map(|offset| Some(wanted(*offset))).collect();
+        let one = |array: &dyn Array| filter(array, &keep);
+        let [keys, headers, documents, deletes] = [
+            self.keys.as_ref().map(|it| it as &dyn Array),
+            self.headers.as_ref().map(|it| it as &dyn Array),
+            self.documents.as_ref().map(|it| it as &dyn Array),
+            self.deletes.as_ref().map(|it| it as &dyn Array),
+        ]
+        .map(|array| array.map(one).transpose());
+        Ok(Batch {
+            source: self.source.clone(),
+            range: self.range,
+            rows: filter_record_batch(&self.rows, &keep)?,
+            offsets: one(&self.offsets)?.as_primitive::<Int64Type>().clone(),
+            timestamps: one(&self.timestamps)?.as_primitive::<Int64Type>().clone(),
+            deletes: deletes?.map(|array| array.as_boolean().clone()),
+            keys: keys?.map(|array| array.as_binary::<i32>().clone()),
+            headers: headers?.map(|array| array.as_string::<i32>().clone()),
+            documents: documents?.map(|array| array.as_string::<i32>().clone()),
+            rejects: [].into(),
+            payload_bytes: self.payload_bytes,
+            hold: self.hold.clone(),
+        })
     }
 
     /// The part of the batch at or after offset `from`; shares the buffers.

@@ -12,11 +12,11 @@ mod reject;
 
 pub use batch::{Batch, Hold, Op};
 pub use error::{Blame, SinkError};
-pub use headers::headers_json;
+pub use headers::{Header, headers_json, headers_of};
 pub use offsets::{Claim, GapReason, OffsetRange, Progress, TopicId, TopicPartition, Verdict};
 pub use part::Part;
 pub use raw::{Headers, RawBatch, RawRecord};
-pub use reject::{Reject, RejectClass};
+pub use reject::{Reject, RejectClass, Settled};
 
 /// The two kinds of destination. Each keeps its own progress; neither waits for the other.
 #[derive(

@@ -8,7 +8,7 @@ pub struct Reject {
     pub timestamp_ms: i64,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    pub headers: Vec<super::Header>,
     pub class: RejectClass,
     /// For a person: names the field and what was found there.
     pub reason: String,
@@ -36,7 +36,40 @@ pub enum RejectClass {
     SinkRefused,
 }
 
+/// What somebody made of a record in quarantine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settled {
+    /// It is a row now.
+    Replayed,
+    /// Its key had a newer state by then, which it must not overwrite or revive.
+    Superseded,
+    /// It is to stay out.
+    Discarded,
+}
+
+impl Settled {
+    pub fn name(self) -> &'static str {
+        match self {
+            Settled::Replayed => "replayed",
+            Settled::Superseded => "superseded",
+            Settled::Discarded => "discarded",
+        }
+    }
+}
+
 impl RejectClass {
+    pub const ALL: [Self; 8] = [
+        Self::Malformed,
+        Self::Encoding,
+        Self::WrongType,
+        Self::OutOfRange,
+        Self::MissingField,
+        Self::DuplicateField,
+        Self::CheckFailed,
+        Self::SinkRefused,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             RejectClass::Malformed => "malformed",

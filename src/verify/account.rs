@@ -36,6 +36,10 @@ pub struct Tally {
     held: Offsets,
     /// Of these, the quarantined.
     pub quarantined: Offsets,
+    /// Rows that came back from quarantine.
+    replayed: Offsets,
+    /// Of these, those that were met there too.
+    came_back: Offsets,
     doubled: Found,
     /// Rows that stand where no reader would look for them.
     misplaced: Found,
@@ -62,7 +66,17 @@ impl Tally {
         self.see(offset);
     }
 
+    /// A row that came back from quarantine, whose record is met there, too.
+    pub fn replayed_row(&mut self, offset: i64) {
+        self.row(offset);
+        self.replayed.insert(offset);
+    }
+
     pub fn quarantine(&mut self, offset: i64) {
+        if self.replayed.contains(offset) {
+            self.came_back.insert(offset);
+            return;
+        }
         self.see(offset);
         if !self.held.insert(offset) {
             self.doubled.add(offset);
@@ -156,6 +170,8 @@ pub fn weigh(
     }
     let unknown = tally.held.without(&log.records, from, end.max(from));
     account.out_of_place = tally.misplaced.clone();
+    // Nothing that could have come back.
+    account.out_of_place.extend(tally.replayed.without(&tally.came_back, i64::MIN, i64::MAX));
     if strict {
         account.out_of_place.extend(unknown);
     } else {
@@ -311,6 +327,24 @@ mod tests {
         let account = weigh_rejects(claim(0, 10), &log, &tally, &[]);
         assert_eq!((account.lost.first, account.unchecked), (vec![5], 2));
         assert_eq!(account.out_of_place.first, [11]);
+    }
+
+    #[test]
+    fn what_came_back_from_quarantine_is_a_row_once() {
+        let mut tally = rows([0, 1]);
+        tally.replayed_row(2);
+        (2..4).for_each(|offset| tally.quarantine(offset));
+        let account = weigh(claim(0, 4), &log(0, 0..4), &tally, &[], true);
+        assert_eq!(account, Account::default());
+        assert_eq!((tally.rows, tally.quarantined.len()), (3, 1));
+        // Twice; beside a row of its own; and out of nowhere.
+        for (offset, doubled) in [(2, true), (1, true), (5, false)] {
+            let mut tally = tally.clone();
+            tally.replayed_row(offset);
+            let account = weigh(claim(0, 6), &log(0, 0..6), &tally, &[], true);
+            assert_eq!(account.doubled.count, u64::from(doubled), "{offset}");
+            assert_eq!(account.out_of_place.count, u64::from(offset != 2), "{offset}");
+        }
     }
 
     #[test]

@@ -320,6 +320,12 @@ impl DeltaLog {
         newest(self.marks.get(source)?, present)
     }
 
+    /// The partition's progress in the topic that was read when a version was written.
+    pub fn mark_at(&self, source: &TopicPartition, version: u64) -> Option<&Mark> {
+        let marks = self.marks.get(source)?.iter();
+        marks.filter(|mark| mark.since <= version).max_by_key(|mark| mark.since)
+    }
+
     /// Whether the log knows the partition under another topic id too.
     pub fn had_another(&self, source: &TopicPartition) -> bool {
         self.marks.get(source).is_some_and(|marks| marks.len() > 1)

@@ -1,6 +1,6 @@
 //! The lake's side of a feed: its table and its quarantine, file by file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use arrow::array::{
@@ -22,7 +22,7 @@ use super::lines::read_lines;
 use super::table::Table;
 use crate::config::{ColumnType, Feed, FeedKind, LakeFormat};
 use crate::lake::LakeStore;
-use crate::layout::{self, Layout, Slots};
+use crate::layout::{self, Layout, Slots, is_replayed};
 use crate::record::{TopicId, TopicPartition};
 
 /// Files fetched and read at once.
@@ -65,7 +65,11 @@ impl Lake {
         let mut scan = Scan::default();
         let wanted = Wanted::of(feed, &self.layout);
         scan.unreadable.extend_from_slice(self.rows.faults());
-        scan.read(&self.rows, &wanted, present, bar, |tally, _, offset| tally.row(offset)).await?;
+        let put = |tally: &mut Tally, file: &TableFile, _, offset| match is_replayed(&file.path) {
+            true => tally.replayed_row(offset),
+            false => tally.row(offset),
+        };
+        scan.read(&self.rows, &wanted, present, bar, put).await?;
         (scan.files, scan.bytes) =
             self.rows.files().iter().fold((0, 0), |sum, file| (sum.0 + 1, sum.1 + file.size));
         let beyond = |partition| {
@@ -78,7 +82,7 @@ impl Lake {
         let format = LakeFormat::Delta;
         let wanted =
             Wanted { columns, format, time: None, by_time: false, is_table: false, ..wanted };
-        let put = |tally: &mut Tally, partition: i32, offset| {
+        let put = |tally: &mut Tally, _: &TableFile, partition: i32, offset| {
             // Rejects are committed before the rows beside them; those further on are not due yet.
             if ends.get(&partition).is_some_and(|end| offset < *end) {
                 tally.quarantine(offset);
@@ -87,6 +91,33 @@ impl Lake {
         scan.read(&self.quarantine, &wanted, present, bar, put).await?;
         Ok(scan)
     }
+}
+
+/// Which offsets of a partition, in the topic that is read now, came back from quarantine into the
+/// feed's table.
+pub async fn replayed(
+    store: &LakeStore,
+    feed: &Feed,
+    source: &TopicPartition,
+) -> Result<HashSet<i64>, String> {
+    let table = Table::open(store, feed).await?;
+    let wanted = Wanted::of(feed, &Layout::of(feed)?);
+    let mark = table.mark_of(source, TopicId::UNKNOWN);
+    let had_another = table.had_another(source);
+    let mut offsets = HashSet::new();
+    for file in table.files().into_iter().filter(|file| is_replayed(&file.path)) {
+        if Standing::of(mark, file, had_another) != Standing::Present {
+            continue;
+        }
+        let rows = read_file(&*table.store(), file, wanted.clone()).await?;
+        let rows = rows.map_err(|why| format!("{}: {why}", file.path))?;
+        let own = (0..rows.offsets.len()).filter(|row| {
+            rows.partitions.value(*row) == source.partition
+                && *rows.topics.value(*row) == *source.topic
+        });
+        offsets.extend(own.map(|row| rows.offsets.value(row)));
+    }
+    Ok(offsets)
 }
 
 fn offsets() -> impl Iterator<Item = (String, ColumnType)> {
@@ -149,7 +180,7 @@ impl Scan {
         wanted: &Wanted,
         present: TopicId,
         bar: &ProgressBar,
-        mut put: impl FnMut(&mut Tally, i32, i64),
+        mut put: impl FnMut(&mut Tally, &TableFile, i32, i64),
     ) -> Result<(), String> {
         let files = log.files();
         bar.set_length(files.len() as u64);
@@ -177,7 +208,7 @@ impl Scan {
         rows: &Rows,
         wanted: &Wanted,
         present: TopicId,
-        put: &mut impl FnMut(&mut Tally, i32, i64),
+        put: &mut impl FnMut(&mut Tally, &TableFile, i32, i64),
     ) {
         let mut known: HashMap<i32, Standing> = HashMap::new();
         let mut misplaced = rows.misplaced.iter().peekable();
@@ -204,7 +235,7 @@ impl Scan {
                 tally.former += 1;
                 continue;
             }
-            put(tally, partition, offset);
+            put(tally, file, partition, offset);
             if misplaced {
                 tally.misplace(offset);
             }

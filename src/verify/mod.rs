@@ -53,7 +53,8 @@ use crate::lake::LakeStore;
 pub use delta::{Mark as LakeMark, TableFile as LakeFile};
 pub use escape::shortened;
 pub use gap::Gap as LakeGap;
-pub use quarantine::{Kept, newest};
+pub use lake::replayed;
+pub use quarantine::{Chosen, Fate, Kept, State, quarantined};
 pub use report::{
     Example, FeedReport, GapReport, PartitionReport, Report, SinkReport, TableReport, Verdict,
 };

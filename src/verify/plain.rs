@@ -20,6 +20,7 @@ use crate::record::{OffsetRange, TopicId, TopicPartition};
 const FETCHES: usize = 16;
 const COMMITS: &str = "_commits";
 const BEGIN: &str = "begin.json";
+const REPLAYS: &str = "replays";
 
 /// A plain table as it stood at one moment.
 pub struct PlainLog {
@@ -108,8 +109,14 @@ impl PlainLog {
         for meta in &listed {
             let parts: Vec<String> =
                 meta.location.parts().map(|part| part.as_ref().to_owned()).collect();
-            if let [_, chain, name] = &parts[..] {
-                chains.entry(chain.clone()).or_default().push(name.clone());
+            match &parts[..] {
+                [_, chain, name] => chains.entry(chain.clone()).or_default().push(name.clone()),
+                // Sorted behind the chain of the partition's progress, which it refers to.
+                [_, chain, below, name] if below == REPLAYS => {
+                    let chain = format!("{chain}/{REPLAYS}");
+                    chains.entry(chain).or_default().push(name.clone());
+                }
+                _ => {}
             }
         }
         let is_link = |name: &str| !name.starts_with('_') && !name.ends_with(".gap.json");
@@ -169,9 +176,14 @@ impl PlainLog {
     fn apply(&mut self, step: u64, link: Link) {
         let source = TopicPartition::new(link.topic, link.partition);
         let topic_id = link.topic_id.map_or(TopicId::UNKNOWN, TopicId::new);
+        let replay = link.kind == "replay";
+        // A replay is of the topic that it names, whenever it was.
+        let marks = self.marks.get(&source).map_or(&[][..], Vec::as_slice);
+        let of_topic = marks.iter().find(|mark| mark.topic_id.get() == topic_id.get());
+        let version = if replay { of_topic.map_or(0, |mark| mark.since) } else { step };
         let files = link.files.into_iter().map(|file| TableFile {
             path: file.path,
-            version: step,
+            version,
             size: file.size,
             modified: link.written_ms,
             values: BTreeMap::new(),
@@ -179,6 +191,9 @@ impl PlainLog {
             live: true,
         });
         self.files.extend(files);
+        if replay {
+            return;
+        }
         if let Some(reason) = link.gap {
             let range = OffsetRange { start: link.from, end: link.to };
             let source = source.clone();
@@ -248,7 +263,7 @@ async fn fetch<T: serde::de::DeserializeOwned>(
     store: &dyn ObjectStore,
     (chain, name): &Key,
 ) -> Result<Option<T>, String> {
-    let path = Path::from_iter([COMMITS, chain, name]);
+    let path = Path::from_iter([COMMITS].into_iter().chain(chain.split('/')).chain([&**name]));
     let bytes = match store.get(&path).await {
         Ok(got) => got.bytes().await.map_err(said)?,
         Err(Error::NotFound { .. }) => return Ok(None),

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio_postgres::config::SslMode;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row as Found};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::gap::Gap;
+use super::quarantine::{Chosen, Fate, Kept, State};
 use super::warehouse::{Quarantined, Row, Standing};
 use crate::config::{Column, Feed, TlsMode, Warehouse};
-use crate::record::{OffsetRange, TopicId, TopicPartition};
+use crate::record::{OffsetRange, RejectClass, SinkKind, TopicId, TopicPartition};
 
 /// Times and numbers as `canon` reads them; a long scan is not cut off.
 const SETTINGS: &str = "SET default_transaction_read_only = on; SET timezone = 'UTC'; \
@@ -140,7 +142,8 @@ impl Postgres {
         each: &mut impl FnMut(Quarantined),
     ) -> Result<(), String> {
         const READ: &str = "SELECT topic, partition, record_offset, topic_id::text \
-                            FROM tidegate.quarantine WHERE feed = $1";
+                            FROM tidegate.quarantine \
+                            WHERE feed = $1 AND settled IS DISTINCT FROM 'replayed'";
         self.each("tidegate.quarantine", READ, &[feed], |row| {
             each(Quarantined {
                 topic: row.get(0),
@@ -207,36 +210,50 @@ impl Postgres {
     }
 
     /// The newest rows of the quarantine.
-    pub async fn newest_quarantined(
-        &self,
-        feed: Option<&str>,
-        most: i64,
-    ) -> Result<Vec<super::quarantine::Kept>, String> {
+    pub async fn quarantined(&self, chosen: &Chosen, most: i64) -> Result<Vec<Kept>, String> {
         const READ: &str = "
-            SELECT feed, topic, partition, record_offset,
-                   floor(extract(epoch FROM record_timestamp) * 1000)::int8, key, value, class, reason,
-                   floor(extract(epoch FROM created_at) * 1000)::int8
-            FROM tidegate.quarantine WHERE $1::text IS NULL OR feed = $1
-            ORDER BY id DESC LIMIT $2";
+            SELECT feed, topic, partition, record_offset, topic_id::text,
+                   floor(extract(epoch FROM record_timestamp) * 1000)::int8, key, value,
+                   headers::text, class, reason, sink IS NOT NULL,
+                   floor(extract(epoch FROM created_at) * 1000)::int8,
+                   settled, coalesce(settled_by, ''), settled_why,
+                   coalesce(floor(extract(epoch FROM settled_at) * 1000)::int8, 0)
+            FROM tidegate.quarantine
+            WHERE ($1::text IS NULL OR feed = $1) AND ($2::text IS NULL OR class = $2)
+              AND ($3::int4 IS NULL OR partition = $3)
+              AND record_offset >= $4 AND record_offset < $5
+              AND ($6::text IS NULL OR coalesce(settled, 'open') = $6)
+            ORDER BY id DESC LIMIT $7";
         let exists = "SELECT to_regclass('tidegate.quarantine') IS NOT NULL";
         if !self.client.query_one(exists, &[]).await.map_err(said)?.get::<_, bool>(0) {
             return Ok(Vec::new());
         }
-        let rows = self.client.query(READ, &[&feed, &most]).await.map_err(said)?;
-        let kept = |row: &Found| super::quarantine::Kept {
-            feed: row.get(0),
-            sinks: vec![crate::record::SinkKind::Warehouse],
-            topic: row.get(1),
-            partition: row.get(2),
-            offset: row.get(3),
-            timestamp_ms: row.get(4),
-            key: row.get(5),
-            value: row.get(6),
-            class: row.get(7),
-            reason: row.get(8),
-            kept_at_ms: row.get(9),
+        let (class, state) = (chosen.class.map(RejectClass::name), chosen.state.map(State::name));
+        let OffsetRange { start, end } = chosen.offsets;
+        let feed = &chosen.feed;
+        let parameters: [&(dyn ToSql + Sync); 7] =
+            [feed, &class, &chosen.partition, &start, &end, &state, &most];
+        let rows = self.client.query(READ, &parameters).await.map_err(said)?;
+        let kept = |row: &Found| {
+            Ok(Kept {
+                feed: row.get(0),
+                sinks: vec![SinkKind::Warehouse],
+                topic: row.get(1),
+                partition: row.get(2),
+                offset: row.get(3),
+                topic_id: uuid_of(row, 4).filter(|id| !id.is_nil()),
+                timestamp_ms: row.get(5),
+                key: row.get(6),
+                value: row.get(7),
+                headers: row.get(8),
+                class: row.get(9),
+                reason: row.get(10),
+                is_row: row.get(11),
+                kept_at_ms: row.get(12),
+                settled: Fate::of(row.get(13), row.get(14), row.get(15), row.get(16))?,
+            })
         };
-        Ok(rows.iter().map(kept).collect())
+        rows.iter().map(kept).collect()
     }
 }
 

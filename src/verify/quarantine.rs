@@ -7,14 +7,16 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::Value;
+use uuid::Uuid;
 
 use super::delta::{DeltaLog, said};
 use super::lake::read_columns;
 use super::warehouse::Database;
 use crate::config::Node;
-use crate::lake::LakeStore;
+use crate::lake::{LakeStore, Settlement, settlements};
 use crate::layout;
-use crate::record::SinkKind;
+use crate::record::{OffsetRange, RejectClass, Settled, SinkKind, TopicPartition};
 
 /// One record in quarantine.
 #[derive(Debug, Clone)]
@@ -23,34 +25,111 @@ pub struct Kept {
     /// Where it is kept: both sinks where it could not be decoded, one where that one refused it.
     pub sinks: Vec<SinkKind>,
     pub topic: String,
+    /// Of the topic it was read from, as far as the sink knows.
+    pub topic_id: Option<Uuid>,
     pub partition: i32,
     pub offset: i64,
     /// Milliseconds since the epoch; none where the record has none.
     pub timestamp_ms: Option<i64>,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
+    /// A JSON array: see [`crate::record::headers_json`].
+    pub headers: String,
     pub class: String,
     pub reason: String,
+    /// Key and value are the columns of a row that the sink refused, as JSON, and not the record's bytes.
+    pub is_row: bool,
     /// When it was put there, milliseconds since the epoch.
     pub kept_at_ms: i64,
+    pub settled: Option<Fate>,
+}
+
+/// What somebody made of a record in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fate {
+    pub settled: Settled,
+    pub by: String,
+    pub why: Option<String>,
+    pub at_ms: i64,
+}
+
+impl Fate {
+    pub(super) fn of(
+        settled: Option<String>,
+        by: String,
+        why: Option<String>,
+        at_ms: i64,
+    ) -> Result<Option<Self>, String> {
+        let Some(name) = settled else { return Ok(None) };
+        let settled = serde_json::from_value(Value::from(name.as_str()));
+        let settled = settled.map_err(|_| {
+            format!("a state of quarantine that this release does not know: {name}")
+        })?;
+        Ok(Some(Self { settled, by, why, at_ms }))
+    }
+}
+
+/// Which records are meant.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    pub feed: Option<String>,
+    pub sink: Option<SinkKind>,
+    pub class: Option<RejectClass>,
+    pub partition: Option<i32>,
+    pub offsets: OffsetRange,
+    /// None: whatever was made of them.
+    pub state: Option<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nobody has settled it.
+    Open,
+    Settled(Settled),
+}
+
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Open => "open",
+            State::Settled(settled) => settled.name(),
+        }
+    }
+
+    fn of(record: &Kept) -> Self {
+        record.settled.as_ref().map_or(State::Open, |fate| State::Settled(fate.settled))
+    }
+}
+
+impl Chosen {
+    fn takes(&self, record: &Kept) -> bool {
+        self.class.is_none_or(|class| class.name() == record.class)
+            && self.partition.is_none_or(|partition| partition == record.partition)
+            && self.offsets.contains(record.offset)
+            && self.state.is_none_or(|state| state == State::of(record))
+    }
+
+    fn wants(&self, sink: SinkKind) -> bool {
+        self.sink.is_none_or(|wanted| wanted == sink)
+    }
 }
 
 /// At most `most` quarantined records of both sinks, newest first. Asks no broker.
-pub async fn newest(node: &Node, feed: Option<&str>, most: usize) -> Result<Vec<Kept>, String> {
+pub async fn quarantined(node: &Node, chosen: &Chosen, most: usize) -> Result<Vec<Kept>, String> {
     let mut kept = Vec::new();
     // More than asked for of each: the sinks do not end with the same record.
     let window = most.saturating_add(1000);
-    if let Some(config) = &node.warehouse {
+    if let Some(config) = node.warehouse.as_ref().filter(|_| chosen.wants(SinkKind::Warehouse)) {
         let limit = i64::try_from(window).unwrap_or(i64::MAX);
         kept.extend(match Database::open(config).await? {
-            Database::Postgres(database) => database.newest_quarantined(feed, limit).await?,
-            Database::Sqlite(database) => database.newest_quarantined(feed, limit)?,
+            Database::Postgres(database) => database.quarantined(chosen, limit).await?,
+            Database::Sqlite(database) => database.quarantined(chosen, limit)?,
         });
     }
-    if let Some(config) = &node.lake {
+    if let Some(config) = node.lake.as_ref().filter(|_| chosen.wants(SinkKind::Lake)) {
         let store = LakeStore::open(config).map_err(|error| error.to_string())?;
-        for name in lake_feeds(&store, feed).await? {
-            kept.extend(newest_of_lake(&store, &name, window).await?);
+        for name in lake_feeds(&store, chosen.feed.as_deref()).await? {
+            kept.extend(of_lake(&store, &name, chosen, window).await?);
         }
     }
     let mut kept = merged(kept);
@@ -61,7 +140,7 @@ pub async fn newest(node: &Node, feed: Option<&str>, most: usize) -> Result<Vec<
 
 /// What both sinks keep stands once, with both their names.
 fn merged(kept: Vec<Kept>) -> Vec<Kept> {
-    let mut places: HashMap<(String, String, i32, i64, String), usize> = HashMap::new();
+    let mut places: HashMap<_, usize> = HashMap::new();
     let mut merged: Vec<Kept> = Vec::new();
     for record in kept {
         let name = (
@@ -70,6 +149,7 @@ fn merged(kept: Vec<Kept>) -> Vec<Kept> {
             record.partition,
             record.offset,
             record.reason.clone(),
+            record.settled.as_ref().map(|fate| fate.settled),
         );
         match places.get(&name) {
             Some(place) if !merged[*place].sinks.contains(&record.sinks[0]) => {
@@ -95,9 +175,15 @@ async fn lake_feeds(store: &LakeStore, feed: Option<&str>) -> Result<Vec<String>
     Ok(listed.common_prefixes.iter().filter_map(|it| it.filename().map(str::to_owned)).collect())
 }
 
-async fn newest_of_lake(store: &LakeStore, feed: &str, most: usize) -> Result<Vec<Kept>, String> {
+async fn of_lake(
+    store: &LakeStore,
+    feed: &str,
+    chosen: &Chosen,
+    most: usize,
+) -> Result<Vec<Kept>, String> {
     let table = store.below(&layout::quarantine_path(feed));
     let log = DeltaLog::open(table.clone()).await?;
+    let fates = Fates::read(store, feed).await?;
     let mut kept = Vec::new();
     for file in log.files().into_iter().rev() {
         if kept.len() >= most {
@@ -108,19 +194,54 @@ async fn newest_of_lake(store: &LakeStore, feed: &str, most: usize) -> Result<Ve
         let batch = read_columns(bytes, &COLUMNS.map(str::to_owned))
             .map_err(|error| format!("{}: {error}", file.path))?;
         let rows = rows(&batch, feed, file.modified);
-        kept.extend(rows.ok_or_else(|| format!("{} is no quarantine file", file.path))?);
+        let rows = rows.ok_or_else(|| format!("{} is no quarantine file", file.path))?;
+        for mut record in rows {
+            let source = TopicPartition::new(record.topic.as_str(), record.partition);
+            record.topic_id = log.mark_at(&source, file.version).and_then(|it| it.topic_id.get());
+            record.settled = fates.of(&record);
+            kept.extend(chosen.takes(&record).then_some(record));
+        }
     }
     Ok(kept)
 }
 
-const COLUMNS: [&str; 8] =
-    ["_topic", "_partition", "_offset", "_timestamp", "key", "value", "class", "reason"];
+/// What was made of the records in a lake's quarantine: of one settled twice, the last counts.
+struct Fates(HashMap<Place, Vec<(Option<Uuid>, Fate)>>);
+
+/// Topic, partition and offset.
+type Place = (String, i32, i64);
+
+impl Fates {
+    async fn read(store: &LakeStore, feed: &str) -> Result<Self, String> {
+        let mut fates: HashMap<_, Vec<_>> = HashMap::new();
+        let all = settlements(store, feed).await.map_err(|error| error.to_string())?;
+        for it in all {
+            let Settlement { settled, by, why, at_ms, .. } = it;
+            for offset in it.offsets {
+                let fate = Fate { settled, by: by.clone(), why: why.clone(), at_ms };
+                let place = (it.topic.clone(), it.partition, offset);
+                fates.entry(place).or_default().push((it.topic_id, fate));
+            }
+        }
+        Ok(Self(fates))
+    }
+
+    fn of(&self, record: &Kept) -> Option<Fate> {
+        let place = (record.topic.clone(), record.partition, record.offset);
+        let all = self.0.get(&place)?.iter().rev();
+        let mut of_topic = all.filter(|(topic_id, _)| *topic_id == record.topic_id);
+        of_topic.next().map(|(_, fate)| fate.clone())
+    }
+}
+
+const COLUMNS: [&str; 9] =
+    ["_topic", "_partition", "_offset", "_timestamp", "key", "value", "headers", "class", "reason"];
 
 fn rows(batch: &RecordBatch, feed: &str, kept_at_ms: i64) -> Option<Vec<Kept>> {
     let text = |name| batch.column_by_name(name).and_then(|it| it.as_string_opt::<i32>());
     let bytes = |name| batch.column_by_name(name).and_then(|it| it.as_binary_opt::<i32>());
     let (topics, classes, reasons) = (text("_topic")?, text("class")?, text("reason")?);
-    let (keys, values) = (bytes("key")?, bytes("value")?);
+    let (keys, values, headers) = (bytes("key")?, bytes("value")?, text("headers")?);
     let partitions = batch.column_by_name("_partition")?.as_primitive_opt::<Int32Type>()?;
     let offsets = batch.column_by_name("_offset")?.as_primitive_opt::<Int64Type>()?;
     let times =
@@ -129,14 +250,18 @@ fn rows(batch: &RecordBatch, feed: &str, kept_at_ms: i64) -> Option<Vec<Kept>> {
         feed: feed.to_owned(),
         sinks: vec![SinkKind::Lake],
         topic: topics.value(row).to_owned(),
+        topic_id: None,
         partition: partitions.value(row),
         offset: offsets.value(row),
         timestamp_ms: times.is_valid(row).then(|| times.value(row).div_euclid(1000)),
         key: keys.is_valid(row).then(|| keys.value(row).to_vec()),
         value: values.is_valid(row).then(|| values.value(row).to_vec()),
+        headers: headers.value(row).to_owned(),
         class: classes.value(row).to_owned(),
         reason: reasons.value(row).to_owned(),
+        is_row: false,
         kept_at_ms,
+        settled: None,
     };
     Some((0..batch.num_rows()).map(row).collect())
 }
@@ -151,14 +276,18 @@ mod tests {
             feed: "f".to_owned(),
             sinks: vec![sink],
             topic: "t".to_owned(),
+            topic_id: None,
             partition: 0,
             offset,
             timestamp_ms: None,
             key: None,
             value: None,
+            headers: "[]".to_owned(),
             class: "malformed".to_owned(),
             reason: "why".to_owned(),
+            is_row: false,
             kept_at_ms: 0,
+            settled: None,
         };
         let (lake, warehouse) = (SinkKind::Lake, SinkKind::Warehouse);
         let merged = merged(vec![one(warehouse, 1), one(warehouse, 2), one(lake, 1)]);

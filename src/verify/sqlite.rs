@@ -9,9 +9,10 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row as Found};
 
 use super::canon::hex;
 use super::gap::Gap;
+use super::quarantine::{Chosen, Fate, Kept, State};
 use super::warehouse::{Quarantined, Row, Standing};
 use crate::config::{Column, Feed};
-use crate::record::{OffsetRange, TopicId, TopicPartition};
+use crate::record::{OffsetRange, RejectClass, SinkKind, TopicId, TopicPartition};
 
 pub struct Sqlite {
     connection: Connection,
@@ -101,7 +102,8 @@ impl Sqlite {
 
     pub fn quarantine(&self, feed: &str, each: &mut impl FnMut(Quarantined)) -> Result<(), String> {
         const READ: &str = "SELECT topic, partition, record_offset, topic_id \
-                            FROM tidegate_quarantine WHERE feed = ?1";
+                            FROM tidegate_quarantine \
+                            WHERE feed = ?1 AND settled IS NOT 'replayed'";
         self.each("tidegate_quarantine", READ, [feed], |row| {
             each(Quarantined {
                 topic: get(row, 0)?,
@@ -163,30 +165,39 @@ impl Sqlite {
     }
 
     /// The newest rows of the quarantine.
-    pub fn newest_quarantined(
-        &self,
-        feed: Option<&str>,
-        most: i64,
-    ) -> Result<Vec<super::quarantine::Kept>, String> {
+    pub fn quarantined(&self, chosen: &Chosen, most: i64) -> Result<Vec<Kept>, String> {
         const READ: &str = "
-            SELECT feed, topic, partition, record_offset, record_timestamp, key, value, class, reason,
-                   created_at
-            FROM tidegate_quarantine WHERE ?1 IS NULL OR feed = ?1
-            ORDER BY id DESC LIMIT ?2";
+            SELECT feed, topic, partition, record_offset, topic_id, record_timestamp, key, value,
+                   headers, class, reason, sink IS NOT NULL, created_at, settled, settled_by,
+                   settled_why, settled_at
+            FROM tidegate_quarantine
+            WHERE (?1 IS NULL OR feed = ?1) AND (?2 IS NULL OR class = ?2)
+              AND (?3 IS NULL OR partition = ?3) AND record_offset >= ?4 AND record_offset < ?5
+              AND (?6 IS NULL OR coalesce(settled, 'open') = ?6)
+            ORDER BY id DESC LIMIT ?7";
+        let (class, state) = (chosen.class.map(RejectClass::name), chosen.state.map(State::name));
+        let OffsetRange { start, end } = chosen.offsets;
+        let params = (chosen.feed.as_deref(), class, chosen.partition, start, end, state, most);
         let mut kept = Vec::new();
-        self.each("tidegate_quarantine", READ, (feed, most), |row| {
-            kept.push(super::quarantine::Kept {
+        self.each("tidegate_quarantine", READ, params, |row| {
+            let at = millis(get(row, 16)?).unwrap_or(0);
+            let by = get::<Option<String>>(row, 14)?.unwrap_or_default();
+            kept.push(Kept {
                 feed: get(row, 0)?,
-                sinks: vec![crate::record::SinkKind::Warehouse],
+                sinks: vec![SinkKind::Warehouse],
                 topic: get(row, 1)?,
                 partition: get(row, 2)?,
                 offset: get(row, 3)?,
-                timestamp_ms: millis(get(row, 4)?),
-                key: get(row, 5)?,
-                value: get(row, 6)?,
-                class: get(row, 7)?,
-                reason: get(row, 8)?,
-                kept_at_ms: millis(get(row, 9)?).unwrap_or(0),
+                topic_id: uuid_of(row, 4)?.filter(|id| !id.is_nil()),
+                timestamp_ms: millis(get(row, 5)?),
+                key: get(row, 6)?,
+                value: get(row, 7)?,
+                headers: get(row, 8)?,
+                class: get(row, 9)?,
+                reason: get(row, 10)?,
+                is_row: get(row, 11)?,
+                kept_at_ms: millis(get(row, 12)?).unwrap_or(0),
+                settled: Fate::of(get(row, 13)?, by, get(row, 15)?, at)?,
             });
             Ok(())
         })?;

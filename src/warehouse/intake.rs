@@ -202,6 +202,15 @@ impl Intake {
         }
     }
 
+    /// The offsets of the refused rows, each with the reason.
+    pub fn refusals(&self) -> Vec<(i64, String)> {
+        let of = |(at, refusal): (&At, &Refusal)| {
+            let batch = &self.batches[at.batch as usize].batch;
+            (batch.offsets.value(at.row as usize), refusal.reason.clone())
+        };
+        self.refused.iter().map(of).collect()
+    }
+
     /// How many rows are refused so far, in all parts.
     pub fn refused(&self) -> usize {
         self.refused.len()

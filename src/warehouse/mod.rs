@@ -17,18 +17,20 @@ mod sqlite;
 #[cfg(test)]
 mod contract;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::reduce::record_keys;
 pub use self::script::script;
 pub use self::shape::{shaped, shaped_batch};
 use crate::config::Feed;
 pub use crate::record::Part;
 use crate::record::{
-    Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
+    Batch, Claim, GapReason, OffsetRange, Progress, Settled, SinkError, TopicId, TopicPartition,
+    Verdict,
 };
 
 /// A database that keeps rows and progress together.
@@ -76,6 +78,15 @@ pub trait Warehouse: Send + Sync + 'static {
     /// quarantine in the same transaction, unless there are more than `feed.quarantine` allows. Of a
     /// refused row's key the version before it is tried then, and so on.
     async fn write(&self, feed: &Feed, parts: &[Part]) -> Result<Vec<Verdict>, SinkError>;
+
+    /// Commits rows of records that are in quarantine, and settles these, in one transaction. Nothing
+    /// is written unless each of them is there and no row yet, and the partition has passed them and gone
+    /// no further than the replay has seen. What the database refuses stays as it is.
+    async fn replay(&self, feed: &Feed, replay: &Replay) -> Result<Replayed, SinkError>;
+
+    /// Settles records in quarantine that are not to be rows, and answers how many. What was replayed
+    /// is left alone.
+    async fn settle(&self, feed: &str, settlement: &Settlement) -> Result<u64, SinkError>;
 
     /// Records that the broker no longer holds `gap`, where the progress stands, and moves nothing: the
     /// partition waits for somebody to settle it. Found again, it is the same gap, however far it
@@ -129,6 +140,54 @@ pub trait Warehouse: Send + Sync + 'static {
 
     /// Whether the warehouse answers.
     async fn ping(&self) -> Result<(), SinkError>;
+}
+
+/// Records of one partition that come back from quarantine.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    pub source: TopicPartition,
+    /// Of the topic they were read from.
+    pub topic_id: TopicId,
+    /// They, in the order of their offsets, and no rejects.
+    pub batch: Arc<Batch>,
+    /// The batch has the columns of the table already, not those of the feed.
+    pub shaped: bool,
+    /// The log was searched up to here for newer records of their keys.
+    pub seen: i64,
+    pub by: String,
+}
+
+impl Replay {
+    /// The last of the offsets.
+    fn last(&self) -> i64 {
+        self.batch.offsets.values().last().copied().unwrap_or(i64::MIN)
+    }
+
+    /// The offsets of all records but the refused.
+    fn but(&self, refused: &[(i64, String)]) -> Vec<i64> {
+        let refused: HashSet<i64> = refused.iter().map(|(offset, _)| *offset).collect();
+        let all = self.batch.offsets.values().iter().copied();
+        all.filter(|offset| !refused.contains(offset)).collect()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replayed {
+    /// Committed, but for these offsets, which the database refuses still, each with its reason.
+    Landed { refused: Vec<(i64, String)> },
+    /// Some are settled by now, or the partition has gone on: nothing was written.
+    Moved,
+}
+
+/// Records of one partition that become no row.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    pub source: TopicPartition,
+    pub topic_id: TopicId,
+    pub offsets: Vec<i64>,
+    pub settled: Settled,
+    pub by: String,
+    pub why: Option<String>,
 }
 
 /// A version of a table that was taken.

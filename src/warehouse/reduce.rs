@@ -4,8 +4,9 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type};
+use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 use std::sync::Arc;
 
@@ -98,14 +99,9 @@ struct Keys(Vec<Rows>);
 
 impl Keys {
     fn of(schema: &Schema, batches: &[Placed]) -> Self {
-        let fields = schema.key().iter().map(|key| SortField::new(key.kind.arrow())).collect();
         // `Intake::new` has compared the columns' types, and all of them are types that rows hold.
-        let converter = RowConverter::new(fields);
-        let converter = converter.unwrap_or_else(|error| unreachable!("key columns: {error}"));
         let convert = |placed: &Placed| {
-            let columns = &placed.batch.rows.columns()[..schema.key_columns];
-            let columns: Vec<ArrayRef> = columns.iter().map(one_zero).collect();
-            let rows = converter.convert_columns(&columns);
+            let rows = record_keys(schema, &placed.batch.rows);
             rows.unwrap_or_else(|error| unreachable!("key columns: {error}"))
         };
         Self(batches.iter().map(convert).collect())
@@ -127,6 +123,14 @@ impl Keys {
             first.iter().zip(key).take_while(|(a, b)| a == b).count()
         })
     }
+}
+
+/// The key of each row in a form whose bytes compare, and are equal, as the keys are to a database.
+pub fn record_keys(schema: &Schema, rows: &RecordBatch) -> Result<Rows, ArrowError> {
+    let fields = schema.key().iter().map(|key| SortField::new(key.kind.arrow())).collect();
+    let columns = &rows.columns()[..schema.key_columns];
+    let columns: Vec<ArrayRef> = columns.iter().map(one_zero).collect();
+    RowConverter::new(fields)?.convert_columns(&columns)
 }
 
 /// 0.0 and -0.0 are one key to a database, as all NaN are.

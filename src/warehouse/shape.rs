@@ -8,9 +8,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::error::ArrowError;
 
+use super::Replay;
 use super::nested::Unnested;
 use crate::config::Feed;
-use crate::record::{Batch, Part, SinkError};
+use crate::record::{Batch, Claim, Part, SinkError};
 
 /// The feed with the columns of its table.
 pub fn shaped(feed: &Feed) -> Cow<'_, Feed> {
@@ -43,6 +44,24 @@ fn document(feed: &Feed, batch: &Batch) -> Result<Batch, ArrowError> {
     let schema = feed.schema.document().arrow();
     let rows = RecordBatch::try_new_with_options(schema, columns, &options)?;
     Ok(Batch { rows, documents: None, ..batch.clone() })
+}
+
+/// A replay as the one part of a write, and the feed that it is written by: whoever replays has decided
+/// already that so many of them may be refused.
+pub(super) async fn shaped_replay(feed: &Feed, replay: &Replay) -> Result<(Feed, Part), SinkError> {
+    let part = Part {
+        source: replay.source.clone(),
+        topic_id: replay.topic_id,
+        claim: Claim::random(),
+        batches: vec![replay.batch.clone()],
+    };
+    let shaped_part = match replay.shaped {
+        true => None,
+        false => shaped_parts(feed, std::slice::from_ref(&part)).await?.first().cloned(),
+    };
+    let mut feed = shaped(feed).into_owned();
+    feed.quarantine.park_above = 1.0;
+    Ok((feed, shaped_part.unwrap_or(part)))
 }
 
 /// The parts with the columns of the feed's table; off the runtime where that takes computing.

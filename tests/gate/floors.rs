@@ -10,11 +10,11 @@ const FLOORS: [&[&str]; 6] = [
     &["source", "lake", "warehouse", "publish", "telemetry"],
     &["catalog"],
     &["actors", "verify"],
-    &["app", "demo", "load", "cli"],
+    &["app", "demo", "load", "replay", "cli"],
 ];
 
 /// Same floor, and allowed all the same: (from, to).
-const ALLOWED: [(&str, &str); 7] = [
+const ALLOWED: [(&str, &str); 8] = [
     ("config", "record"),
     // Its tests read back what they decoded.
     ("decode", "json"),
@@ -23,6 +23,7 @@ const ALLOWED: [(&str, &str); 7] = [
     ("demo", "app"),
     ("cli", "demo"),
     ("cli", "load"),
+    ("cli", "replay"),
 ];
 
 /// What the two lowest floors must not know of.

@@ -35,6 +35,7 @@ mod metadata;
 mod modes;
 mod outage;
 mod panics;
+mod quarantine;
 mod readers;
 mod restored;
 mod scale;

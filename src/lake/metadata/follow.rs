@@ -133,6 +133,16 @@ impl LakeTable for Followed {
         recorded
     }
 
+    async fn replays(&self, source: &TopicPartition) -> Result<i64, SinkError> {
+        self.table.replays(source).await
+    }
+
+    async fn replay(&self, part: Part, after: i64, by: &str) -> Result<bool, SinkError> {
+        let replayed = self.table.replay(part, after, by).await;
+        self.follower.committed();
+        replayed
+    }
+
     async fn reset(&self, source: &TopicPartition, progress: Progress) -> Result<(), SinkError> {
         self.table.reset(source, progress).await?;
         self.follower.committed();

@@ -6,10 +6,14 @@
 //!                              <generation>-<offset>.json            what continues at that offset
 //!                              <generation>-<offset>.gap.json        a gap that it waits before
 //!                              _last.json                            a late link, to walk on from
+//!                              replays/…                             a chain of its own
 //! ```
 //!
 //! Setting progress by hand is a link like any other, so whoever writes meanwhile is refused; what
 //! follows it counts as another generation, and offsets that come a second time have other names.
+//!
+//! Rows that come back from quarantine lie before the progress, so they have a chain beside: it counts
+//! them from zero, each link one replay.
 
 use bytes::Bytes;
 use object_store::path::Path;
@@ -45,6 +49,9 @@ pub struct Link {
     /// Why its records are not in the lake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<String>,
+    /// Which rows came back, and by whose hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<serde_json::Value>,
     /// When it was written, for people.
     pub written_ms: i64,
 }
@@ -57,6 +64,8 @@ pub enum Kind {
     Gap,
     /// Progress was set by hand.
     Reset,
+    /// Rows came back from quarantine.
+    Replay,
 }
 
 /// A file as the table has it once it is published.
@@ -112,6 +121,8 @@ pub struct Standing {
 #[derive(Debug)]
 pub struct Chain {
     pub source: TopicPartition,
+    /// Of its replays, not of its progress.
+    replays: bool,
     pub tip: Option<Standing>,
     /// The tip's files are where readers look.
     pub published: bool,
@@ -135,7 +146,16 @@ const HINT_EVERY: u32 = 16;
 
 impl Chain {
     pub fn new(source: TopicPartition) -> Self {
-        Self { source, tip: None, published: false, unhinted: 0 }
+        Self { source, replays: false, tip: None, published: false, unhinted: 0 }
+    }
+
+    pub fn of_replays(source: TopicPartition) -> Self {
+        Self { replays: true, ..Self::new(source) }
+    }
+
+    /// The same chain, nothing of it known.
+    pub fn anew(&self) -> Self {
+        Self { replays: self.replays, ..Self::new(self.source.clone()) }
     }
 
     /// The partition that a folder below `_commits` is of.
@@ -150,13 +170,16 @@ impl Chain {
 
     fn path(&self, name: &str) -> Path {
         let folder = format!("{}-{}", self.source.topic, self.source.partition);
-        Path::from_iter([COMMITS, &folder, name])
+        match self.replays {
+            false => Path::from_iter([COMMITS, &folder, name]),
+            true => Path::from_iter([COMMITS, &folder, "replays", name]),
+        }
     }
 
     /// Walks to the chain's end.
     pub async fn walk(&mut self, store: &dyn ObjectStore) -> Result<(), SinkError> {
         if self.tip.is_some() && !self.stands(store).await? {
-            *self = Self::new(self.source.clone());
+            *self = self.anew();
         }
         if self.tip.is_none() {
             self.tip = match self.hinted(store).await? {
@@ -285,6 +308,7 @@ impl Chain {
             format: LakeFormat::default(),
             files: Vec::new(),
             gap: None,
+            replay: None,
             written_ms: chrono::Utc::now().timestamp_millis(),
         }
     }

@@ -49,6 +49,7 @@ pub struct PlainTable {
     layout: Arc<Layout>,
     store: Arc<dyn ObjectStore>,
     chains: std::sync::Mutex<HashMap<TopicPartition, Arc<Mutex<Chain>>>>,
+    replays: std::sync::Mutex<HashMap<TopicPartition, Arc<Mutex<Chain>>>>,
     quarantine: Quarantine,
 }
 
@@ -59,8 +60,9 @@ impl PlainTable {
         refuse_other_format(store, layout.folder(), "_delta_log", format.ending()).await?;
         let quarantine = Quarantine::open(store, &feed.name).await?;
         let below = store.below(layout.folder());
-        let (layout, chains) = (Arc::new(layout), std::sync::Mutex::default());
-        Ok(Self { feed, format, layout, store: below, chains, quarantine })
+        let (chains, replays) = Default::default();
+        let layout = Arc::new(layout);
+        Ok(Self { feed, format, layout, store: below, chains, replays, quarantine })
     }
 
     /// Progress recorded for the table in `folder`, if there is one: for reading only.
@@ -81,6 +83,12 @@ impl PlainTable {
     fn chain(&self, source: &TopicPartition) -> Arc<Mutex<Chain>> {
         let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Mutex::new(Chain::new(source.clone())));
+        chains.entry(source.clone()).or_insert_with(new).clone()
+    }
+
+    fn chain_of_replays(&self, source: &TopicPartition) -> Arc<Mutex<Chain>> {
+        let mut chains = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Mutex::new(Chain::of_replays(source.clone())));
         chains.entry(source.clone()).or_insert_with(new).clone()
     }
 
@@ -219,6 +227,15 @@ impl PlainTable {
     async fn put(&self, encoded: Encoded, part: usize, of: i32) -> Result<StagedFile, SinkError> {
         let first = First { partition: of, offset: encoded.first };
         let path = self.layout.file(encoded.slot, first, Uuid::new_v4());
+        self.put_at(path, encoded, part).await
+    }
+
+    async fn put_at(
+        &self,
+        path: String,
+        encoded: Encoded,
+        part: usize,
+    ) -> Result<StagedFile, SinkError> {
         let size = encoded.bytes.len() as u64;
         self.store
             .put(&staged_path(&path), encoded.bytes.into())
@@ -239,6 +256,8 @@ impl PlainTable {
         &self,
         source: TopicPartition,
     ) -> Result<Option<(TopicPartition, Progress)>, SinkError> {
+        // Also what was replayed and not published.
+        self.refresh(&mut *self.chain_of_replays(&source).lock().await).await?;
         let chain = self.chain(&source);
         let mut chain = chain.lock().await;
         self.refresh(&mut chain).await?;
@@ -359,6 +378,50 @@ impl LakeTable for PlainTable {
     ) -> Result<Verdict, SinkError> {
         let part = StagedPart { source: source.clone(), topic_id, range: gap, rejects: Vec::new() };
         self.commit_part(&Staged::gap(part, reason), 0).await
+    }
+
+    async fn replays(&self, source: &TopicPartition) -> Result<i64, SinkError> {
+        let chain = self.chain_of_replays(source);
+        let mut chain = chain.lock().await;
+        self.refresh(&mut chain).await?;
+        Ok(chain.tip.as_ref().map_or(0, |tip| tip.link.to))
+    }
+
+    async fn replay(&self, part: Part, after: i64, by: &str) -> Result<bool, SinkError> {
+        let (source, topic_id) = (part.source.clone(), part.topic_id);
+        let said = super::replayed(&part, by);
+        let (feed, layout) = (self.feed.clone(), self.layout.clone());
+        let files = staging::stage(
+            move |take| encode(&feed, &layout, &[part], take),
+            |file| {
+                let first = First { partition: source.partition, offset: file.first };
+                let path = self.layout.replayed_file(file.slot, first, Uuid::new_v4());
+                self.put_at(path, file, 0)
+            },
+        )
+        .await?;
+        let staged = Staged { id: Uuid::new_v4(), files, ..Staged::default() };
+        let chain = self.chain_of_replays(&source);
+        let mut chain = chain.lock().await;
+        for attempt in 0..ATTEMPTS {
+            self.refresh(&mut chain).await?;
+            let tip = chain.tip.as_ref();
+            if tip.is_some_and(|tip| tip.link.commit == staged.id) {
+                self.told_late(&source);
+                return Ok(true);
+            }
+            if tip.map_or(0, |tip| tip.link.to) != after {
+                return Ok(false);
+            }
+            let range = OffsetRange::new(after, after + 1);
+            let mut link = chain.link(Kind::Replay, staged.id, range, topic_id);
+            link.files = files_of(&staged, 0);
+            link.replay = Some(said.clone());
+            if self.append(&mut chain, link, attempt).await? {
+                return Ok(true);
+            }
+        }
+        Err(retry::lost())
     }
 
     async fn reset(&self, source: &TopicPartition, progress: Progress) -> Result<(), SinkError> {

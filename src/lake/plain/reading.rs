@@ -13,7 +13,7 @@ use crate::record::{SinkError, TopicPartition};
 /// All chains, as far as they were read.
 #[derive(Default)]
 pub struct PlainReading {
-    chains: HashMap<TopicPartition, ChainReading>,
+    chains: HashMap<TopicPartition, [ChainReading; 2]>,
 }
 
 struct ChainReading {
@@ -26,16 +26,22 @@ impl PlainReading {
     pub async fn read(&mut self, store: &dyn ObjectStore) -> Result<Option<Overview>, SinkError> {
         let mut overview = Overview::default();
         for source in sources(store).await? {
-            let reading =
-                self.chains.entry(source.clone()).or_insert_with(|| ChainReading::new(&source));
-            reading.advance(store).await?;
-            let Some(tip) = &reading.chain.tip else { continue };
-            overview.offsets.insert(source.to_string(), tip.link.to);
-            overview.created_ms =
-                [overview.created_ms, reading.created_ms].into_iter().flatten().min();
-            overview.last_ms = overview.last_ms.max(Some(tip.link.written_ms));
-            for (folder, totals) in &reading.folders {
-                overview.folders.entry(folder.clone()).or_default().add(*totals);
+            let both = self.chains.entry(source.clone()).or_insert_with(|| {
+                [Chain::new(source.clone()), Chain::of_replays(source.clone())]
+                    .map(ChainReading::new)
+            });
+            for (reading, is_progress) in both.iter_mut().zip([true, false]) {
+                reading.advance(store).await?;
+                let Some(tip) = &reading.chain.tip else { continue };
+                if is_progress {
+                    overview.offsets.insert(source.to_string(), tip.link.to);
+                }
+                overview.created_ms =
+                    [overview.created_ms, reading.created_ms].into_iter().flatten().min();
+                overview.last_ms = overview.last_ms.max(Some(tip.link.written_ms));
+                for (folder, totals) in &reading.folders {
+                    overview.folders.entry(folder.clone()).or_default().add(*totals);
+                }
             }
         }
         Ok((!overview.offsets.is_empty()).then_some(overview))
@@ -43,15 +49,14 @@ impl PlainReading {
 }
 
 impl ChainReading {
-    fn new(source: &TopicPartition) -> Self {
-        let chain = Chain::new(source.clone());
+    fn new(chain: Chain) -> Self {
         Self { chain, folders: BTreeMap::new(), created_ms: None }
     }
 
     async fn advance(&mut self, store: &dyn ObjectStore) -> Result<(), SinkError> {
         if self.chain.tip.is_some() && !self.chain.stands(store).await? {
             // The folder was replaced under us.
-            *self = Self::new(&self.chain.source.clone());
+            *self = Self::new(self.chain.anew());
         }
         let mut next = self.chain.follower(store).await?;
         while let Some(standing) = next {

@@ -284,3 +284,51 @@ async fn publishing_twice_is_publishing_once() {
     }
     assert!(store.head(&location(path)).await.is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_lands_once_beside_the_chain() {
+    for format in FORMATS {
+        let lab = Lab::new();
+        let (table, other) = (table(&lab, format).await, open(&lab.store(), format).await);
+        assert_eq!(commit(&table, vec![part(0, 0..10, &[3, 4])]).await, [DURABLE]);
+        let (one, two) = tokio::join!(
+            table.replay(part(0, 3..4, &[]), 0, "local:ada"),
+            other.replay(part(0, 3..4, &[]), 0, "local:bob")
+        );
+        assert_eq!([one.unwrap(), two.unwrap()].iter().filter(|landed| **landed).count(), 1);
+        assert!(table.replay(part(0, 4..5, &[]), 1, "local:ada").await.unwrap());
+        assert!(!table.replay(part(0, 4..5, &[]), 1, "local:ada").await.unwrap(), "sent again");
+        assert_eq!((next(&table, 0).await, visible(&lab)), (Some(10), 10));
+        assert_eq!(commit(&table, vec![part(0, 10..12, &[])]).await, [DURABLE]);
+        let mut reading = PlainReading::default();
+        let store = lab.store().below("streams/f");
+        let overview = reading.read(store.as_ref()).await.unwrap().unwrap();
+        assert_eq!((overview.total().rows, overview.offsets["t-0"]), (12, 12));
+    }
+}
+
+/// A node that starts publishes what a replay has committed and, dying, did not publish.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_was_not_published_is() {
+    let lab = Lab::new();
+    let table = table(&lab, FORMATS[1]).await;
+    assert_eq!(commit(&table, vec![part(0, 0..10, &[3])]).await, [DURABLE]);
+    assert!(table.replay(part(0, 3..4, &[]), 0, "local:ada").await.unwrap());
+    // Put back to where it was staged.
+    let mut folders = vec![folder(&lab)];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.contains("-replayed") {
+                let staged = self::folder(&lab).join("_staged").join(format!("{name}.part"));
+                std::fs::create_dir_all(staged.parent().unwrap()).unwrap();
+                std::fs::rename(path, staged).unwrap();
+            }
+        }
+    }
+    assert_eq!(visible(&lab), 9);
+    open(&lab.store(), FORMATS[1]).await.progress().await.unwrap();
+    assert_eq!(visible(&lab), 10);
+}

@@ -61,6 +61,8 @@ pub enum Origin {
     Base,
     /// This version of the changelog.
     Change(u64),
+    /// The same, but the rows came back from quarantine: their offsets had been passed before.
+    Replay(u64),
 }
 
 #[derive(Debug)]
@@ -100,7 +102,7 @@ struct Last {
 #[derive(Clone, Copy)]
 enum Rank {
     Base,
-    Change { partition: i32, commit: u64, offset: i64, timestamp: i64 },
+    Change { partition: i32, commit: u64, replayed: bool, offset: i64, timestamp: i64 },
 }
 
 impl Rank {
@@ -111,11 +113,23 @@ impl Rank {
             (Rank::Base, _) => false,
             (Rank::Change { .. }, Rank::Base) => true,
             (
-                Rank::Change { partition, commit, offset, timestamp },
-                Rank::Change { partition: on, commit: before, offset: at, timestamp: then },
+                Rank::Change { partition, commit, replayed, offset, timestamp },
+                Rank::Change {
+                    partition: on,
+                    commit: before,
+                    replayed: back,
+                    offset: at,
+                    timestamp: then,
+                },
             ) => {
                 if partition == on {
-                    (commit, offset) >= (before, at)
+                    match (replayed, back) {
+                        (false, false) => (commit, offset) >= (before, at),
+                        // What was committed after a replay was beyond all that could be replayed.
+                        (true, false) => commit > before && offset >= at,
+                        (false, true) => commit > before || offset >= at,
+                        (true, true) => offset >= at,
+                    }
                 } else {
                     (timestamp, partition) > (then, on)
                 }
@@ -161,7 +175,8 @@ impl Fold {
         let keys = self.converter.convert_columns(&rows.columns()[..self.key_columns])?;
         let change = match origin {
             Origin::Base => None,
-            Origin::Change(commit) => Some((commit, Coordinates::of(batch)?)),
+            Origin::Change(commit) => Some((commit, false, Coordinates::of(batch)?)),
+            Origin::Replay(commit) => Some((commit, true, Coordinates::of(batch)?)),
         };
         let (mut chosen, place) = (Vec::new(), self.held.len() as u32);
         for row in 0..rows.num_rows() {
@@ -172,7 +187,7 @@ impl Fold {
             }
             let (rank, deleted) = match &change {
                 None => (Rank::Base, false),
-                Some((commit, coordinates)) => coordinates.rank(row, *commit),
+                Some((commit, replayed, coordinates)) => coordinates.rank(row, *commit, *replayed),
             };
             let at = (!deleted).then_some((place, chosen.len() as u32));
             match self.last.get_mut(key) {
@@ -263,10 +278,11 @@ impl<'b> Coordinates<'b> {
     }
 
     /// Its rank, and whether it is a tombstone.
-    fn rank(&self, row: usize, commit: u64) -> (Rank, bool) {
+    fn rank(&self, row: usize, commit: u64, replayed: bool) -> (Rank, bool) {
         let rank = Rank::Change {
             partition: self.partitions[row],
             commit,
+            replayed,
             offset: self.offsets[row],
             timestamp: self.timestamps[row],
         };

@@ -47,7 +47,7 @@ use super::log::{self, judged, judged_write, read_log};
 use super::retry::{self, ATTEMPTS};
 use super::{LakeStore, join};
 use crate::config::{Feed, SnapshotOptions, Storage, VERSION};
-use crate::layout::{Layout, Slot};
+use crate::layout::{Layout, Slot, is_replayed};
 use crate::record::{SinkError, TopicPartition};
 use crate::telemetry::fault;
 
@@ -292,11 +292,15 @@ impl Snapshots {
         changes: &Changes,
         bucket: Bucket,
     ) -> Result<Option<(Vec<u8>, usize)>, SinkError> {
-        let base = state.base().into_iter().map(|path| (self.store.clone(), path, Origin::Base));
-        let since = changes
-            .files
-            .iter()
-            .map(|(path, version)| (self.changes.clone(), path.clone(), Origin::Change(*version)));
+        let base = if changes.whole { Vec::new() } else { state.base() };
+        let base = base.into_iter().map(|path| (self.store.clone(), path, Origin::Base));
+        let since = changes.files.iter().map(|(path, version)| {
+            let origin = match is_replayed(path) {
+                true => Origin::Replay(*version),
+                false => Origin::Change(*version),
+            };
+            (self.changes.clone(), path.clone(), origin)
+        });
         let mut fetches = Vec::new();
         for (store, path, origin) in base.chain(since) {
             fetches.push(fetch(store, path, origin));

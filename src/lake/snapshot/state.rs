@@ -10,6 +10,7 @@ use super::super::delta::judged_delta;
 use super::super::log::{CommitLine, LogFile, Watermarks, read_log};
 use super::Snapshot;
 use crate::config::VERSION;
+use crate::layout::is_replayed;
 use crate::record::{SinkError, TopicPartition};
 
 /// Log entries fetched at once.
@@ -109,13 +110,33 @@ pub struct Changes {
     pub marks: Watermarks,
     /// Files, each with the version that added it.
     pub files: Vec<(String, u64)>,
+    /// They are all there ever were, to be folded without the present snapshot.
+    pub whole: bool,
 }
 
 impl Changes {
     /// None where there is no changelog.
+    ///
+    /// A row that came back from quarantine may be older than what the present snapshot has of its key,
+    /// or has no more; a snapshot does not tell. Then the changes are all there ever were.
     pub async fn since(store: &dyn ObjectStore, state: &State) -> Result<Option<Self>, SinkError> {
+        let changes = Self::read(store, state, state.present.is_none()).await?;
+        let replayed = |it: &Self| it.files.iter().any(|(path, _)| is_replayed(path));
+        match changes {
+            Some(changes) if !changes.whole && replayed(&changes) => {
+                Self::read(store, state, true).await
+            }
+            changes => Ok(changes),
+        }
+    }
+
+    async fn read(
+        store: &dyn ObjectStore,
+        state: &State,
+        whole: bool,
+    ) -> Result<Option<Self>, SinkError> {
         let present = state.present.as_ref();
-        let (from, marks) = match present {
+        let (from, marks) = match present.filter(|_| !whole) {
             Some(present) => (present.changes, state.marks.clone()),
             None => (0, Watermarks::default()),
         };
@@ -126,7 +147,7 @@ impl Changes {
         }
         let id = id.or_else(|| present.map(|present| present.changes_of.clone()));
         let mut changes =
-            Self { id: id.unwrap_or_default(), version: from, marks, files: Vec::new() };
+            Self { id: id.unwrap_or_default(), version: from, marks, files: Vec::new(), whole };
         let (mut restored, mut next) = (None, from);
         'log: loop {
             let fetches = (next..next + FETCHES).map(|version| read_log(store, version));
@@ -134,13 +155,19 @@ impl Changes {
                 let Some(file) = fetched? else { break 'log };
                 next += 1;
                 // The entry that the snapshot has folded is read only to know the log again by.
-                if present.is_none() || file.version > from {
+                if whole || file.version > from {
                     changes.take(file, &mut restored);
                 }
             }
         }
         let seen = next > from;
         match (seen, present) {
+            (false, Some(_)) if whole => {
+                return Err(SinkError::lasting(
+                    "the first entries of the changes' log are gone, and a record that came back from \
+                     quarantine asks for all changes: restore them from a backup",
+                ));
+            }
             (false, None) => return Ok(None),
             (false, Some(_)) => return Err(another()),
             (true, _) => {}

@@ -277,3 +277,28 @@ async fn a_changelog_that_was_replaced_or_rolled_back_is_noticed() {
     let error = bench.snapshots().take(None).await.unwrap_err().to_string();
     assert!(error.contains("from one backup"), "{error}");
 }
+
+/// A row that came back from quarantine stands where its offset says, however late it came.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_back_revives_nothing() {
+    let mut bench = Bench::new(Storage::Overwrite, 2).await;
+    // Offsets 1 to 4 were in quarantine.
+    bench.change(0, &[(1, Some(10))]).await;
+    bench.next[0] = 5;
+    let skip = OffsetRange::new(1, 5);
+    let reason = crate::record::GapReason::SkippedGap;
+    bench.table.record_gap(&source(0), topic_id(), skip, reason).await.unwrap();
+    bench.change(0, &[(2, Some(20)), (3, Some(30)), (3, None)]).await;
+    bench.new_version().await;
+    let back =
+        part(&bench.feed, 0, 1, &[(1, Some(11)), (2, Some(21)), (3, Some(31)), (4, Some(41))]);
+    assert!(bench.table.replay(back, 0, "local:ada").await.unwrap());
+    bench.change(0, &[(5, Some(50))]).await;
+    bench.new_version().await;
+    let expected = BTreeMap::from([(1, 11), (2, 20), (4, 41), (5, 50)]);
+    assert_eq!(bench.shown().await.0, expected);
+    // And once more, from the snapshot that has them.
+    bench.change(0, &[(4, None), (6, Some(60))]).await;
+    bench.new_version().await;
+    assert_eq!(bench.shown().await.0, BTreeMap::from([(1, 11), (2, 20), (5, 50), (6, 60)]));
+}

@@ -30,6 +30,7 @@ macro_rules! on_each_warehouse {
 
 // Behind the macro, which it uses.
 mod nested;
+mod replays;
 mod shapes;
 mod versions;
 

@@ -20,6 +20,12 @@ const MIGRATIONS: &[Migration] = &[
         breaking: false,
         sql: include_str!("../../../migrations/postgres/0002_snapshots.sql"),
     },
+    Migration {
+        version: 3,
+        name: "0003_settled",
+        breaking: false,
+        sql: include_str!("../../../migrations/postgres/0003_settled.sql"),
+    },
 ];
 
 /// Any number that others are unlikely to take: "tide", and what the lock is for.

@@ -13,6 +13,7 @@ mod migrate;
 mod pool;
 mod progress;
 mod reject;
+mod replay;
 mod snapshot;
 mod stage;
 mod table;
@@ -32,7 +33,7 @@ use uuid::Uuid;
 
 use self::pool::Sessions;
 use self::stage::Target;
-use super::{ClaimRequest, Part, Snapshot, Warehouse, shape};
+use super::{ClaimRequest, Part, Replay, Replayed, Settlement, Snapshot, Warehouse, shape};
 use crate::config::Feed;
 use crate::record::{
     Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
@@ -102,6 +103,19 @@ impl Warehouse for Postgres {
             self.write_parts(&shape::shaped(feed), &parts).await
         };
         written.await.map_err(|error| error.context(format!("writing feed {}", feed.name)))
+    }
+
+    async fn replay(&self, feed: &Feed, replay: &Replay) -> Result<Replayed, SinkError> {
+        let replayed = async {
+            let (feed, part) = shape::shaped_replay(feed, replay).await?;
+            self.replay_part(&feed, part, replay).await
+        };
+        replayed.await.map_err(|error| error.context(format!("replaying feed {}", feed.name)))
+    }
+
+    async fn settle(&self, feed: &str, settlement: &Settlement) -> Result<u64, SinkError> {
+        let settled = self.settle_records(feed, settlement).await;
+        settled.map_err(|error| error.context(format!("settling records of {feed}")))
     }
 
     async fn open_gap(

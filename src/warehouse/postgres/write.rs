@@ -24,6 +24,7 @@ use tokio_postgres::{CopyInSink, Error, Row, Statement};
 
 use super::apply::Apply;
 use super::pool::{Session, blamed, judged};
+use super::replay::Held;
 use super::stage::{TOPIC, Target, Upsert};
 use super::{Postgres, check, copy, reject, versions};
 use crate::config::Feed;
@@ -78,6 +79,16 @@ impl Postgres {
         feed: &Feed,
         parts: &[Part],
     ) -> Result<Vec<Verdict>, SinkError> {
+        self.write_held(feed, parts, None).await.map(Intake::committed)
+    }
+
+    /// `replay`: what the write continues instead of the progress.
+    pub(super) async fn write_held(
+        &self,
+        feed: &Feed,
+        parts: &[Part],
+        replay: Option<&Held<'_>>,
+    ) -> Result<Intake, SinkError> {
         let target = self.target(feed).await?;
         let (feed_, parts) = (feed.clone(), parts.to_vec());
         let mut intake = off_runtime(move || Intake::new(&feed_, &parts, check::check)).await?;
@@ -91,7 +102,7 @@ impl Postgres {
             .await;
             intake = back;
             let rows = selection.rows.len();
-            let attempt = Attempt { session, feed, target: &target, selection };
+            let attempt = Attempt { session, feed, target: &target, selection, replay };
             match attempt.run(&mut intake).await {
                 Ok(Step::Committed) => break,
                 Ok(Step::Again) => {
@@ -110,7 +121,7 @@ impl Postgres {
                 Err(error) => return Err(self.surface(feed, error)),
             }
         }
-        Ok(intake.committed())
+        Ok(intake)
     }
 
     /// What cannot be laid on a single record is for a person to mend; then the table is looked at
@@ -159,6 +170,7 @@ struct Attempt<'a> {
     feed: &'a Feed,
     target: &'a Arc<Target>,
     selection: Arc<Selection>,
+    replay: Option<&'a Held<'a>>,
 }
 
 impl<'a> Attempt<'a> {
@@ -263,6 +275,9 @@ impl<'a> Attempt<'a> {
         intake: &Intake,
         live: &[usize],
     ) -> Result<Vec<usize>, Error> {
+        if let Some(replay) = self.replay {
+            return replay.parts(&self.session).await;
+        }
         let parts = || live.iter().map(|part| &intake.parts[*part]);
         let topics: Vec<&str> = parts().map(|part| &*part.source.topic).collect();
         let partitions: Vec<i32> = parts().map(|part| part.source.partition).collect();
@@ -307,6 +322,11 @@ impl<'a> Attempt<'a> {
     }
 
     async fn commit(&self, intake: &Intake, live: &[usize]) -> Result<(), Error> {
+        if let Some(replay) = self.replay {
+            replay.settle(&self.session, intake).await?;
+            fault::point("warehouse.before_commit");
+            return self.session.batch_execute("COMMIT").await;
+        }
         let rows = intake.quarantine();
         reject::keep(&self.session, &self.feed.name, &rows).await?;
         let parts = || live.iter().map(|part| &intake.parts[*part]);

@@ -20,6 +20,12 @@ const MIGRATIONS: &[Migration] = &[
         breaking: false,
         sql: include_str!("../../../migrations/sqlite/0002_snapshots.sql"),
     },
+    Migration {
+        version: 3,
+        name: "0003_settled",
+        breaking: false,
+        sql: include_str!("../../../migrations/sqlite/0003_settled.sql"),
+    },
 ];
 
 const LIST: &str = "CREATE TABLE IF NOT EXISTS tidegate_migrations (

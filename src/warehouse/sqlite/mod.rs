@@ -8,6 +8,7 @@ mod gaps;
 mod migrate;
 mod progress;
 mod reject;
+mod replay;
 mod snapshot;
 mod table;
 mod write;
@@ -25,7 +26,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use uuid::Uuid;
 
 use self::table::Target;
-use super::{ClaimRequest, Part, Snapshot, Warehouse, shape};
+use super::{ClaimRequest, Part, Replay, Replayed, Settlement, Snapshot, Warehouse, shape};
 use crate::config::Feed;
 use crate::record::{
     Blame, Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
@@ -184,6 +185,19 @@ impl Warehouse for Sqlite {
         let parts = shape::shaped_parts(feed, parts).await?.into_owned();
         let feed = shape::shaped(feed).into_owned();
         self.run(doing, move |file| write::write(file, &feed, &parts)).await
+    }
+
+    async fn replay(&self, feed: &Feed, replay: &Replay) -> Result<Replayed, SinkError> {
+        let doing = format!("replaying feed {}", feed.name);
+        let (feed, part) = shape::shaped_replay(feed, replay).await?;
+        let replay = replay.clone();
+        self.run(doing, move |file| replay::replay(file, &feed, part, &replay)).await
+    }
+
+    async fn settle(&self, feed: &str, settlement: &Settlement) -> Result<u64, SinkError> {
+        let doing = format!("settling records of {feed}");
+        let (feed, settlement) = (feed.to_owned(), settlement.clone());
+        self.run(doing, move |file| replay::settle_records(file, &feed, &settlement)).await
     }
 
     async fn open_gap(

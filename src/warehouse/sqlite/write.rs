@@ -11,6 +11,7 @@ use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection, ErrorCode};
 
 use super::dimension::Dimensions;
+use super::replay::Held;
 use super::table::{OFFSET, PARTITION, TOPIC, Target};
 use super::{File, blame, judged, progress, reject};
 use crate::config::{ColumnType, Feed, Schema};
@@ -30,11 +31,21 @@ pub(super) fn write(
     feed: &Feed,
     parts: &[Part],
 ) -> Result<Vec<Verdict>, SinkError> {
+    write_held(file, feed, parts, None).map(Intake::committed)
+}
+
+/// `replay`: what the write continues instead of the progress.
+pub(super) fn write_held(
+    file: &mut File,
+    feed: &Feed,
+    parts: &[Part],
+    replay: Option<&Held<'_>>,
+) -> Result<Intake, SinkError> {
     let mut intake = Intake::new(feed, parts, check)?;
     let target = file.target(feed)?;
     let mut written = false;
     while !written && intake.live().next().is_some() {
-        written = attempt(file, feed, &target, &mut intake).map_err(|mut error| {
+        written = attempt(file, feed, &target, &mut intake, replay).map_err(|mut error| {
             if error.blame != Blame::Passing {
                 // Not to be laid on a single record: for a person to mend. Then look anew.
                 error.blame = Blame::Lasting;
@@ -47,7 +58,7 @@ pub(super) fn write(
             tracing::info!(feed = &*feed.name, parts, refused, "writes again, with fewer parts");
         }
     }
-    Ok(intake.committed())
+    Ok(intake)
 }
 
 /// One try of the transaction. False if it was rolled back, to be done again with fewer parts.
@@ -56,9 +67,17 @@ fn attempt(
     feed: &Feed,
     target: &Target,
     intake: &mut Intake,
+    replay: Option<&Held<'_>>,
 ) -> Result<bool, SinkError> {
     let transaction = file.begin()?;
-    leave_out_fenced(&transaction, &feed.name, intake).map_err(judged)?;
+    match replay {
+        None => leave_out_fenced(&transaction, &feed.name, intake).map_err(judged)?,
+        Some(replay) if !replay.holds(&transaction).map_err(judged)? => {
+            intake.settle(0, Verdict::Fenced { found: None });
+            return Ok(false);
+        }
+        Some(_) => {}
+    }
     let selection = intake.select();
     let (batches, parts) = (intake.batches.clone(), intake.live().count());
     let mut refused = Vec::new();
@@ -85,8 +104,14 @@ fn attempt(
         }
     }
     drop(writer);
-    reject::keep(&transaction, &feed.name, &intake.quarantine()).map_err(judged)?;
-    advance(&transaction, &feed.name, intake).map_err(judged)?;
+    match replay {
+        Some(replay) => replay.settle(&transaction, intake).map_err(judged)?,
+        None => {
+            let rows = intake.quarantine();
+            reject::keep(&transaction, &feed.name, &rows).map_err(judged)?;
+            advance(&transaction, &feed.name, intake).map_err(judged)?;
+        }
+    }
     transaction.commit().map_err(judged)?;
     Ok(true)
 }

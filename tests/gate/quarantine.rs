@@ -1,0 +1,294 @@
+//! Records that come back from quarantine: each once in each sink, where it would have been.
+
+use std::process::Stdio;
+
+use rdkafka::producer::{BaseRecord, Producer};
+use serde_json::{Value, json};
+
+use crate::lake;
+use crate::node::tidegate;
+use crate::servers::{env, wait_for};
+use crate::snapshots;
+use crate::source_gap::delete_records;
+use crate::source_place::{Place, SOON, Sender};
+use crate::world::{Lake, Setup};
+
+/// Numbers up to 99; those above wait in quarantine until the check is taken away.
+const CHECKED: &str = "columns: [{name: id, type: long, required: true, check: {max: 99}}]";
+
+/// A command about the quarantine; its exit code and what it printed as JSON.
+fn asked(place: &Place, arguments: &[&str]) -> (i32, Value) {
+    let (code, printed) =
+        place.command(&[&["quarantine"], arguments, &["--output", "json"]].concat());
+    let value = serde_json::from_str(&printed);
+    (code, value.unwrap_or_else(|error| panic!("{arguments:?}: {error}: {printed}")))
+}
+
+fn listed(place: &Place, arguments: &[&str]) -> Vec<Value> {
+    let (code, value) = asked(place, &[&["list"], arguments].concat());
+    assert_eq!(code, 0, "{value:#}");
+    value.as_array().expect("a list").clone()
+}
+
+/// By sink: how many are rows, how many had a newer state, and the offsets of those that stay.
+type Outcome = (String, usize, usize, Vec<i64>);
+
+/// A replay's exit code, and what it came to.
+fn replayed(place: &Place, arguments: &[&str]) -> (i32, Vec<Outcome>) {
+    let (code, value) = asked(place, &[&["replay", "--feed"], arguments].concat());
+    let one = |it: &Value| {
+        let count = |name: &str| it[name].as_array().expect("a list").len();
+        let left = it["left"].as_array().expect("a list").iter();
+        let left = left.map(|it| it["offset"].as_i64().expect("an offset")).collect();
+        let sink = it["sink"].as_str().expect("a name").to_owned();
+        (sink, count("replayed"), count("superseded"), left)
+    };
+    (code, value.as_array().expect("a list").iter().map(one).collect())
+}
+
+fn raw(topic: &str, values: &[&str]) {
+    let sender = Sender::new();
+    for value in values {
+        let record = BaseRecord::<(), str>::to(topic).partition(0).payload(value);
+        sender.0.send(record).unwrap_or_else(|(error, _)| panic!("producing: {error}"));
+    }
+    sender.0.flush(SOON).expect("the broker takes the records");
+}
+
+fn wait_for_quarantined(place: &Place, count: i64) {
+    wait_for("the rejects", SOON, || {
+        let sql = "SELECT count(*) FROM tidegate.quarantine";
+        (place.world.database.query(sql)[0].get::<_, i64>(0) == count).then_some(())
+    });
+}
+
+#[test]
+fn records_come_back_once() {
+    comes_back(Place::new("back"), "delta");
+}
+
+#[test]
+fn records_come_back_once_to_json_lines() {
+    comes_back(Place::with_format("back-jsonl", "jsonl"), "jsonl");
+}
+
+#[test]
+fn records_come_back_once_to_plain_parquet_on_s3() {
+    let lake = Lake::S3(env("TIDEGATE_TEST_S3_ENDPOINT"));
+    let setup = Setup { name: "back-s3", format: "parquet", lake, ..Setup::default() };
+    comes_back(Place::with(setup), "parquet");
+}
+
+fn comes_back(mut place: Place, format: &str) {
+    let topic = place.topic("orders", 2, &[]);
+    place.feed("orders", &format!("topic: {topic}\n{CHECKED}"));
+    let sender = Sender::new();
+    sender.send(&topic, 0, 90..110);
+    sender.send(&topic, 1, 95..105);
+    raw(&topic, &["{"]);
+    let node = place.node();
+    wait_for_quarantined(&place, 16);
+    place.wait_for_watermarks("orders", &[21, 10]);
+    let all = listed(&place, &[]);
+    assert_eq!(all.len(), 16, "{all:#?}");
+    assert!(
+        all.iter().all(|it| it["state"] == "open" && it["sinks"] == json!(["lake", "warehouse"]))
+    );
+    // As the feed is, nothing changes.
+    let stays = replayed(&place, &["orders", "--partition", "1"]);
+    let five: Vec<i64> = (5..10).collect();
+    assert_eq!(
+        stays,
+        (1, vec![("lake".to_owned(), 0, 0, five.clone()), ("warehouse".to_owned(), 0, 0, five)])
+    );
+    place.feed(
+        "orders",
+        &format!("topic: {topic}\ncolumns: [{{name: id, type: long, required: true}}]"),
+    );
+    // One is shown whole, and what would come of it; nothing comes of showing it.
+    let offset = ["show", "--feed", "orders", "--partition", "0", "--offset", "12"];
+    let (code, shown) = asked(&place, &offset);
+    assert_eq!((code, &shown["records"][0]["class"]), (0, &json!("check_failed")), "{shown:#}");
+    assert_eq!(shown["if_replayed"][0]["replayed"], json!([12]));
+    let (code, dry) = replayed(&place, &["orders", "--dry-run", "--reason", "check_failed"]);
+    assert_eq!((code, dry[0].1 + dry[1].1), (0, 15));
+    assert_eq!(listed(&place, &[]).len(), 16);
+    // Killed after the lake's commit, before that is written down.
+    let mut killed = tidegate();
+    killed.args(["quarantine", "replay", "--feed", "orders", "--partition", "0", "--sink", "lake"]);
+    killed.arg("--config").arg(&place.world.config);
+    killed.env("TIDEGATE_FAULT", "replay.before_settling=exit");
+    assert_eq!(killed.output().expect("the binary runs").status.code(), Some(70));
+    assert_eq!(listed(&place, &["--sink", "lake", "--partition", "0"]).len(), 11);
+    // Two at once, beside a node that writes.
+    let commands = [0, 1].map(|_| {
+        let mut command = tidegate();
+        command.args(["quarantine", "replay", "--feed", "orders", "--reason", "check_failed"]);
+        command.arg("--config").arg(&place.world.config).stdout(Stdio::piped());
+        command.stderr(Stdio::piped()).spawn().expect("the binary runs")
+    });
+    sender.send(&topic, 0, 200..300);
+    for command in commands {
+        let out = command.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+        assert_eq!(out.status.code(), Some(0), "{said}");
+    }
+    place.wait_for_watermarks("orders", &[121, 10]);
+    let mut wanted: Vec<(i32, i64, i64)> = (0..20).map(|offset| (0, offset, 90 + offset)).collect();
+    wanted.extend((0..100).map(|number| (0, 21 + number, 200 + number)));
+    wanted.extend((0..10).map(|offset| (1, offset, 95 + offset)));
+    assert_eq!(place.warehouse("orders"), wanted);
+    if format == "delta" {
+        assert_eq!(place.lake("orders"), wanted);
+    }
+    assert_eq!(listed(&place, &["--state", "replayed"]).len(), 15);
+    let by = listed(&place, &["--state", "replayed", "--offsets", "12..13"]);
+    assert!(by[0]["settled_by"].as_str().expect("a name").starts_with("local:"), "{by:#?}");
+    // The one that is nothing stays out, for a reason that somebody gives.
+    let discard = ["quarantine", "discard", "--feed", "orders", "--why", "cut short by the sender"];
+    let (code, printed) = place.command(&discard);
+    assert_eq!(code, 0, "{printed}");
+    let left = listed(&place, &[]);
+    assert!(left.is_empty(), "{left:#?}");
+    let discarded = listed(&place, &["--state", "discarded"]);
+    assert_eq!(discarded[0]["settled_why"], "cut short by the sender");
+    let report = place.verify();
+    println!("{report:#}");
+    drop(node);
+    // A node that starts anew finds nothing to do.
+    let _node = place.node();
+    sender.send(&topic, 1, 500..501);
+    place.wait_for_watermarks("orders", &[121, 11]);
+    assert_eq!(place.warehouse("orders").len(), 131);
+    place.verify();
+}
+
+/// A value above 1000 waits in quarantine until the check is taken away.
+fn totals(place: &Place, topic: &str, check: &str) {
+    let text = format!(
+        "feed: totals\ntype: table\ntopic: {topic}\n\
+         key: {{format: string, columns: [{{name: id, type: string}}]}}\n\
+         columns: [{{name: total, path: T, type: long{check}}}]\n\
+         lake: {{linger: 100ms, storage: overwrite, snapshots: {{every: 300ms}}}}\n"
+    );
+    std::fs::write(place.folder().join("feeds/totals.yaml"), text).expect("a feed file");
+}
+
+#[test]
+fn an_older_record_overwrites_and_revives_nothing() {
+    let mut place = Place::new("back-table");
+    let topic = place.topic("totals", 1, &[]);
+    totals(&place, &topic, ", check: {max: 1000}");
+    let old = [
+        // Alone; after an older state; before a newer one; before a tombstone; deleted, and come again.
+        (0, Some(5000)),
+        (1, Some(1)),
+        (1, Some(5001)),
+        (2, Some(5002)),
+        (2, Some(2)),
+        (3, Some(3)),
+        (3, Some(5003)),
+        (3, None),
+        (4, None),
+        (4, Some(5004)),
+        // Two in quarantine, of which the last counts.
+        (5, Some(5005)),
+        (5, Some(6005)),
+    ];
+    snapshots::change(&topic, 1, old);
+    let node = place.node();
+    wait_for_quarantined(&place, 7);
+    place.wait_for_watermarks("totals", &[12]);
+    wait_for("a snapshot", SOON, || {
+        (!snapshots::versions(&place, "totals").is_empty()).then_some(())
+    });
+    totals(&place, &topic, "");
+    let (code, outcome) = replayed(&place, &["totals"]);
+    assert_eq!(code, 0, "{outcome:?}");
+    // The changelog takes all of them; the table those that are the last of their keys.
+    let wanted = [("lake".to_owned(), 7, 0, vec![]), ("warehouse".to_owned(), 5, 2, vec![])];
+    assert_eq!(outcome, wanted);
+    let state =
+        [("k00000", 5000), ("k00001", 5001), ("k00002", 2), ("k00004", 5004), ("k00005", 6005)];
+    let state = state.map(|(key, total)| (key.to_owned(), total));
+    let rows = || -> Vec<(String, i64)> {
+        let rows = place.world.database.query("SELECT id, total FROM totals ORDER BY id");
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    };
+    assert_eq!(rows(), state);
+    let shown = |count: usize| {
+        wait_for("a snapshot of what came back", SOON, || {
+            let versions = snapshots::versions(&place, "totals");
+            (versions.last()?["rows"].as_u64()? == count as u64).then_some(())
+        });
+    };
+    shown(5);
+    assert_eq!(snapshots::is_what_the_warehouse_holds(&place, "totals"), state);
+    place.verify();
+    // What is superseded stays so; its fate and the reason are kept.
+    let superseded = listed(&place, &["--state", "superseded"]);
+    assert_eq!(superseded.len(), 2, "{superseded:#?}");
+    assert_eq!(superseded[0]["sinks"], json!(["warehouse"]));
+    snapshots::change(&topic, 1, [(6, Some(6)), (0, None)]);
+    place.wait_for_watermarks("totals", &[14]);
+    wait_for("a later snapshot", SOON, || {
+        let progress = lake::progress(&snapshots::table(&place, "totals"));
+        (progress.get(&0) == Some(&14)).then_some(())
+    });
+    assert_eq!(snapshots::is_what_the_warehouse_holds(&place, "totals").len(), 5);
+    place.verify();
+    drop(node);
+}
+
+/// Where the log has let a record go, nobody can tell whether its key was deleted since.
+#[test]
+fn what_the_log_cannot_tell_stays() {
+    let mut place = Place::new("back-expired");
+    let topic = place.topic("totals", 1, &[]);
+    totals(&place, &topic, ", check: {max: 1000}");
+    snapshots::change(&topic, 1, [(0, Some(5000)), (0, None), (1, Some(1))]);
+    let node = place.node();
+    wait_for_quarantined(&place, 1);
+    place.wait_for_watermarks("totals", &[3]);
+    drop(node);
+    delete_records(&topic, 0, 2);
+    totals(&place, &topic, "");
+    let (code, outcome) = replayed(&place, &["totals"]);
+    assert_eq!(code, 1);
+    assert_eq!(outcome[1], ("warehouse".to_owned(), 0, 0, vec![0]), "{outcome:?}");
+    let rows = place.world.database.query("SELECT id FROM totals");
+    assert_eq!(rows.len(), 1);
+}
+
+/// A table somebody made before, whose rule is loosened later.
+#[test]
+fn a_row_that_the_warehouse_refused_comes_back() {
+    let mut place = Place::new("back-refused");
+    let topic = place.topic("orders", 1, &[]);
+    place.world.database.execute(
+        "CREATE TABLE orders (id bigint CONSTRAINT small CHECK (id < 100), at timestamptz, \
+         _topic text, _partition integer, _offset bigint, _timestamp timestamptz)",
+    );
+    place.feed(
+        "orders",
+        &format!(
+            "topic: {topic}\ncolumns: [{{name: id, type: long}}, {{name: at, type: timestamp}}]"
+        ),
+    );
+    raw(
+        &topic,
+        &[r#"{"id":1}"#, r#"{"id":150,"at":"2025-10-13T16:38:28.047846Z"}"#, r#"{"id":2}"#],
+    );
+    let _node = place.node();
+    wait_for_quarantined(&place, 1);
+    place.wait_for_watermarks("orders", &[3]);
+    let (code, outcome) = replayed(&place, &["orders"]);
+    assert_eq!((code, &outcome[0].3), (1, &vec![1]), "{outcome:?}");
+    place.world.database.execute("ALTER TABLE orders DROP CONSTRAINT small");
+    let (code, outcome) = replayed(&place, &["orders"]);
+    assert_eq!((code, outcome.len(), outcome[0].1), (0, 1, 1), "{outcome:?}");
+    assert_eq!(place.warehouse("orders"), [(0, 0, 1), (0, 1, 150), (0, 2, 2)]);
+    let at = "SELECT count(*) FROM orders WHERE at = '2025-10-13T16:38:28.047846Z' AND _timestamp IS NOT NULL";
+    assert_eq!(place.world.database.query(at)[0].get::<_, i64>(0), 1);
+    place.verify();
+}
