@@ -223,11 +223,14 @@ impl FeedCheck<'_> {
     }
 
     fn time(&mut self) {
-        let (Some(time), Some(columns)) = (&self.feed.time, all_columns(self.feed)) else {
-            return;
-        };
-        if let Err((found, allowed, meant)) = time_column(time, &columns) {
-            self.fault("time", found, allowed).nearest = meant;
+        let Some(columns) = all_columns(self.feed) else { return };
+        let unfit = self.feed.time.as_ref().and_then(|time| time_column(time, &columns).err());
+        let of_lake = self.feed.lake.as_ref().and_then(|options| options.time.as_ref());
+        let of_lake = of_lake.and_then(|time| time.unfit(&columns));
+        for (field, unfit) in [("time", unfit), ("lake.time", of_lake)] {
+            if let Some((found, allowed, meant)) = unfit {
+                self.fault(field, found, allowed).nearest = meant;
+            }
         }
     }
 

@@ -150,9 +150,9 @@ impl LakeTable for DeltaTable {
 
     async fn stage(&self, parts: Vec<Part>) -> Result<Staged, SinkError> {
         let staged_parts = parts.iter().map(StagedPart::of).collect();
-        let (feed, layout) = (self.feed.clone(), self.rows.layout.clone());
+        let (feed, layout, now) = (self.feed.clone(), self.rows.layout.clone(), now_ms());
         let files = staging::stage(
-            move |take| encode(&feed, &layout, &parts, take),
+            move |take| encode(&feed, &layout, now, &parts, take),
             |file| self.rows.put(file),
         )
         .await?;
@@ -277,6 +277,9 @@ fn judge(marks: &Watermarks, sets: &[Staged]) -> Judgement {
     }
     judgement
 }
+
+/// On each file: what its partition columns go by, as [`Layout::by`]. Readers pass over it.
+const TIME_TAG: &str = "tidegate.time";
 
 /// One Delta log: its store, and what is known of its latest version.
 struct Log {
@@ -467,6 +470,7 @@ impl Log {
             partition_values: self.layout.values(encoded.slot),
             stats: encoded.stats,
             time: encoded.slot.label(self.layout.precision()),
+            by: self.layout.by().to_owned(),
             part: None,
         })
     }
@@ -576,6 +580,7 @@ fn entry(
             modification_time: now,
             data_change: true,
             stats: Some(file.stats.clone()),
+            tags: Some(HashMap::from([(TIME_TAG.to_owned(), Some(file.by.clone()))])),
             ..Add::default()
         })
     });

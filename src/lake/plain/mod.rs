@@ -231,6 +231,7 @@ impl PlainTable {
             partition_values: Vec::new(),
             stats: encoded.stats,
             time: encoded.slot.label(self.layout.precision()),
+            by: self.layout.by().to_owned(),
             part: Some(part),
         })
     }
@@ -286,11 +287,12 @@ impl LakeTable for PlainTable {
     async fn stage(&self, parts: Vec<Part>) -> Result<Staged, SinkError> {
         let staged_parts: Vec<StagedPart> = parts.iter().map(StagedPart::of).collect();
         let (feed, layout) = (self.feed.clone(), self.layout.clone());
+        let now = chrono::Utc::now().timestamp_millis();
         let encoding = move |take: &mut dyn FnMut((usize, Encoded)) -> bool| {
             // No file holds rows of two parts.
             for (index, part) in parts.iter().enumerate() {
                 let mut wanted = true;
-                encode(&feed, &layout, std::slice::from_ref(part), |file| {
+                encode(&feed, &layout, now, std::slice::from_ref(part), |file| {
                     wanted = take((index, file));
                     wanted
                 })?;
@@ -396,6 +398,7 @@ fn files_of(set: &Staged, part: usize) -> Vec<LinkedFile> {
         size: file.size,
         rows: file.rows,
         time: file.time.clone(),
+        by: file.by.clone(),
     })
     .collect()
 }
