@@ -261,6 +261,10 @@ impl FeedCheck<'_> {
         if !(1..=22).contains(&options.zstd_level) {
             self.fault("lake.zstd_level", format!("{}", options.zstd_level), "1 to 22");
         }
+        if let Some(late) = options.late_linger.filter(|late| late.get() < options.linger.get()) {
+            let allowed = format!("`linger` ({}) or longer", options.linger);
+            self.fault("lake.late_linger", format!("`{late}`"), allowed);
+        }
         self.layout(options);
         self.faults.extend(super::storage::faults(self.feed, options));
         let columns = all_columns(self.feed);
@@ -614,6 +618,11 @@ mod tests {
                 ),
                 "lake.layout",
                 "a column of the feed",
+            ),
+            (
+                format!("{STREAM}lake: {{linger: 5s, late_linger: 1s}}"),
+                "lake.late_linger",
+                "`linger` (5s) or longer",
             ),
             (format!("{STREAM}lake: {{max_records: 0}}"), "lake.max_records", "1 or more"),
             (format!("{STREAM}lake: {{max_bytes: 0}}"), "lake.max_bytes", "1 byte or more"),

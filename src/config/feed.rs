@@ -360,6 +360,11 @@ pub struct LakeOptions {
     pub time: Option<LakeTime>,
     /// How long a record may wait before its file is committed. Default: 10s.
     pub linger: Duration,
+    /// The same while what waits belongs to more than two of the layout's times, as late records do: a
+    /// commit makes a file for each. The feed's other records wait with them, since a partition is
+    /// committed in the order of its offsets. At least `linger`. Default: `linger`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_linger: Option<Duration>,
     /// Size of a batch in memory. Default: 64MiB.
     pub max_bytes: ByteSize,
     /// Records of a batch. Default: 1000000.
@@ -437,6 +442,7 @@ impl Default for LakeOptions {
             layout: None,
             time: None,
             linger: Duration::from_secs(10),
+            late_linger: None,
             max_bytes: ByteSize::mib(64),
             max_records: 1_000_000,
             codec: Codec::Zstd,

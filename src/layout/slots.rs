@@ -88,6 +88,16 @@ pub enum Slots {
     Many(Vec<Slot>),
 }
 
+impl Slots {
+    pub fn all(&self) -> impl Iterator<Item = Slot> {
+        let slots = match self {
+            Slots::One(slot) => std::slice::from_ref(slot),
+            Slots::Many(slots) => slots,
+        };
+        slots.iter().copied()
+    }
+}
+
 /// What the slots of rows go by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {

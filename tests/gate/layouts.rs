@@ -67,9 +67,13 @@ fn plain_parquet_by_month() {
 
 /// Of an event in 2001, told to Kafka in 2010.
 fn send_late(topic: &str, ids: std::ops::Range<i64>) {
+    send_of(topic, ids, |_| "2001-02-03T04:05:06Z".to_owned());
+}
+
+fn send_of(topic: &str, ids: std::ops::Range<i64>, at: impl Fn(i64) -> String) {
     let sender = Sender::new();
     for id in ids {
-        let text = json!({"id": id, "M": {"AT": "2001-02-03T04:05:06Z"}}).to_string();
+        let text = json!({"id": id, "M": {"AT": at(id)}}).to_string();
         let mut record: BaseRecord<'_, (), str> = BaseRecord::to(topic).partition(0).payload(&text);
         record.timestamp = Some(1_262_304_000_000);
         sender.0.send(record).unwrap_or_else(|(error, _)| panic!("producing: {error}"));
@@ -160,5 +164,57 @@ fn the_time_that_places_go_by_is_chosen() {
         assert!(found.is_superset(&of_kafka) && found.len() > 1, "{format}: {found:?}");
     }
     assert!(days(&place.lake_table("event")).len() > 1);
+    place.verify();
+}
+
+/// Records of 400 hours in every commit: a file for each hour and commit, never for each record; with
+/// `late_linger` few commits, and only while they come late.
+#[test]
+fn late_records_gather_before_they_make_files() {
+    const HOURS: i64 = 400;
+    const ROUNDS: i64 = 5;
+    const COLUMNS: &str = "columns: [{name: id, type: long}, {name: at, path: M.AT, type: timestamp}]\n\
+                           time: at\nwarehouse: null";
+    let mut place = Place::new("late");
+    let [late, timely] = ["late", "timely"].map(|short| place.topic(short, 1, &[]));
+    let feed = |name: &str, topic: &str, lake: &str| {
+        let layout = "layout: 'streams/{feed}/dt={date}/hour={hour}/x'";
+        let lake = format!("lake: {{linger: 200ms, {layout}{lake}}}");
+        place.feed(name, &format!("topic: {topic}\n{COLUMNS}\n{lake}"));
+    };
+    feed("crumbs", &late, "");
+    feed("gathered", &late, ", late_linger: 5m");
+    feed("moment", &late, ", time: ingest");
+    feed("timely", &timely, ", late_linger: 5m");
+    let mut node = place.node();
+    let there = |feed: &str, end: i64| {
+        wait_for(&format!("{feed} to be at {end}"), SOON, || {
+            let found = crate::lake::progress(&place.lake_table(feed));
+            (found.get(&0) == Some(&end)).then_some(())
+        });
+    };
+    let records = 5 * HOURS;
+    for round in 0..ROUNDS {
+        let ids = round * records..(round + 1) * records;
+        send_of(&late, ids, |id| {
+            let hour = chrono::DateTime::from_timestamp(1_700_000_000 + id % HOURS * 3600, 0);
+            hour.expect("a time").to_rfc3339()
+        });
+        send_of(&timely, round * 10..(round + 1) * 10, |_| "2001-02-03T04:05:06Z".to_owned());
+        there("crumbs", (round + 1) * records);
+        there("timely", (round + 1) * 10);
+    }
+    assert_eq!(crate::lake::progress(&place.lake_table("gathered"))[&0], 0, "it gathers");
+    assert!(node.terminate(SOON).0.success());
+    there("gathered", ROUNDS * records);
+    let files = |feed: &str| crate::lake::files(&place.lake_table(feed)).len() as i64;
+    let (crumbs, gathered, moment) = (files("crumbs"), files("gathered"), files("moment"));
+    println!(
+        "{} records of {HOURS} hours: {crumbs} files, {gathered} gathered, {moment} by ingest",
+        ROUNDS * records
+    );
+    assert!(crumbs >= ROUNDS * HOURS && crumbs < ROUNDS * records, "{crumbs}");
+    assert_eq!(gathered, HOURS);
+    assert!(moment < 100, "{moment}");
     place.verify();
 }
