@@ -104,7 +104,7 @@ fn decode_alone(node: &Node, feed: &Feed, records: usize) -> Result<Value, Failu
         decoding.add(&start.end());
         let start = Span::start();
         let mut made = Vec::new();
-        encode(feed, &layout, &parts, |file| {
+        encode(feed, &layout, 0, &parts, |file| {
             made.push(file);
             true
         })?;

@@ -13,9 +13,10 @@ import latency
 import limits
 import node
 import report
+import system
 import workload
 
-PARTS = ("lake", "warehouse", "both", "memory", "latency")
+PARTS = ("lake", "warehouse", "both", "shapes", "memory", "latency", "system")
 SMALL_BUDGET_MIB = 64
 
 
@@ -83,6 +84,8 @@ class Bench:
             wanted += ["reference", "changelog"]
         if self.wants("memory"):
             wanted.append("wide")
+        if self.wants("shapes"):
+            wanted.append("shaped")
         if wanted:
             print(f"filling {', '.join(wanted)}: {self.options.messages} records each", flush=True)
         context = multiprocessing.get_context("spawn")
@@ -106,10 +109,16 @@ class Bench:
             if self.wants(sinks, "both"):
                 for topic in ("reference", "changelog"):
                     self.node(f"{topic} {sinks}", topic, **attached(sinks))
+        if self.wants("shapes"):
+            for shape in workload.SHAPES:
+                self.node(f"shapes {shape}", "shaped", shape=shape)
         if self.wants("memory"):
             self.memory()
         if self.wants("latency"):
             self.latency()
+        if self.wants("system"):
+            self.runs += 1
+            self.results.add("system s2", system.measure(self.place, f"run-{self.runs}"))
 
     def limits(self):
         place, add, count = self.place, self.results.add, self.options.messages

@@ -34,11 +34,11 @@ class Place:
 class World:
     """Configuration, database and lake of one run."""
 
-    def __init__(self, place, name, topic, lake=True, warehouse=True, budget=None):
+    def __init__(self, place, name, topic, lake=True, warehouse=True, budget=None, **shape):
         self.place, self.name, self.topic = place, name, topic
         self.folder = place.folder / "runs" / name
         (self.folder / "feeds").mkdir(parents=True)
-        (self.folder / "feeds/feed.json").write_text(workload.feed(topic, lake, warehouse))
+        (self.folder / "feeds/feed.json").write_text(workload.feed(topic, lake, warehouse, **shape))
         database = name.replace("-", "_")
         self._sql(f"create database {database}")
         self.url = place.postgres.rsplit("/", 1)[0] + "/" + database

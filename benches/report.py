@@ -68,8 +68,10 @@ def show(results):
     for topic in ("reference", "changelog"):
         _costs(results, topic)
     _ratios(results)
+    _shapes(results)
     _memory(results)
     _latency(results)
+    _system(results)
     _hotspots(results)
 
 
@@ -128,6 +130,32 @@ def _aim(value, aim):
     if aim is None:
         return ""
     return f"  <= {aim:<6g}{'' if value <= aim else 'MISSED'}"
+
+
+def _shapes(results):
+    names = list(dict.fromkeys(line["name"] for line in results.named("shapes ")))
+    if names:
+        print("\nThe same records in other shapes, both sinks, CPU per million records; before the first of")
+        print("them, to start and to infer columns, CPU in all")
+        heads = ("CPU s", "PG CPU s", "/ flat", "start s", "wall s", "commits")
+        print(f"  {'':20}{''.join(f'{head:>10}' for head in heads)}")
+    for name in names:
+        get = lambda field: results.get(name, field)
+        ratio = get("node_cpu") / results.get(names[0], "node_cpu")
+        cells = (get("node_cpu"), get("postgres_cpu"), ratio, get("start_cpu"), get("wall"))
+        cells = "".join(_cell(value, "") for value in cells)
+        print(f"  {name.removeprefix('shapes '):20}{cells}{get('commits'):10.0f}")
+
+
+def _system(results):
+    for line in results.named("system "):
+        print(f"\n{line['name'].removeprefix('system ')}: {line['rate']:.0f} records/s in "
+              f"{line['topics']} topics, produced to visible in PostgreSQL, ms")  # fmt: skip
+        print(f"  {'its tables':28}p50 {line['p50_ms']:6.1f}{_aim(line['p50_ms'], 100)}  "
+              f"p99 {line['p99_ms']:6.1f}")  # fmt: skip
+        print(f"  {'':28}p90 {line['p90_ms']:6.1f}  max {line['max_ms']:.1f}, node "
+              f"{line['node_cores']:.2f}, PostgreSQL {line['postgres_cores']:.2f}, others "
+              f"{line['others']:.2f} cores")  # fmt: skip
 
 
 def _memory(results):

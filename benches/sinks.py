@@ -30,7 +30,7 @@ class Lake:
             "distinct": rows.select("_partition", "_offset").n_unique(),
         }
         right = {"records": expected["records"], "distinct": expected["records"]}
-        if feed == "reference":
+        if feed in ("reference", "shaped"):
             found |= {"keys": rows["transaction_id"].n_unique(), "cents": _cents(rows["amount"])}
             right |= {"keys": expected["records"], "cents": expected["cents"]}
         elif feed != "ticks":
@@ -63,10 +63,10 @@ class Warehouse:
         return self._one("select coalesce(sum(next_offset), 0) from tidegate.progress")[0]
 
     def faults(self, feed, expected):
-        if feed == "reference":
+        if feed in ("reference", "shaped"):
             query = (
                 "select count(*), count(distinct transaction_id), sum(round(amount * 100))::bigint "
-                "from reference"
+                f"from {feed}"
             )
             right = (expected["records"], expected["records"], expected["cents"])
         elif feed == "ticks":

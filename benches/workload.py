@@ -4,6 +4,7 @@ reference   a purchase transaction: 18 fields, three of them objects, about 660 
             json module writes it (a space after each comma and colon)
 changelog   running totals by user and type: 40,000 keys, 2% tombstones, about 100 bytes with key
 wide        the changelog again, over 500 partitions
+shaped      the reference message with an array, and three fields that come one after the other
 """
 
 import datetime
@@ -14,7 +15,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 SEED = 20260101
-PARTITIONS = {"reference": 8, "changelog": 8, "wide": 500}
+PARTITIONS = {"reference": 8, "changelog": 8, "wide": 500, "shaped": 8}
 TYPES = ("purchase", "refund", "payment", "withdrawal")
 USERS = 10_000
 TOMBSTONES = 0.02
@@ -67,6 +68,14 @@ def transactions(count):
         ), cents
 
 
+def shaped(count):
+    """Transactions with an array; each quarter but the first has a field more."""
+    late = (', "CHANNEL": "web"', ', "STORE_ID": 17', ', "GIFT": true')
+    for index, (key, value, cents) in enumerate(transactions(count)):
+        more = "".join(late[: index * 4 // count])
+        yield key, f'{value[:-1]}, "TAGS": ["new", "summer", "club"]{more}}}', cents
+
+
 def totals(count):
     """(user, type, cents, transactions); a tombstone has None for both numbers."""
     source = random.Random(SEED + 1)
@@ -109,15 +118,19 @@ def fill(bootstrap, name, count):
             except BufferError:
                 producer.poll(0.05)
 
-    expected = _fill_reference(send, count) if name == "reference" else _fill_totals(send, count)
+    streams = {"reference": transactions, "shaped": shaped}
+    if name in streams:
+        expected = _fill_stream(send, streams[name](count))
+    else:
+        expected = _fill_totals(send, count)
     if producer.flush(60):
         raise SystemExit(f"{name}: the broker did not take all records")
     return expected | {"records": count}
 
 
-def _fill_reference(send, count):
+def _fill_stream(send, records):
     size = amount = 0
-    for key, value, cents in transactions(count):
+    for key, value, cents in records:
         send(key, value)
         size += len(value)
         amount += cents
@@ -167,11 +180,33 @@ REFERENCE = _columns(
 )
 
 
-def feed(topic, lake, warehouse):
+_LATE = _columns("CHANNEL string, STORE_ID long, GIFT boolean")
+_STRUCTS = (
+    ("LOCATION", "CITY:string,COUNTRY:string"),
+    ("SHIPPING_ADDRESS", "STREET:string,ZIP:string,CITY:string,COUNTRY:string"),
+    ("DEVICE_INFO", "OS:string,BROWSER:string,IP_ADDRESS:string"),
+)
+_KEPT = [column for column in REFERENCE if "." not in column["path"]] + [
+    {"name": path.lower(), "type": f"struct<{fields}>", "path": path} for path, fields in _STRUCTS
+]
+
+# How the same records may be read; what each costs is held against the first. Avro's place is here, too:
+# the same fields as `format: avro`, from a topic of its own.
+SHAPES = {
+    "flat": {"columns": REFERENCE + _columns("TAGS json") + _LATE},
+    "kept": {"columns": _KEPT + [{"name": "tags", "type": "array<string>", "path": "TAGS"}] + _LATE},
+    "flat, inferred": {},
+    "kept, inferred": {"nested": "keep"},
+}
+
+
+def feed(topic, lake, warehouse, shape="flat"):
     """The feed file of a topic, with every option as it is by default."""
     file = {"feed": topic, "topic": topic}
     if topic == "reference":
         file |= {"type": "stream", "columns": REFERENCE, "time": "timestamp"}
+    elif topic == "shaped":
+        file |= {"type": "stream", "time": "timestamp"} | SHAPES[shape]
     elif topic == "ticks":
         file |= {"type": "stream", "columns": _columns("ID long, NOTE string")}
     else:

@@ -36,6 +36,15 @@ impl Intake {
         self.waiting.push(deliver);
     }
 
+    /// How long the oldest of what waits may wait.
+    pub fn wait(&mut self, linger: Duration) {
+        self.bounds.linger = linger;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     pub fn hurry(&mut self) {
         self.gathered.urgent = !self.waiting.is_empty();
     }

@@ -1,6 +1,7 @@
 //! One feed's way to staged files: batches gather, are encoded on every core, and go to the committer
 //! in the order they came.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,11 +12,43 @@ use super::intake::{Intake, Load, answer};
 use super::lake_committer::{Commit, LakeCommitter};
 use super::message::{Abandon, Beat, Deliver, Flush, Loss, Outcome, Receipt};
 use super::{Io, RETRY, bounds, join_error};
-use crate::config::LakeOptions;
+use crate::config::{Feed, LakeOptions};
 use crate::flow::budget::Budget;
 use crate::lake::{LakeTable, Staged};
-use crate::record::{Blame, SinkError, SinkKind};
+use crate::layout::{By, Layout, Slot, slots};
+use crate::record::{Batch, Blame, SinkError, SinkKind};
 use crate::telemetry::{fault, metrics};
+
+/// On-time records may stand on both sides of an hour's end.
+const TIMES_ON_TIME: usize = 2;
+
+/// The times of what waits, where a feed waits longer for late records.
+struct Times {
+    feed: Arc<Feed>,
+    layout: Layout,
+    linger: Duration,
+    late_linger: Duration,
+    known: BTreeSet<Slot>,
+}
+
+impl Times {
+    fn of(feed: &Arc<Feed>, options: &LakeOptions) -> Option<Self> {
+        let (linger, late_linger) = (options.linger.get(), options.late_linger?.get());
+        let layout = Layout::of(feed).ok()?;
+        Some(Self { feed: feed.clone(), layout, linger, late_linger, known: BTreeSet::new() })
+    }
+
+    /// Takes up a batch; answers how long what waits may wait.
+    fn add(&mut self, batch: &Batch) -> Duration {
+        // What goes by the time of its file is of one time whenever that is.
+        if self.known.len() <= TIMES_ON_TIME && batch.num_rows() > 0 {
+            let by = By::of(&self.feed, 0);
+            let found = slots(&batch.rows, by, &batch.timestamps, self.layout.precision());
+            self.known.extend(found.all());
+        }
+        if self.known.len() > TIMES_ON_TIME { self.late_linger } else { self.linger }
+    }
+}
 
 pub struct LakeWriter {
     table: Arc<dyn LakeTable>,
@@ -29,10 +62,12 @@ pub struct LakeWriter {
     /// Order of the sets, for the committer.
     sequence: u64,
     timer: Option<SpawnHandle>,
+    times: Option<Times>,
 }
 
 impl LakeWriter {
     pub fn build(
+        feed: &Arc<Feed>,
         options: &LakeOptions,
         table: Arc<dyn LakeTable>,
         committer: Addr<LakeCommitter>,
@@ -57,6 +92,7 @@ impl LakeWriter {
             staging: 0,
             sequence: 0,
             timer: None,
+            times: Times::of(feed, options),
         }
     }
 
@@ -83,6 +119,9 @@ impl LakeWriter {
         fault::point("lake_writer.stage");
         self.staging += 1;
         let load = self.intake.take();
+        if let Some(times) = self.times.as_mut().filter(|_| self.intake.is_empty()) {
+            times.known.clear();
+        }
         let sequence = self.sequence;
         self.sequence += 1;
         let (table, committer) = (self.table.clone(), self.committer.clone());
@@ -164,6 +203,9 @@ impl Handler<Deliver> for LakeWriter {
     type Result = ();
 
     fn handle(&mut self, deliver: Deliver, ctx: &mut Self::Context) {
+        if let Some(times) = &mut self.times {
+            self.intake.wait(times.add(&deliver.batch));
+        }
         self.intake.push(deliver);
         if self.budget.is_tight() {
             self.intake.hurry();

@@ -223,11 +223,14 @@ impl FeedCheck<'_> {
     }
 
     fn time(&mut self) {
-        let (Some(time), Some(columns)) = (&self.feed.time, all_columns(self.feed)) else {
-            return;
-        };
-        if let Err((found, allowed, meant)) = time_column(time, &columns) {
-            self.fault("time", found, allowed).nearest = meant;
+        let Some(columns) = all_columns(self.feed) else { return };
+        let unfit = self.feed.time.as_ref().and_then(|time| time_column(time, &columns).err());
+        let of_lake = self.feed.lake.as_ref().and_then(|options| options.time.as_ref());
+        let of_lake = of_lake.and_then(|time| time.unfit(&columns));
+        for (field, unfit) in [("time", unfit), ("lake.time", of_lake)] {
+            if let Some((found, allowed, meant)) = unfit {
+                self.fault(field, found, allowed).nearest = meant;
+            }
         }
     }
 
@@ -257,6 +260,10 @@ impl FeedCheck<'_> {
     fn lake(&mut self, options: &LakeOptions) {
         if !(1..=22).contains(&options.zstd_level) {
             self.fault("lake.zstd_level", format!("{}", options.zstd_level), "1 to 22");
+        }
+        if let Some(late) = options.late_linger.filter(|late| late.get() < options.linger.get()) {
+            let allowed = format!("`linger` ({}) or longer", options.linger);
+            self.fault("lake.late_linger", format!("`{late}`"), allowed);
         }
         self.layout(options);
         self.faults.extend(super::storage::faults(self.feed, options));
@@ -611,6 +618,11 @@ mod tests {
                 ),
                 "lake.layout",
                 "a column of the feed",
+            ),
+            (
+                format!("{STREAM}lake: {{linger: 5s, late_linger: 1s}}"),
+                "lake.late_linger",
+                "`linger` (5s) or longer",
             ),
             (format!("{STREAM}lake: {{max_records: 0}}"), "lake.max_records", "1 or more"),
             (format!("{STREAM}lake: {{max_bytes: 0}}"), "lake.max_bytes", "1 byte or more"),

@@ -114,13 +114,14 @@ fn path_faults(list: &str, columns: &[Column], faults: &mut Vec<(String, String,
     }
 }
 
-/// Where the event time stands, or (found, allowed, nearest).
-pub fn time_column(
-    time: &str,
-    columns: &[Column],
-) -> Result<usize, (String, String, Option<String>)> {
+/// What is wrong with a time, as (found, allowed, nearest).
+pub type Unfit = (String, String, Option<String>);
+
+/// The column that a time names, by its name or else by the path of its field.
+pub fn time_column(time: &str, columns: &[Column]) -> Result<usize, Unfit> {
     let fits = |kind| matches!(kind, ColumnType::Timestamp | ColumnType::Date);
-    let index = columns.iter().position(|column| column.name == time);
+    let named = columns.iter().position(|column| column.name == time);
+    let index = named.or_else(|| columns.iter().position(|column| column.path() == time));
     if let Some(index) = index.filter(|index| fits(columns[*index].kind)) {
         return Ok(index);
     }

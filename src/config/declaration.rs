@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::walk::{Walked, walk};
 use super::{
-    Column, Fault, FeedFile, FeedKind, Key, LakeFormat, LakeOptions, OnGap, Quarantine, Start,
-    Storage, WarehouseOptions,
+    Column, Fault, FeedFile, FeedKind, Key, LakeFormat, LakeOptions, LakeTime, OnGap, Quarantine,
+    Start, Storage, WarehouseOptions,
 };
 
 /// A feed file as export scripts over ksqlDB write it, with blocks of our own beside their fields.
@@ -83,11 +83,14 @@ pub struct Declaration {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Partitioning {
-    /// `date`: by event time, in UTC.
+    /// `date`: by event time (or by what `time` says), in UTC.
     #[serde(rename = "type")]
     pub kind: PartitionKind,
     /// The folders, the coarsest first.
     pub columns: Vec<TimeFolder>,
+    /// As `lake.time` of a feed file of our own.
+    #[serde(default)]
+    pub time: Option<LakeTime>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -188,6 +191,11 @@ fn translated(declared: &Map<String, Value>) -> Value {
         } else if format != "parquet" {
             lake.entry("format").or_insert(format);
         }
+        if let Some(time) = given("partitioning").and_then(|it| it.get("time"))
+            && !time.is_null()
+        {
+            lake.entry("time").or_insert(time.clone());
+        }
         lake.entry("metadata").or_insert(true.into());
     }
     feed.into()
@@ -210,6 +218,7 @@ pub fn renamed(mut fault: Fault, written: &Value) -> Fault {
         "topic" if written.get("ksqldb_source").is_some_and(|it| !it.is_null()) => "ksqldb_source",
         "topic" => "feed_name",
         "lake.layout" if !in_lake("layout") => "partitioning.columns",
+        "lake.time" if !in_lake("time") => "partitioning.time",
         "lake.format" if !in_lake("format") => "format",
         "lake.storage" if !in_lake("storage") => "storage_mode",
         "key" if fault.file.extension().is_some_and(|it| it.eq_ignore_ascii_case("json")) => {

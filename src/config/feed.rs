@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
     ByteSize, Case, Codec, Column, ColumnType, DEFAULT_LAYOUT, DEFAULT_TABLE_LAYOUT, Dimension,
-    Duration, Shape, SnapshotOptions, Snapshots, Storage,
+    Duration, LakeTime, Shape, SnapshotOptions, Snapshots, Storage,
 };
 
 /// One feed file: which topics, how their records are read, and where they go.
@@ -72,8 +72,9 @@ pub struct FeedFile {
     /// number behind it. `keep`: as they are written. Default: `lower`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub case: Case,
-    /// The timestamp or date column that gives a record's event time, and so its day in the lake.
-    /// Default: Kafka's timestamp.
+    /// The timestamp or date column that gives a record's event time, by its name or the path of its
+    /// field; its place in the lake goes by it, unless `lake.time` says another. Default: Kafka's
+    /// timestamp.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
     /// `enabled: false` pauses the feed. Default: true.
@@ -349,8 +350,21 @@ pub struct LakeOptions {
     /// `streams/{feed}/year={year}/month={month}/day={day}/data_{year}{month}{day}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
+    /// The time by which the layout's folders are chosen: `kafka`, the record's timestamp there;
+    /// `ingest`, when a node wrote the file, one for all records of a commit; or a timestamp or date
+    /// column, by its name or the path of its field, and Kafka's timestamp where that is null or beyond
+    /// the years 1 to 9999. The two words always mean themselves: a column that is named so is chosen by
+    /// the feed's `time`. Records that go by `ingest` and are read again after a crash may have another
+    /// time than before, and are there once all the same. Default: the feed's `time`, else `kafka`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<LakeTime>,
     /// How long a record may wait before its file is committed. Default: 10s.
     pub linger: Duration,
+    /// The same while what waits belongs to more than two of the layout's times, as late records do: a
+    /// commit makes a file for each. The feed's other records wait with them, since a partition is
+    /// committed in the order of its offsets. At least `linger`. Default: `linger`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_linger: Option<Duration>,
     /// Size of a batch in memory. Default: 64MiB.
     pub max_bytes: ByteSize,
     /// Records of a batch. Default: 1000000.
@@ -426,7 +440,9 @@ impl Default for LakeOptions {
         Self {
             format: LakeFormat::Delta,
             layout: None,
+            time: None,
             linger: Duration::from_secs(10),
+            late_linger: None,
             max_bytes: ByteSize::mib(64),
             max_records: 1_000_000,
             codec: Codec::Zstd,

@@ -187,7 +187,7 @@ fn feed_paths(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{LakeFormat, Storage};
+    use crate::config::{LakeFormat, LakeTime, Storage};
 
     fn node() -> Node {
         let text = r#"{"kafka": {"bootstrap": "a:1"}, "lake": {"url": "lake"},
@@ -315,6 +315,10 @@ mod tests {
         let lake = feed.lake.as_ref().unwrap();
         assert_eq!(lake.layout(), super::super::DEFAULT_LAYOUT);
         assert_eq!(lake.format, LakeFormat::Parquet);
+        let timed = S4.replace(r#""day"]}"#, r#""day"], "time": "ingest"}"#);
+        let timed =
+            folder(&[("s4.json", &timed)]).check(&node()).unwrap_or_else(|it| panic!("{it}"));
+        assert_eq!(timed[0].lake.as_ref().unwrap().time, Some(LakeTime::Ingest));
         // With blocks of our own, and without what may be left out.
         let own = r#"{"feed_name": "totals", "feed_type": "table", "enabled": false,
             "storage_mode": "append", "lake": {"linger": "1s", "layout": "{feed}/date={date}/x"},
@@ -356,6 +360,14 @@ mod tests {
                 "`{month}`",
             ),
             (with(r#""day"]"#, r#""dya"]"#), "partitioning.columns[2]", "`day`?"),
+            (
+                with(
+                    r#""day"]}"#,
+                    r#""day"], "time": "ingset"}, "columns": [{"name": "a", "type": "int"}]"#,
+                ),
+                "partitioning.time",
+                "`ingest`?",
+            ),
             (with(r#""retention_days""#, r#""retention""#), "retention", "`retention_days`?"),
             (with(r#""append""#, r#""overwrite""#), "storage_mode", "`append` for a stream"),
             (with(r#""type": "date""#, r#""type": "size""#), "partitioning.type", "`date`"),

@@ -15,6 +15,7 @@ mod feed;
 mod files;
 mod folder;
 mod kept;
+mod lake_time;
 mod load;
 mod mode;
 mod nested;
@@ -40,6 +41,7 @@ pub use feed::{
 pub use files::Codec;
 pub use folder::{ACTIVE, ARCHIVED, Folder};
 pub use kept::{Kept, overlaps};
+pub use lake_time::{LakeTime, TimeSource};
 pub use load::{load, load_feeds, load_node};
 pub use mode::Mode;
 pub use nested::{Flat, Nested, arrow_fields, flatten, map_fields, valid_name as valid_field_name};

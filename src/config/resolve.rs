@@ -137,6 +137,10 @@ impl FeedFile {
             Some(time) => Some(self.time_index(time, &columns)?),
             None => None,
         };
+        let of_lake = self.lake.as_ref().and_then(|options| options.time.as_ref());
+        if let Some((found, allowed, meant)) = of_lake.and_then(|time| time.unfit(&columns)) {
+            return Err(self.fault("lake.time", found, allowed).nearest(meant));
+        }
         let key_format = key.map_or(KeyFormat::None, |key| key.format);
         Ok(Schema {
             key_format,

@@ -7,9 +7,13 @@ use super::walk::{choices, resolve, types};
 
 /// Faults that may only follow from a stand-in, or from a field that was taken out: what is wrong at
 /// the first may show at the second.
-const FOLLOWS: [(&str, &str); 7] = [
+const FOLLOWS: [(&str, &str); 11] = [
     ("columns", "time"),
     ("key", "time"),
+    ("columns", "lake.time"),
+    ("key", "lake.time"),
+    ("columns", "partitioning.time"),
+    ("key", "partitioning.time"),
     ("topics", "topic"),
     ("topics", "feed"),
     ("topics", "warehouse.table"),

@@ -12,6 +12,9 @@ use uuid::Uuid;
 use super::{StagedFile, log};
 use crate::record::{Progress, SinkError, TopicPartition};
 
+/// On each file: what its partition columns go by, as `Layout::by` says. Readers pass over it.
+const TIME_TAG: &str = "tidegate.time";
+
 #[derive(Debug)]
 pub struct Change {
     /// By which a commit whose answer was lost is known again.
@@ -47,6 +50,7 @@ impl Change {
                 modification_time: now_ms,
                 data_change: true,
                 stats: Some(file.stats.clone()),
+                tags: Some(HashMap::from([(TIME_TAG.to_owned(), Some(file.by.clone()))])),
                 ..Add::default()
             })
         });

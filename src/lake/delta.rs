@@ -154,9 +154,9 @@ impl LakeTable for DeltaTable {
 
     async fn stage(&self, parts: Vec<Part>) -> Result<Staged, SinkError> {
         let staged_parts = parts.iter().map(StagedPart::of).collect();
-        let (feed, layout) = (self.feed.clone(), self.rows.layout.clone());
+        let (feed, layout, now) = (self.feed.clone(), self.rows.layout.clone(), now_ms());
         let files = staging::stage(
-            move |take| encode(&feed, &layout, &parts, take),
+            move |take| encode(&feed, &layout, now, &parts, take),
             |file| self.rows.put(file),
         )
         .await?;
@@ -249,9 +249,9 @@ impl LakeTable for DeltaTable {
 
     async fn replay(&self, part: Part, after: i64, by: &str) -> Result<bool, SinkError> {
         let (source, said) = (part.source.clone(), super::replayed(&part, by));
-        let (feed, layout) = (self.feed.clone(), self.rows.layout.clone());
+        let (feed, layout, now) = (self.feed.clone(), self.rows.layout.clone(), now_ms());
         let files = staging::stage(
-            move |take| encode(&feed, &layout, &[part], take),
+            move |take| encode(&feed, &layout, now, &[part], take),
             |file| {
                 let first = First::default();
                 let path = self.rows.layout.replayed_file(file.slot, first, Uuid::new_v4());
@@ -517,6 +517,7 @@ impl Log {
             partition_values: self.layout.values(encoded.slot),
             stats: encoded.stats,
             time: encoded.slot.label(self.layout.precision()),
+            by: self.layout.by().to_owned(),
             part: None,
         })
     }

@@ -24,7 +24,7 @@ use serde_json::json;
 pub use super::columns::lake_schema;
 use super::jsonl;
 use crate::config::{Codec, Feed, LakeFormat, LakeOptions};
-use crate::layout::{Layout, Slot, Slots, slots};
+use crate::layout::{By, Layout, Slot, Slots, slots};
 use crate::record::{Batch, Part};
 
 /// One file, whole, in memory.
@@ -40,18 +40,20 @@ pub struct Encoded {
 
 /// Encodes the rows of all parts: one file for each time they belong to, one after the other, so that
 /// beside the batches there is one open file and no copy of more than a batch. Each goes to `take` as
-/// it is ready, until `take` wants no more.
+/// it is ready, until `take` wants no more. `now` is the time of rows that go by no other.
 pub fn encode(
     feed: &Feed,
     layout: &Layout,
+    now_ms: i64,
     parts: &[Part],
     mut take: impl FnMut(Encoded) -> bool,
 ) -> Result<(), ArrowError> {
     let schema = lake_schema(feed);
+    let by = By::of(feed, now_ms);
     let mut by_slot: BTreeMap<Slot, Vec<Picked>> = BTreeMap::new();
     for batch in parts.iter().flat_map(|part| &part.batches).filter(|batch| batch.num_rows() > 0) {
         let rows = with_coordinates(feed, &schema, batch)?;
-        match slots(&batch.rows, feed.schema.time, &batch.timestamps, layout.precision()) {
+        match slots(&batch.rows, by, &batch.timestamps, layout.precision()) {
             Slots::One(slot) => by_slot.entry(slot).or_default().push(Picked { rows, only: None }),
             Slots::Many(slots) => {
                 for (slot, only) in split(&slots) {

@@ -162,6 +162,8 @@ pub struct StagedFile {
     pub stats: String,
     /// The time its rows belong to, as the layout tells times apart.
     pub time: String,
+    /// What that time goes by, as [`Layout::by`].
+    pub by: String,
     /// Index of the one part whose rows it holds, if it holds no others.
     pub part: Option<usize>,
 }

@@ -55,6 +55,7 @@ mod tests {
             partition_values: Vec::new(),
             stats: String::new(),
             time: String::new(),
+            by: String::new(),
             part: None,
         }
     }

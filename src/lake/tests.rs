@@ -521,7 +521,7 @@ fn files_are_written_as_the_feed_says() {
     let written = |feed: &Feed| {
         let mut files = Vec::new();
         let layout = Layout::of(feed).unwrap();
-        encode(feed, &layout, &parts, |file| {
+        encode(feed, &layout, 0, &parts, |file| {
             files.push(file);
             true
         })

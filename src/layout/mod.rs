@@ -10,10 +10,13 @@ use uuid::Uuid;
 
 use crate::config::{
     DEFAULT_LAYOUT, Feed, LakeFormat, Piece, Placeholder, Precision, RESERVED_FOLDERS, Segment,
-    Storage, Template,
+    Storage, Template, TimeSource,
 };
 
-pub use slots::{Slot, Slots, precision_of, slots};
+pub use slots::{By, Slot, Slots, precision_of, slots};
+
+/// A file's time is when it was written.
+const INGEST: &str = "ingest";
 
 /// Where the changes lie of a table that shows snapshots: readers of the folder pass over it.
 pub const CHANGES: &str = "_changes";
@@ -46,6 +49,8 @@ pub struct Layout {
     feed: String,
     topic: String,
     ending: &'static str,
+    /// What the time of its files goes by, as commits say it.
+    by: String,
 }
 
 /// What of a file's name its rows' time does not tell: the partition and the first offset.
@@ -69,6 +74,11 @@ impl Layout {
         {
             return Err("a Delta table's files hold several partitions".to_owned());
         }
+        layout.by = match feed.lake_time() {
+            TimeSource::Ingest => INGEST.to_owned(),
+            TimeSource::Kafka => "kafka".to_owned(),
+            TimeSource::Column(index) => format!("column:{}", feed.schema.columns[index].name),
+        };
         // The columns may be inferred, and then no feed file was checked for it.
         let taken = |key: &str| {
             feed.schema.columns.iter().any(|column| column.name.eq_ignore_ascii_case(key))
@@ -82,7 +92,7 @@ impl Layout {
     /// The layout of a feed's quarantine table.
     pub fn of_quarantine(feed: &str) -> Result<Self, String> {
         let layout = Self::new(DEFAULT_LAYOUT, feed, "", LakeFormat::Delta)?;
-        Ok(Self { folder: quarantine_path(feed), ..layout })
+        Ok(Self { folder: quarantine_path(feed), by: INGEST.to_owned(), ..layout })
     }
 
     fn new(text: &str, feed: &str, topic: &str, format: LakeFormat) -> Result<Self, String> {
@@ -90,7 +100,8 @@ impl Layout {
         let (feed, topic) = (feed.to_owned(), topic.to_owned());
         let ending = format.ending();
         let (folder, snapshots) = (String::new(), None);
-        let mut layout = Self { folder, snapshots, template, feed, topic, ending };
+        let by = String::new();
+        let mut layout = Self { folder, snapshots, template, feed, topic, ending, by };
         let segments = layout.template.table().iter();
         let segments: Vec<String> =
             segments.map(|segment| layout.render(segment, Slot::EPOCH, First::default())).collect();
@@ -114,6 +125,17 @@ impl Layout {
     /// The folder that a reader is given.
     pub fn shown(&self) -> &str {
         self.snapshots().unwrap_or(&self.folder)
+    }
+
+    /// What the time of its files goes by, as commits say it.
+    pub fn by(&self) -> &str {
+        &self.by
+    }
+
+    /// Whether rows can be told to lie in the wrong place by a file whose commit says this. `ingest` is
+    /// in no row; and a file that went by something else than the feed does now is right as it was.
+    pub fn tells_place(&self, by: Option<&str>) -> bool {
+        self.by != INGEST && by.is_none_or(|by| by == self.by)
     }
 
     pub fn precision(&self) -> Precision {

@@ -4,7 +4,7 @@ use arrow::array::{Array, Date32Array, Int64Array, RecordBatch, TimestampMicrose
 use arrow::datatypes::DataType;
 use chrono::{Datelike, NaiveDate};
 
-use crate::config::Precision;
+use crate::config::{Feed, Precision, TimeSource};
 
 /// The start of the time that a file's rows belong to: hours since 1970-01-01, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,15 +88,48 @@ pub enum Slots {
     Many(Vec<Slot>),
 }
 
+impl Slots {
+    pub fn all(&self) -> impl Iterator<Item = Slot> {
+        let slots = match self {
+            Slots::One(slot) => std::slice::from_ref(slot),
+            Slots::Many(slots) => slots,
+        };
+        slots.iter().copied()
+    }
+}
+
+/// What the slots of rows go by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Index of the column.
+    Column(usize),
+    Kafka,
+    /// One moment for all, in milliseconds.
+    Moment(i64),
+}
+
+impl By {
+    /// For a file that is written `now`.
+    pub fn of(feed: &Feed, now_ms: i64) -> Self {
+        match feed.lake_time() {
+            TimeSource::Column(index) => Self::Column(index),
+            TimeSource::Kafka => Self::Kafka,
+            TimeSource::Ingest => Self::Moment(now_ms),
+        }
+    }
+}
+
 /// The slot of each row: by its event time, else by Kafka's timestamp, else 1970-01-01. Years beyond
 /// 0001 to 9999 go by Kafka's timestamp too.
-pub fn slots(
-    rows: &RecordBatch,
-    time: Option<usize>,
-    timestamps: &Int64Array,
-    precision: Precision,
-) -> Slots {
-    let event = time.map(|index| rows.column(index));
+pub fn slots(rows: &RecordBatch, by: By, timestamps: &Int64Array, precision: Precision) -> Slots {
+    let event = match by {
+        By::Column(index) => Some(rows.column(index)),
+        By::Kafka => None,
+        By::Moment(millis) => {
+            let hour = Some(millis.div_euclid(MILLIS_PER_HOUR)).filter(in_range);
+            return Slots::One(Slot(hour.unwrap_or(0)).floor(precision));
+        }
+    };
     let of_row = |row: usize| -> Slot {
         let kafkas = || {
             let known = timestamps.is_valid(row).then(|| timestamps.value(row));
@@ -151,16 +184,23 @@ mod tests {
                 .with_timezone("UTC");
         let rows = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(times)]).unwrap();
         let timestamps = Int64Array::from(vec![Some(0), Some(0), Some(5 * DAY), None]);
-        let found = |rows: &RecordBatch, time, precision| slots(rows, time, &timestamps, precision);
+        let found = |rows: &RecordBatch, by, precision| slots(rows, by, &timestamps, precision);
+        let event = By::Column(0);
         let day = |day: i64| Slot(day * HOURS);
         let days = vec![day(1), day(-1), day(5), day(0)];
-        assert_eq!(found(&rows, Some(0), Precision::Day), Slots::Many(days));
+        assert_eq!(found(&rows, event, Precision::Day), Slots::Many(days));
         let hours = vec![day(1), Slot(-1), day(5), day(0)];
-        assert_eq!(found(&rows, Some(0), Precision::Hour), Slots::Many(hours));
+        assert_eq!(found(&rows, event, Precision::Hour), Slots::Many(hours));
         let months = vec![day(0), day(-31), day(0), day(0)];
-        assert_eq!(found(&rows, Some(0), Precision::Month), Slots::Many(months));
-        assert_eq!(found(&rows.slice(0, 1), Some(0), Precision::Year), Slots::One(day(0)));
-        assert_eq!(found(&rows.slice(0, 0), None, Precision::Day), Slots::One(day(0)));
+        assert_eq!(found(&rows, event, Precision::Month), Slots::Many(months));
+        assert_eq!(found(&rows.slice(0, 1), event, Precision::Year), Slots::One(day(0)));
+        assert_eq!(found(&rows.slice(0, 0), By::Kafka, Precision::Day), Slots::One(day(0)));
+        let kafkas = vec![day(0), day(0), day(5), day(0)];
+        assert_eq!(found(&rows, By::Kafka, Precision::Day), Slots::Many(kafkas));
+        let moment = By::Moment(20374 * DAY + 7 * MILLIS_PER_HOUR + 1);
+        assert_eq!(found(&rows, moment, Precision::Hour), Slots::One(Slot(20374 * HOURS + 7)));
+        assert_eq!(found(&rows, moment, Precision::Day), Slots::One(day(20374)));
+        assert_eq!(found(&rows, By::Moment(i64::MAX), Precision::Day), Slots::One(day(0)));
     }
 
     #[test]

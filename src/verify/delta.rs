@@ -43,6 +43,8 @@ pub struct TableFile {
     pub values: BTreeMap<String, Option<String>>,
     /// The time its rows belong to, where its commit says it.
     pub time: Option<String>,
+    /// What its time goes by, where its commit says it.
+    pub by: Option<String>,
     pub(super) live: bool,
 }
 
@@ -76,6 +78,7 @@ pub(super) struct Add {
     pub modification_time: i64,
     pub partition_values: BTreeMap<String, Option<String>>,
     pub deletion_vector: Option<serde_json::Value>,
+    pub tags: Option<BTreeMap<String, Option<String>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -277,6 +280,7 @@ impl DeltaLog {
             modified: add.modification_time,
             values: add.partition_values,
             time: None,
+            by: add.tags.and_then(|mut tags| tags.remove("tidegate.time")?),
             live: true,
         };
         // A file that a RESTORE brings back keeps the version that first named it.

@@ -1,7 +1,7 @@
 //! Which feeds there are: one for each topic that a feed file matches, its columns known.
 
 use super::warehouse::Database;
-use crate::config::{Column, ColumnType, Feed, FeedFile, Kept};
+use crate::config::{Column, ColumnType, Feed, FeedFile, Kept, LakeTime};
 use crate::lake::LakeStore;
 use crate::source::Log;
 
@@ -54,17 +54,36 @@ fn topics(file: &FeedFile, log: &Log) -> Result<Vec<String>, String> {
     Ok(topics)
 }
 
-/// A column for a feed whose own are not known: offsets are compared without any.
+/// Columns for a feed whose own are not known: offsets are compared without any, but those must be
+/// there that its file speaks of.
 fn stand_in(file: &FeedFile) -> Vec<Column> {
-    let key = file.key.iter();
-    let of_key: Vec<Column> =
-        key.flat_map(|key| key.columns.iter().cloned().chain(key.window_columns())).collect();
-    let of_key = |name: &String| of_key.iter().any(|column| column.name == *name);
-    let (name, kind) = match file.time.clone().filter(|name| !of_key(name)) {
-        Some(time) => (time, ColumnType::Timestamp),
-        None => ("columns_not_known".to_owned(), ColumnType::Json),
+    let mut known: Vec<Column> = Vec::new();
+    if let Some(key) = &file.key {
+        known.extend(key.columns.iter().cloned().chain(key.window_columns()));
+    }
+    let from_key = known.len();
+    let lake = file.lake.as_ref();
+    for name in lake.iter().flat_map(|options| options.sort.iter().chain(&options.bloom)) {
+        if !known.iter().any(|column| column.name == *name) {
+            // Of a type that a time has, too.
+            known.push(Column::new(name, ColumnType::Timestamp));
+        }
+    }
+    let of_lake = match lake.and_then(|options| options.time.as_ref()) {
+        Some(LakeTime::Field(field)) => Some(field),
+        _ => None,
     };
-    vec![Column::new(name, kind)]
+    for time in file.time.iter().chain(of_lake) {
+        if !known.iter().any(|column| column.name == *time || column.path() == time) {
+            let name = format!("time_not_known_{}", known.len());
+            let path = Some(time.clone());
+            known.push(Column { path, ..Column::new(name, ColumnType::Timestamp) });
+        }
+    }
+    if known.len() == from_key {
+        known.push(Column::new("columns_not_known", ColumnType::Json));
+    }
+    known.split_off(from_key)
 }
 
 /// The columns inferred for a feed, as the node keeps them: beside the lake, else in the warehouse.
@@ -93,7 +112,15 @@ mod tests {
     /// Its time may be a column of the key, or the window behind it.
     #[test]
     fn a_stand_in_is_no_second_column_of_its_name() {
-        for (time, window) in [("window_start", "time"), ("at", "none"), ("id", "none")] {
+        for (time, window) in [
+            ("window_start", "time"),
+            ("at", "none"),
+            ("id", "none"),
+            ("M.AT", "none"),
+            ("at, lake: {time: M.AT}", "none"),
+            ("at, lake: {time: ingest}", "none"),
+            ("at, lake: {sort: [id, at, v], bloom: [v]}", "none"),
+        ] {
             let text = format!(
                 "{{feed: a, type: table, topic: t, time: {time}, key: {{format: string, window: \
                  {window}, columns: [{{name: id, type: timestamp}}]}}}}"

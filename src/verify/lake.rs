@@ -20,9 +20,9 @@ use super::account::Tally;
 use super::delta::{DeltaLog, Mark, TableFile, said};
 use super::lines::read_lines;
 use super::table::Table;
-use crate::config::{ColumnType, Feed, FeedKind, LakeFormat};
+use crate::config::{ColumnType, Feed, FeedKind, LakeFormat, TimeSource};
 use crate::lake::LakeStore;
-use crate::layout::{self, Layout, Slots, is_replayed};
+use crate::layout::{self, By, Layout, Slots, is_replayed};
 use crate::record::{TopicId, TopicPartition};
 
 /// Files fetched and read at once.
@@ -144,7 +144,10 @@ struct Wanted {
 
 impl Wanted {
     fn of(feed: &Feed, layout: &Layout) -> Self {
-        let time = feed.schema.time.and_then(|index| feed.schema.columns.get(index));
+        let time = match feed.lake_time() {
+            TimeSource::Column(index) => feed.schema.columns.get(index),
+            TimeSource::Kafka | TimeSource::Ingest => None,
+        };
         let is_table = feed.kind == FeedKind::Table;
         let mut columns: Vec<_> = offsets().collect();
         columns.push(("_timestamp".to_owned(), ColumnType::Timestamp));
@@ -288,6 +291,7 @@ async fn read_file(
         }
     };
     let time = file.time.clone().or_else(|| wanted.layout.label_of(&file.values));
+    let time = time.filter(|_| wanted.layout.tells_place(file.by.as_deref()));
     let read = tokio::task::spawn_blocking(move || read_rows(bytes, &wanted, time.as_deref()));
     read.await.map_err(|error| error.to_string())
 }
@@ -364,7 +368,8 @@ fn of_another_time(
     }
     let precision =
         layout::precision_of(label).ok_or_else(|| format!("a time that is none: {label}"))?;
-    Ok(match layout::slots(batch, time, &millis(times), precision) {
+    let by = time.map_or(By::Kafka, By::Column);
+    Ok(match layout::slots(batch, by, &millis(times), precision) {
         Slots::One(slot) if slot.label(precision) == label => Vec::new(),
         Slots::One(_) => (0..batch.num_rows()).collect(),
         Slots::Many(slots) => {

@@ -58,6 +58,8 @@ struct File {
     path: String,
     size: u64,
     time: String,
+    #[serde(default)]
+    by: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -188,6 +190,7 @@ impl PlainLog {
             modified: link.written_ms,
             values: BTreeMap::new(),
             time: Some(file.time),
+            by: file.by,
             live: true,
         });
         self.files.extend(files);

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rand::Rng;
 use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::{Value, json};
 
+use crate::check::python;
 use crate::documents::{lake_rows, quarantined, warehouse_rows};
 use crate::servers::wait_for;
 use crate::source_place::{Place, SOON, Sender};
@@ -180,4 +182,103 @@ fn fields_that_can_have_no_column_stop_nothing() {
     assert_eq!(rows[&2]["_rest"]["q"], json!({"c": 3}));
     place.verify();
     assert!(!node.log().contains("parked"), "{}", node.log());
+}
+
+const FORMATS: [&str; 3] = ["delta", "parquet", "jsonl"];
+const PARTITIONS: i32 = 4;
+/// Records of each partition and round, and rounds; each round has a field that was never seen.
+const RECORDS: usize = 400;
+const ROUNDS: usize = 6;
+
+/// A round of events, and of changes to fifty rows of each partition, some of them deleted.
+fn send_round(events: &str, rows: &str, round: usize, last: &mut BTreeMap<String, i64>) {
+    let sender = Sender::new();
+    let produce = |topic: &str, partition, key: Option<&str>, value: Option<&str>| {
+        let mut record = BaseRecord::<str, str>::to(topic).partition(partition);
+        (record.key, record.payload) = (key, value);
+        sender.0.send(record).unwrap_or_else(|(error, _)| panic!("producing: {error}"));
+    };
+    for partition in 0..PARTITIONS {
+        for n in 0..RECORDS {
+            let number = (round * RECORDS + n) as i64;
+            let value = json!({"number": number, format!("r{round}"): n}).to_string();
+            produce(events, partition, None, Some(&value));
+            let key = format!("p{partition}-{}", n % 50);
+            let kept = n % 17 != 0;
+            produce(rows, partition, Some(&key), kept.then_some(&*value));
+            match kept {
+                true => drop(last.insert(key, number)),
+                false => drop(last.remove(&key)),
+            }
+        }
+    }
+    sender.0.flush(SOON).expect("the broker takes the records");
+}
+
+/// New fields appear, of a stream and of a keyed feed, in every format, while nodes are killed.
+#[test]
+fn nodes_die_while_feeds_evolve() {
+    let mut place = Place::new("evolve-killed");
+    let [events, rows] = ["events", "rows"].map(|short| place.topic(short, PARTITIONS, &[]));
+    let mut feeds = Vec::new();
+    for format in FORMATS {
+        let lake = format!("lake: {{linger: 200ms, format: {format}}}");
+        place.feed(&format!("events_{format}"), &format!("topic: {events}\n{lake}"));
+        let key = "key: {format: string, columns: [{name: id, type: string}]}";
+        let text = format!("feed: rows_{format}\ntype: table\ntopic: {rows}\n{key}\n{lake}\n");
+        let file = place.folder().join(format!("feeds/rows_{format}.yaml"));
+        std::fs::write(file, text).expect("a feed file");
+        feeds.extend([format!("events_{format}"), format!("rows_{format}")]);
+    }
+    let mut last = BTreeMap::new();
+    send_round(&events, &rows, 0, &mut last);
+    let steady = place.world.node("steady");
+    let mut random = rand::rng();
+    for round in 1..ROUNDS {
+        let mut victim = place.world.node("victim");
+        victim.wait_for_log("assigned: claiming", SOON);
+        send_round(&events, &rows, round, &mut last);
+        // Not for anything to happen: the moment must be a random one.
+        let lived = Duration::from_millis(random.random_range(0..1500));
+        std::thread::sleep(lived);
+        victim.kill();
+        println!("round {round}: ended {lived:?} after its records");
+    }
+    let end = (ROUNDS * RECORDS) as i64;
+    for feed in &feeds {
+        place.wait_for_watermarks(feed, &[end; PARTITIONS as usize]);
+    }
+    let total = end * i64::from(PARTITIONS);
+    let of_round = total / ROUNDS as i64;
+    let fields: Vec<String> = (0..ROUNDS).map(|round| format!("r{round}")).collect();
+    let counts: String = fields.iter().map(|field| format!(", count({field})")).collect();
+    for format in FORMATS {
+        let sql = format!(
+            "SELECT count(*), count(DISTINCT (_partition, _offset)){counts} FROM events_{format}"
+        );
+        let row = &place.world.database.query(&sql)[0];
+        let found: Vec<i64> = (0..2 + ROUNDS).map(|column| row.get(column)).collect();
+        let expected = [vec![total; 2], vec![of_round; ROUNDS]].concat();
+        assert_eq!(found, expected, "{format}");
+        let kept = place.world.database.query(&format!("SELECT id, number FROM rows_{format}"));
+        let kept: BTreeMap<String, i64> = kept.iter().map(|row| (row.get(0), row.get(1))).collect();
+        assert_eq!(kept, last, "{format}");
+        for (feed, kind) in [("events", "stream"), ("rows", "table")] {
+            let table = place.lake_table(&format!("{feed}_{format}"));
+            let asked = json!({"table": table, "format": format, "kind": kind, "fields": fields});
+            let found = python("evolved.py", &asked);
+            assert_eq!(
+                (&found["rows"], &found["distinct"]),
+                (&json!(total), &json!(total)),
+                "{found}"
+            );
+            if kind == "stream" {
+                assert_eq!(found["fields"], json!(vec![of_round; ROUNDS]), "{format}");
+            } else {
+                assert_eq!(found["last"], json!(last), "{format}");
+            }
+        }
+    }
+    place.verify();
+    assert!(!steady.log().contains("parked"), "{}", steady.log());
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::Rng;
+use tidegate::generate::Topic;
 
 use crate::servers::{env, wait_for};
 use crate::world::{Lake, Setup, World};
@@ -23,7 +24,8 @@ fn sigkill_five_times(setup: Setup) {
         println!("life {life} ended {lived:?} after its assignment, {} sent", load.sent());
     }
     let _victim = world.node("victim");
-    // Each transaction also changes a row of the table, now and then by a tombstone: 300,000 in all.
+    // Each transaction also changes a row of each table, now and then by a tombstone: 300,000 records with
+    // one table, 450,000 with two.
     wait_for("the load to be whole", Duration::from_secs(120), || {
         (load.sent() >= 150_000).then_some(())
     });
@@ -58,4 +60,20 @@ fn sigkill_with_plain_parquet_on_s3() {
 fn sigkill_with_json_lines_on_s3() {
     let (name, lake) = ("killed-jl-s3", Lake::S3(env("TIDEGATE_TEST_S3_ENDPOINT")));
     sigkill_five_times(Setup { name, lake, format: "jsonl", ..Setup::default() });
+}
+
+/// Beside the stream a changelog of many keys, and one of five, each of which is in every commit.
+const TABLES: &[Topic] =
+    &[Topic::TransactionLog, Topic::UserTransactionSummary, Topic::PaymentMethodTotals];
+
+#[test]
+fn sigkill_with_changelogs_in_plain_parquet() {
+    let (name, topics) = ("killed-keyed-pq", TABLES);
+    sigkill_five_times(Setup { name, topics, format: "parquet", ..Setup::default() });
+}
+
+#[test]
+fn sigkill_with_changelogs_in_json_lines_on_s3() {
+    let (name, lake) = ("killed-keyed-jl", Lake::S3(env("TIDEGATE_TEST_S3_ENDPOINT")));
+    sigkill_five_times(Setup { name, topics: TABLES, lake, format: "jsonl", ..Setup::default() });
 }

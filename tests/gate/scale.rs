@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use crate::node::Node;
 use crate::progress::Watch;
-use crate::servers::wait_for;
-use crate::world::{Setup, World};
+use crate::servers::{env, wait_for};
+use crate::world::{Lake, Setup, World};
 
 const SOON: Duration = Duration::from_secs(45);
 
-fn one_three_one(name: &'static str, protocol: &'static str) {
-    let world = World::new(Setup { name, protocol, ..Setup::default() });
+fn one_three_one(setup: Setup) {
+    let name = setup.name;
+    let world = World::new(setup);
     let load = world.load(6, 400_000, 4000);
     let _first = world.node("first");
     world.wait_progress(SOON);
@@ -38,7 +39,7 @@ fn one_three_one(name: &'static str, protocol: &'static str) {
     stood.sort_by(|a, b| a.0.cmp(&b.0));
     for ((feed, partition), stood) in &stood {
         println!(
-            "{protocol}: {feed}/{partition} stood still for at most {:?}, claimed anew {} times",
+            "{name}: {feed}/{partition} stood still for at most {:?}, claimed anew {} times",
             stood.longest, stood.owners
         );
     }
@@ -55,10 +56,23 @@ fn one_three_one(name: &'static str, protocol: &'static str) {
 
 #[test]
 fn one_three_one_nodes_by_the_consumer_protocol() {
-    one_three_one("scale-consumer", "consumer");
+    let (name, protocol) = ("scale-consumer", "consumer");
+    one_three_one(Setup { name, protocol, ..Setup::default() });
 }
 
 #[test]
 fn one_three_one_nodes_by_the_classic_protocol() {
-    one_three_one("scale-classic", "classic");
+    let (name, protocol) = ("scale-classic", "classic");
+    one_three_one(Setup { name, protocol, ..Setup::default() });
+}
+
+#[test]
+fn one_three_one_nodes_with_plain_parquet() {
+    one_three_one(Setup { name: "scale-pq", format: "parquet", ..Setup::default() });
+}
+
+#[test]
+fn one_three_one_nodes_with_json_lines_on_s3() {
+    let (name, lake) = ("scale-jl-s3", Lake::S3(env("TIDEGATE_TEST_S3_ENDPOINT")));
+    one_three_one(Setup { name, lake, format: "jsonl", ..Setup::default() });
 }

@@ -8,8 +8,8 @@ use tidegate::generate::Topic;
 
 use crate::node::Node;
 use crate::progress::Key;
-use crate::servers::wait_for;
-use crate::world::{LOCK_TIMEOUT, Setup, World};
+use crate::servers::{env, wait_for};
+use crate::world::{LOCK_TIMEOUT, Lake, Setup, World};
 
 const SOON: Duration = Duration::from_secs(45);
 /// What a take-over may take beside waiting for one lock: asking the log, claiming, reading, writing.
@@ -155,4 +155,12 @@ fn frozen_before_a_commit_of_json_lines() {
 #[test]
 fn frozen_before_committed_files_are_published() {
     plain_zombie("zombie-publish", "parquet", "lake.before_publish=stop@40");
+}
+
+/// On S3 files are published by a copy and a delete: the zombie, when it wakes, does so once more.
+#[test]
+fn frozen_before_committed_changes_are_published_on_s3() {
+    let (name, lake) = ("zombie-jl-s3", Lake::S3(env("TIDEGATE_TEST_S3_ENDPOINT")));
+    let setup = Setup { name, lake, format: "jsonl", ..Setup::default() };
+    zombie_of(setup, "lake.before_publish=stop@40", LOCK_TIMEOUT + MARGIN);
 }

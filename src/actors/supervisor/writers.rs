@@ -68,9 +68,9 @@ impl Supervisor {
             })
         };
         let writer = {
-            let committer = committer.clone();
+            let (feed, committer) = (feed.clone(), committer.clone());
             LakeWriter::start_in_arbiter(&arbiter, move |_| {
-                LakeWriter::build(&options, table, committer, io, budget, patience)
+                LakeWriter::build(&feed, &options, table, committer, io, budget, patience)
             })
         };
         Some(WriterSet {

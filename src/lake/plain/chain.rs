@@ -74,8 +74,11 @@ pub struct LinkedFile {
     pub path: String,
     pub size: u64,
     pub rows: usize,
-    /// The time its rows belong to.
+    /// The time its rows belong to, and what that goes by; the latter empty in links of the first
+    /// release.
     pub time: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
 }
 
 /// A gap that a partition waits before; it moves no progress.

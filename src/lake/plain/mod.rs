@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use self::chain::{COMMITS, Chain, Kind, Link, LinkedFile, Made, OpenGap};
-use super::delta::{Quarantine, refuse_other_format};
+use super::delta::{Quarantine, now_ms, refuse_other_format};
 use super::encode::{Encoded, encode};
 use super::log::{judged, judged_write};
 use super::retry::{self, ATTEMPTS};
@@ -248,6 +248,7 @@ impl PlainTable {
             partition_values: Vec::new(),
             stats: encoded.stats,
             time: encoded.slot.label(self.layout.precision()),
+            by: self.layout.by().to_owned(),
             part: Some(part),
         })
     }
@@ -305,11 +306,12 @@ impl LakeTable for PlainTable {
     async fn stage(&self, parts: Vec<Part>) -> Result<Staged, SinkError> {
         let staged_parts: Vec<StagedPart> = parts.iter().map(StagedPart::of).collect();
         let (feed, layout) = (self.feed.clone(), self.layout.clone());
+        let now = chrono::Utc::now().timestamp_millis();
         let encoding = move |take: &mut dyn FnMut((usize, Encoded)) -> bool| {
             // No file holds rows of two parts.
             for (index, part) in parts.iter().enumerate() {
                 let mut wanted = true;
-                encode(&feed, &layout, std::slice::from_ref(part), |file| {
+                encode(&feed, &layout, now, std::slice::from_ref(part), |file| {
                     wanted = take((index, file));
                     wanted
                 })?;
@@ -390,9 +392,9 @@ impl LakeTable for PlainTable {
     async fn replay(&self, part: Part, after: i64, by: &str) -> Result<bool, SinkError> {
         let (source, topic_id) = (part.source.clone(), part.topic_id);
         let said = super::replayed(&part, by);
-        let (feed, layout) = (self.feed.clone(), self.layout.clone());
+        let (feed, layout, now) = (self.feed.clone(), self.layout.clone(), now_ms());
         let files = staging::stage(
-            move |take| encode(&feed, &layout, &[part], take),
+            move |take| encode(&feed, &layout, now, &[part], take),
             |file| {
                 let first = First { partition: source.partition, offset: file.first };
                 let path = self.layout.replayed_file(file.slot, first, Uuid::new_v4());
@@ -459,6 +461,7 @@ fn files_of(set: &Staged, part: usize) -> Vec<LinkedFile> {
         size: file.size,
         rows: file.rows,
         time: file.time.clone(),
+        by: file.by.clone(),
     })
     .collect()
 }
