@@ -107,6 +107,9 @@ impl Bench {
             mirror: Box::new(move |offset| mirror.lock().unwrap().push(offset)),
             supervisor,
             evolve: noting().0,
+            reading: noting().0,
+            registry: None,
+            io: Io::new(tokio::runtime::Handle::current()),
         });
         Self { consumer: consumer.start(), claims, delivered, changes, mirrored, budget }
     }

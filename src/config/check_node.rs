@@ -6,7 +6,10 @@ use url::Url;
 
 use super::fault::nearest;
 use super::node::DEFAULT_SCHEMA;
-use super::{ByteSize, Duration, Fault, Kafka, Lake, Node, Protocol, Secret, TlsMode, Warehouse};
+use super::{
+    ByteSize, Duration, Fault, Kafka, Lake, Node, Protocol, SchemaRegistry, Secret, TlsMode,
+    Warehouse,
+};
 use super::{check, refused};
 
 const MIN_BUDGET: ByteSize = ByteSize::mib(32);
@@ -59,6 +62,10 @@ pub fn resolve_paths(node: &mut Node, folder: &Path) {
         warehouse.password.iter_mut().for_each(secret);
         warehouse.tls.ca.iter_mut().for_each(beside);
     }
+    if let Some(registry) = &mut node.schema_registry {
+        [&mut registry.password, &mut registry.token].into_iter().flatten().for_each(secret);
+        registry.ca.iter_mut().for_each(beside);
+    }
 }
 
 /// The file of a well-formed `sqlite:` url.
@@ -78,6 +85,9 @@ pub fn node(node: &Node, file: &Path) -> Vec<Fault> {
     }
     if let Some(warehouse) = &node.warehouse {
         check.warehouse(warehouse);
+    }
+    if let Some(registry) = &node.schema_registry {
+        check.registry(registry);
     }
     if node.memory.budget < MIN_BUDGET {
         let found = node.memory.budget.to_string();
@@ -220,7 +230,7 @@ impl NodeCheck<'_> {
             self.fault("lake.s3", "settings of an S3 store", "none: `lake.url` is a folder");
         }
         if let Some(endpoint) = &options.endpoint {
-            self.endpoint(endpoint);
+            self.endpoint("lake.s3.endpoint", endpoint);
         }
         let keys = [("access_key", &options.access_key), ("secret_key", &options.secret_key)];
         for (name, key) in keys {
@@ -231,16 +241,40 @@ impl NodeCheck<'_> {
         self.pair("lake.s3", keys[0], keys[1]);
     }
 
-    fn endpoint(&mut self, endpoint: &str) {
+    fn endpoint(&mut self, field: &str, endpoint: &str) {
         let allowed = "an `http://` or `https://` address, without credentials";
         match Url::parse(endpoint) {
             Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                self.fault("lake.s3.endpoint", "credentials inside the address", allowed);
+                self.fault(field, "credentials inside the address", allowed);
             }
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
             _ => {
-                self.fault("lake.s3.endpoint", "another text", allowed);
+                self.fault(field, "another text", allowed);
             }
+        }
+    }
+
+    fn registry(&mut self, registry: &SchemaRegistry) {
+        self.endpoint("schema_registry.url", &registry.url);
+        if registry.username.as_ref().is_some_and(String::is_empty) {
+            self.fault("schema_registry.username", "an empty text", "the user's name");
+        }
+        for (name, secret) in [("password", &registry.password), ("token", &registry.token)] {
+            if let Some(secret) = secret {
+                self.secret(&format!("schema_registry.{name}"), secret);
+            }
+        }
+        let named = registry.username.is_some();
+        if named != registry.password.is_some() {
+            let missing = if named { "password" } else { "username" };
+            let allowed = "both `username` and `password`, or neither";
+            self.fault(format!("schema_registry.{missing}"), "nothing", allowed);
+        } else if named && registry.token.is_some() {
+            let allowed = "a user name with a password, or a token, and not both";
+            self.fault("schema_registry.token", "a token beside a user name", allowed);
+        }
+        if let Some(ca) = &registry.ca {
+            self.readable("schema_registry.ca", ca);
         }
     }
 

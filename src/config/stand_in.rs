@@ -7,13 +7,15 @@ use super::walk::{choices, resolve, types};
 
 /// Faults that may only follow from a stand-in, or from a field that was taken out: what is wrong at
 /// the first may show at the second.
-const FOLLOWS: [(&str, &str); 7] = [
+const FOLLOWS: [(&str, &str); 9] = [
     ("columns", "time"),
     ("key", "time"),
     ("topics", "topic"),
     ("topics", "feed"),
     ("topics", "warehouse.table"),
     ("lake.url", "lake.s3"),
+    ("schema_registry.username", "schema_registry.password"),
+    ("schema_registry.password", "schema_registry.username"),
     ("partitioning", "partitioning.columns"),
 ];
 

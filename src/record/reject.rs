@@ -32,6 +32,8 @@ pub enum RejectClass {
     DuplicateField,
     /// A value is not what its column's check says.
     CheckFailed,
+    /// The registry has no schema that the record could be read with.
+    NoSchema,
     /// The sink refused the row: a constraint, an index limit.
     SinkRefused,
 }
@@ -46,6 +48,7 @@ impl RejectClass {
             RejectClass::MissingField => "missing_field",
             RejectClass::DuplicateField => "duplicate_field",
             RejectClass::CheckFailed => "check_failed",
+            RejectClass::NoSchema => "no_schema",
             RejectClass::SinkRefused => "sink_refused",
         }
     }
