@@ -562,6 +562,12 @@ mod tests {
                 "`bytes`",
             ),
             (format!("{STREAM}format: bytes\nrest: true"), "rest", "no fields"),
+            (format!("{STREAM}format: avro"), "format", "add `schema_registry: {url: …}`"),
+            (
+                key("format: avro, columns: [{name: a, type: int}, {name: b, type: int}]"),
+                "key.format",
+                "the node file has no `schema_registry`",
+            ),
             (columns("{name: _a, type: int}"), "columns[0].name", "starting with a letter"),
             (columns("{name: 1a, type: int}"), "columns[0].name", "starting with a letter"),
             (columns("{name: a b, type: int, path: a}"), "columns[0].name", "`a b`"),

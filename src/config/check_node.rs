@@ -434,6 +434,9 @@ mod tests {
             with("lake: {url: data/lake}"),
             with("lake: {url: 's3://bucket/a/b', s3: {endpoint: 'http://minio:9000'}}"),
             with("memory: {budget: 32MiB}"),
+            with("schema_registry: {url: 'https://registry:8081/apis/ccompat/v7'}"),
+            with("schema_registry: {url: 'http://r', username: u, password: {env: PATH}}"),
+            with("schema_registry: {url: 'http://r', token: {env: PATH}}"),
         ] {
             assert_eq!(faults(&text), [], "{text}");
         }
@@ -452,6 +455,40 @@ mod tests {
             (bootstrap("SSL://a:1"), "kafka.bootstrap", "host:port"),
             (kafka("group: ' '"), "kafka.group", "name of the consumer group"),
             (kafka("tls: {ca: x.pem}"), "kafka.tls.ca", "/nowhere/x.pem"),
+            (
+                with("schema_registry: {url: 'http://u:hunter2@r'}"),
+                "schema_registry.url",
+                "credentials inside",
+            ),
+            (with("schema_registry: {url: 'registry:8081'}"), "schema_registry.url", "http://"),
+            (
+                with("schema_registry: {url: 'http://r', username: u}"),
+                "schema_registry.password",
+                "both `username` and `password`",
+            ),
+            (
+                with("schema_registry: {url: 'http://r', password: {env: PATH}}"),
+                "schema_registry.username",
+                "or neither",
+            ),
+            (
+                with(
+                    "schema_registry: {url: 'http://r', username: u, password: {env: PATH}, \
+                     token: {env: PATH}}",
+                ),
+                "schema_registry.token",
+                "not both",
+            ),
+            (
+                with("schema_registry: {url: 'http://r', token: {env: TIDEGATE_NOT_SET}}"),
+                "schema_registry.token",
+                "TIDEGATE_NOT_SET is not set",
+            ),
+            (
+                with("schema_registry: {url: 'http://r', ca: x.pem}"),
+                "schema_registry.ca",
+                "/nowhere/x.pem",
+            ),
             (kafka(sasl), "kafka.sasl.password", "TIDEGATE_NOT_SET is not set"),
             (set("enable.auto.commit"), "kafka.settings.enable.auto.commit", "in the sinks"),
             (set("enable.auto.offset.store"), "kafka.settings.enable.auto.offset.store", "sinks"),

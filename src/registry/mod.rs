@@ -9,6 +9,8 @@
 //! * The registry does not answer, or not us: [`Away`]. Nothing is known of the record; who asked waits
 //!   and asks again.
 
+#[cfg(test)]
+pub mod double;
 mod http;
 #[cfg(test)]
 mod tests;
