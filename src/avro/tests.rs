@@ -89,6 +89,57 @@ fn values_the_library_encodes() {
     assert_eq!(spelled(schema, value), expected);
 }
 
+/// Fixed types whose logical type the library would take for all there is of them.
+#[test]
+fn fixed_types_keep_their_size_and_name() {
+    let schema = r#"{"type":"record","name":"n.r","fields":[
+        {"name":"id","type":{"type":"fixed","name":"id","size":16,"logicalType":"uuid"}},
+        {"name":"again","type":["null","id"]},
+        {"name":"text","type":{"type":"string","logicalType":"uuid"}},
+        {"name":"span","type":{"type":"fixed","name":"span","size":12,"logicalType":"duration"}},
+        {"name":"money","type":{"type":"fixed","name":"money","size":18,"logicalType":"decimal","precision":38,"scale":1}},
+        {"name":"more","type":"money"}]}"#;
+    let id: Vec<u8> = (0..16).collect();
+    let text = [&[72][..], "00010203-0405-0607-0809-0a0b0c0d0e0f".as_bytes()].concat();
+    let minus = [0xFF; 18];
+    let mut large = [0; 18];
+    large[2] = 0x7F;
+    let bytes = [&id[..], &[2], &id, &text, &[1; 12], &minus, &large].concat();
+    let uuid = "\"00010203-0405-0607-0809-0a0b0c0d0e0f\"";
+    let large = (0x7Fi128 << 120).to_string();
+    let (whole, part) = large.split_at(large.len() - 1);
+    let expected = format!(
+        "{{\"id\":{uuid},\"again\":{uuid},\"text\":{uuid},\"span\":\"AQEBAQEBAQEBAQEB\",\
+         \"money\":-0.1,\"more\":{whole}.{part}}}"
+    );
+    assert_eq!(read(schema, &bytes).unwrap(), expected);
+    let columns = AvroSchema::parse(schema, &[]).unwrap().columns(Nesting::Flatten).unwrap();
+    let kinds: Vec<_> = columns.iter().map(|(_, kind)| kind.to_string()).collect();
+    assert_eq!(kinds, ["string", "string", "string", "bytes", "decimal(38,1)", "decimal(38,1)"]);
+    let mut too_large = bytes.clone();
+    let at = too_large.len() - 17;
+    too_large[at] = 1;
+    assert!(read(schema, &too_large).unwrap_err().contains("a decimal of 18 bytes"));
+}
+
+/// A few bytes of a schema or of a value must not become more than a machine holds.
+#[test]
+fn what_grows_without_end_is_cut() {
+    let doubling = (0..30).rev().fold("\"int\"".to_owned(), |inner, n| {
+        format!(
+            r#"{{"type":"record","name":"r{n}","fields":[{{"name":"a","type":{inner}}},{{"name":"b","type":"{}"}}]}}"#,
+            if n == 29 { "int".to_owned() } else { format!("r{}", n + 1) }
+        )
+    });
+    let schema = AvroSchema::parse(&doubling, &[]).unwrap();
+    assert!(schema.columns(Nesting::Flatten).unwrap().len() <= 1000);
+    assert_eq!(schema.columns(Nesting::Keep).unwrap().len(), 2);
+    let lists = r#"{"type":"array","items":{"type":"array","items":"null"}}"#;
+    // Thirty thousand nulls in four bytes, again and again.
+    let many = [&[0x80, 0x10][..], &[0xE0, 0xD4, 0x03, 0x00].repeat(1024), &[0]].concat();
+    assert!(read(lists, &many).unwrap_err().contains("empty items"));
+}
+
 #[test]
 fn columns_come_from_the_schema() {
     let schema = AvroSchema::parse(

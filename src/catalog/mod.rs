@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::info;
 
@@ -19,7 +20,7 @@ use crate::decode::{Inference, NewFields, connect_payload, infer, infer_avro};
 use crate::lake::LakeStore;
 use crate::layout::Layout;
 use crate::record::{RawBatch, RawRecord, TopicPartition};
-use crate::registry::Registry;
+use crate::registry::{Away, Registry};
 use crate::source::Log;
 use crate::telemetry::fault;
 use crate::warehouse::Warehouse;
@@ -197,6 +198,9 @@ pub async fn propose(
     Ok((ValueFormat::Json, samples.json(ValueFormat::Json, &[], Nesting::Flatten)?))
 }
 
+/// How long a feed that begins waits for the schemas of its first records, before it is tried again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
 /// How often a registry is asked: who comes again by himself asks once.
 #[derive(Clone, Copy)]
 enum Tries {
@@ -252,7 +256,11 @@ impl Samples {
         let keys = keys.unwrap_or_default();
         let both = values.union(&keys).copied().collect();
         let found = match tries {
-            Tries::One => registry.schemas(both).await,
+            Tries::One => {
+                // Others wait for what becomes of this feed.
+                let asking = tokio::time::timeout(ANSWER_WITHIN, registry.schemas(both));
+                asking.await.unwrap_or_else(|_| Err(Away::new("no answer yet")))
+            }
             Tries::Some => registry.schemas_soon(both).await,
         };
         let found = found.map_err(|away| format!("asking the schema registry: {away}"))?;

@@ -25,6 +25,7 @@ struct Registry {
 }
 
 impl Registry {
+    /// Within a proof's turn: it is made when it is first started.
     fn start() -> Self {
         servers("start", "registry");
         let file = format!("{}/registry/url", env("TIDEGATE_TEST_DIR"));
@@ -146,7 +147,10 @@ fn hundredths(number: i16) -> Avro {
     Avro::Decimal(Decimal::from(number.to_be_bytes().to_vec()))
 }
 
-fn send(topic: &str, partition: i32, records: &[(Option<Vec<u8>>, Option<Vec<u8>>)]) {
+/// A key and a value.
+type Sent = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+fn send(topic: &str, partition: i32, records: &[Sent]) {
     let sender = Sender::new();
     for (key, value) in records {
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition);
@@ -201,8 +205,8 @@ fn order(n: i16) -> Vec<(&'static str, Avro)> {
 /// A table as ksqlDB writes it: columns inferred, a new field under way, and what cannot be read.
 #[test]
 fn avro_keys_and_values() {
-    let registry = Registry::start();
     let mut place = Place::new("avro");
+    let registry = Registry::start();
     place.edit_node(|text| text.to_owned() + &registry.node_line());
     let topic = place.topic("orders", 1, &[]);
     let key = Writer::new(&registry, &format!("{topic}-key"), "\"long\"");
@@ -296,8 +300,8 @@ fn avro_keys_and_values() {
 /// A key with a window behind it, a schema that refers to another, and documents.
 #[test]
 fn avro_windows_references_and_documents() {
-    let registry = Registry::start();
     let mut place = Place::new("avro-windows");
+    let registry = Registry::start();
     place.edit_node(|text| text.to_owned() + &registry.node_line());
     let topic = place.topic("spend", 1, &[]);
     let money = r#"{"type":"record","name":"money","namespace":"shop","fields":[
@@ -345,8 +349,8 @@ fn avro_windows_references_and_documents() {
 fn avro_waits_for_its_registry() {
     const NUMBER: &str =
         r#"{"type":"record","name":"n","fields":[{"name":"id","type":"long"}@MORE@]}"#;
-    let registry = Registry::start();
     let mut place = Place::new("avro-away");
+    let registry = Registry::start();
     place.edit_node(|text| text.to_owned() + &registry.node_line());
     let topic = place.topic("numbers", 2, &[]);
     let beside = place.topic("beside", 1, &[]);

@@ -35,7 +35,7 @@ fn parsed(text: &str) -> AvroSchema {
     AvroSchema::parse(text, &[]).unwrap()
 }
 
-fn batch(records: &[(Option<&[u8]>, Option<&[u8]>)]) -> RawBatch {
+fn batch(records: &[Record<'_>]) -> RawBatch {
     let mut raw = RawBatch::new(TopicPartition::new("t", 0), 0);
     for (offset, (key, value)) in records.iter().enumerate() {
         raw.push(offset as i64, 0, *key, *value, []);
