@@ -35,6 +35,8 @@ const MISSING_FOR: Duration = Duration::from_secs(30);
 const MISSING_MOST: usize = 10_000;
 /// Before a schema that is not there is asked for once more: registries follow one another by a moment.
 const MISSING_AGAIN: Duration = Duration::from_millis(300);
+/// With more missing than this it is no moment's matter, and nothing is asked for twice.
+const MISSING_FEW: usize = 16;
 /// Schemas asked for at once.
 const AT_ONCE: usize = 8;
 /// Schemas that one may refer to, in all.
@@ -152,7 +154,7 @@ impl Registry {
     async fn fetch(&self, id: u32) -> Result<Known, Away> {
         let path = ["schemas".to_owned(), "ids".to_owned(), id.to_string()];
         let mut said = self.0.http.get(&path).await?;
-        if let Said::Missing(_) = said {
+        if matches!(said, Said::Missing(_)) && self.few_are_missing() {
             tokio::time::sleep(MISSING_AGAIN).await;
             said = self.0.http.get(&path).await?;
         }
@@ -192,6 +194,12 @@ impl Registry {
             }
         }
         Ok(Ok(found))
+    }
+
+    fn few_are_missing(&self) -> bool {
+        let missing = locked(&self.0.missing);
+        let mut lately = missing.values().filter(|(since, _)| since.elapsed() < MISSING_FOR);
+        lately.nth(MISSING_FEW).is_none()
     }
 
     fn missing(&self, id: u32, why: String) -> Known {
