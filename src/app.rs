@@ -20,6 +20,7 @@ use crate::config::{FeedFile, Mode, Node, Protocol};
 use crate::flow::budget::Budget;
 use crate::lake::LakeStore;
 use crate::record::{Blame, SinkError, SinkKind};
+use crate::registry::Registry;
 use crate::source::{KafkaSource, Log, Membership, group_consumer_config};
 use crate::telemetry::metrics;
 use crate::warehouse;
@@ -84,7 +85,9 @@ impl App {
         let log = Log::open(&node.kafka).map_err(SinkError::lasting)?;
         let embedded =
             node.warehouse.as_ref().is_some_and(|config| config.url.starts_with("sqlite:"));
-        let catalog = Catalog::new(node.kafka.clone(), lake.clone(), warehouse.clone());
+        let registry = node.schema_registry.as_ref().map(Registry::open).transpose();
+        let registry = registry.map_err(SinkError::lasting)?;
+        let catalog = Catalog::new(node.kafka.clone(), lake.clone(), warehouse.clone(), registry);
         let installation = Installation::new(options.adopt);
         let edges = Arc::new(Edges::new(warehouse, lake, Arc::new(log), catalog, installation));
         runtime.block_on(check_sinks(&edges, wanted, embedded))?;

@@ -5,8 +5,9 @@
 //!
 //! ```text
 //! source      the poll thread copies it into a raw batch, charged to the memory budget
-//! actors      a PartitionConsumer hands the batch to …
-//! decode      … bytes become columns, or a reject that says why not
+//! actors      a PartitionConsumer …
+//! registry    … asks for the schemas of Avro records it has not met, and a Decoder
+//! decode      … makes columns of the bytes, or a reject that says why not
 //! actors      the decoded batch goes to a LakeWriter and a WarehouseWriter, each at its own pace
 //! lake        Parquet files, then one Delta commit that names them and the offsets they cover
 //! warehouse   COPY, upsert and delete, quarantine and offsets in one transaction
@@ -14,13 +15,14 @@
 //! ```
 //!
 //! The floor rule: a room imports only from floors below its own; `telemetry` is open to its own
-//! floor too. F0 `record`, `config`; F1 `decode`, `json`, `flow`, `layout`, `generate`; F2 `source`,
-//! `lake`, `warehouse`, `publish`, `telemetry`; F3 `catalog`; F4 `actors`, `verify`; F5 `app`, `demo`,
-//! `load`, `replay`, `cli`.
+//! floor too. F0 `record`, `config`; F1 `decode`, `avro`, `json`, `flow`, `layout`, `generate`; F2
+//! `source`, `registry`, `lake`, `warehouse`, `publish`, `telemetry`; F3 `catalog`; F4 `actors`,
+//! `verify`; F5 `app`, `demo`, `load`, `replay`, `cli`.
 //! A test reads the imports and fails on an upward one.
 
 pub mod actors;
 pub mod app;
+pub mod avro;
 pub mod catalog;
 pub mod cli;
 pub mod config;
@@ -34,6 +36,7 @@ pub mod layout;
 pub mod load;
 pub mod publish;
 pub mod record;
+pub mod registry;
 pub mod replay;
 pub mod source;
 pub mod telemetry;

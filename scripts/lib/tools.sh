@@ -1,6 +1,6 @@
 # What the tests need and how it is got. Sourced after common.sh.
 #
-# `need PART...` (of build, kafka, postgres, s3, python) makes sure of everything at once: on
+# `need PART...` (of build, kafka, postgres, s3, registry, python) makes sure of everything at once: on
 # Debian and Ubuntu, as root or with sudo, the missing packages are installed; elsewhere all that
 # is missing is named and the script ends with 2. What is fetched or built is kept outside the
 # checkout, by name and version.
@@ -8,10 +8,12 @@
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/tidegate-tools
 
 versitygw_version=1.8.0
+registry_version=3.0.9
 go_minimum=1.25
 
 kafka_dir=$tools/kafka-4.3.1-$(cksum <"$scripts/kafka/pom.xml" | cut -d' ' -f1)
 versitygw_dir=$tools/versitygw-$versitygw_version
+registry_dir=$tools/registry-$registry_version
 python_dir=$tools/python-$(cksum <"$scripts/requirements.txt" | cut -d' ' -f1)
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -70,6 +72,10 @@ missing() {
 			! have apt-get || [ -e /etc/ssl/certs/ca-certificates.crt ] ||
 				echo "ca-certificates|certificates of the public authorities"
 			;;
+		registry)
+			has_java || echo "JAVA|java, 17 or newer"
+			have mvn || [ -f "$registry_dir/.complete" ] || echo "maven|mvn (Apache Maven)"
+			;;
 		python)
 			has_venv || echo "python3-venv|python3 with venv and ensurepip"
 			;;
@@ -110,6 +116,7 @@ need() {
 		case $part in
 		kafka) once "$kafka_dir" fetch_kafka ;;
 		s3) once "$versitygw_dir" build_versitygw ;;
+		registry) once "$registry_dir" fetch_registry ;;
 		python) once "$python_dir" make_venv ;;
 		esac
 	done
@@ -135,6 +142,15 @@ once() {
 fetch_kafka() {
 	(cd "$scripts/kafka" && mvn -q -B dependency:copy-dependencies \
 		-DincludeScope=runtime -DoutputDirectory="$1" </dev/null)
+}
+
+# The program is an archive in the repository, and not a library with a project behind it: the plugin's
+# newer versions insist on reading that project.
+fetch_registry() {
+	(cd "$1" && mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:2.10:copy \
+		"-Dartifact=io.apicurio:apicurio-registry-app:$registry_version:tar.gz:all" \
+		"-DoutputDirectory=$1" </dev/null &&
+		tar -xzf ./*.tar.gz && rm ./*.tar.gz)
 }
 
 make_venv() {

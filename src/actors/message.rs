@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use actix::{Message, Recipient};
+use actix::{Addr, Message, Recipient};
 
+use super::partition_consumer::PartitionConsumer;
 use crate::config::{Feed, FeedFile};
 use crate::decode::NewFields;
 use crate::record::{Batch, Claim, SinkError, SinkKind, TopicId, TopicPartition};
@@ -151,6 +152,18 @@ pub struct Evolve {
     pub feed: Arc<Feed>,
     pub source: TopicPartition,
     pub new: NewFields,
+}
+
+/// A stream of a partition is to be halted, or to be read from this offset again: its consumer waits
+/// for the schema registry, or no longer. To the supervisor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Reading {
+    pub feed: Arc<str>,
+    pub source: TopicPartition,
+    pub consumer: Addr<PartitionConsumer>,
+    pub stream: Stream,
+    pub from: Option<i64>,
 }
 
 #[derive(Debug, Clone)]

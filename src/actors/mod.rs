@@ -15,6 +15,7 @@ mod snapshots;
 pub mod supervisor;
 #[cfg(test)]
 mod tests;
+mod waiting;
 pub mod warehouse_writer;
 
 use std::future::Future;

@@ -1,5 +1,7 @@
 //! One assigned partition of one feed: raw batch → decode → every lane that needs it.
 
+mod schemas;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,15 +9,19 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
+use self::schemas::Asking;
+use super::Io;
 use super::message::{
     Attach, Beat, Deliver, Detach, Drain, Evolve, InFlight, LaneChange, LaneChanged, Loss, Outcome,
-    Receipt, Records, Stream,
+    Reading, Receipt, Records, Stream,
 };
+use super::waiting::Waiting;
 use crate::config::{Feed, FeedKind};
 use crate::decode::{Decoder, NewFields};
 use crate::flow::budget::Budget;
 use crate::flow::lane::{Lane, Wants};
 use crate::record::{Batch, Claim, Hold, RawBatch, SinkKind, TopicId, TopicPartition};
+use crate::registry::Registry;
 use crate::telemetry::{fault, metrics};
 
 /// What a partition consumer is built from; the supervisor keeps it to build another.
@@ -29,6 +35,10 @@ pub struct Blueprint {
     pub mirror: Box<dyn Fn(i64) + Send>,
     pub supervisor: Recipient<LaneChanged>,
     pub evolve: Recipient<Evolve>,
+    pub reading: Recipient<Reading>,
+    /// Where the schemas of Avro records are.
+    pub registry: Option<Registry>,
+    pub io: Io,
 }
 
 /// How a lane begins.
@@ -51,6 +61,11 @@ pub struct PartitionConsumer {
     mirrored: i64,
     supervisor: Recipient<LaneChanged>,
     evolve: Recipient<Evolve>,
+    reading: Recipient<Reading>,
+    registry: Option<Registry>,
+    io: Io,
+    waiting: Vec<Waiting>,
+    asking: Asking,
     draining: Vec<oneshot::Sender<()>>,
     stopped: bool,
     /// When a check that lets values through was last told of, and how many it let through since.
@@ -75,8 +90,8 @@ impl PartitionConsumer {
     pub const MAILBOX: usize = 1 << 14;
 
     pub fn build(blueprint: Blueprint) -> Self {
-        let Blueprint { feed, source, topic_id, lanes, budget, mirror, supervisor, evolve } =
-            blueprint;
+        let Blueprint { feed, source, topic_id, lanes, budget, mirror, supervisor, .. } = blueprint;
+        let Blueprint { evolve, reading, registry, io, .. } = blueprint;
         let lake = feed.lake.as_ref();
         let decoder = Decoder::new(
             &feed.schema,
@@ -109,6 +124,11 @@ impl PartitionConsumer {
             mirrored: -1,
             supervisor,
             evolve,
+            reading,
+            registry,
+            io,
+            waiting: Vec::new(),
+            asking: Asking::default(),
             draining: Vec::new(),
             stopped: false,
             warned_at: None,
@@ -273,6 +293,7 @@ impl PartitionConsumer {
         self.tell(index, change);
         self.lanes[index].lane.detach();
         self.lanes[index].writer = None;
+        self.waiting_in(Stream::CatchUp(self.lanes[index].sink)).forget();
         self.answer_drain();
     }
 
@@ -333,10 +354,8 @@ impl Handler<Records> for PartitionConsumer {
         if self.stopped {
             return;
         }
-        match stream {
-            Stream::Main => self.on_main(&read.raw, ctx),
-            Stream::CatchUp(sink) => self.on_catch_up(sink, &read.raw, ctx),
-        }
+        self.waiting_in(stream).push(read);
+        self.go_on(ctx);
     }
 }
 
@@ -366,6 +385,7 @@ impl Handler<Attach> for PartitionConsumer {
 
     fn handle(&mut self, attach: Attach, ctx: &mut Self::Context) -> Option<i64> {
         let index = self.index(attach.sink)?;
+        self.waiting_in(Stream::CatchUp(attach.sink)).forget();
         self.lanes[index].writer = Some(attach.writer);
         self.lanes[index].lane.begin_catch_up(attach.claim, attach.watermark);
         if self.try_join(index, ctx) { None } else { Some(attach.watermark) }
@@ -396,6 +416,7 @@ impl Handler<Drain> for PartitionConsumer {
 
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
         self.stopped = true;
+        self.waiting.clear();
         let (done, waiting) = oneshot::channel();
         self.draining.push(done);
         self.answer_drain();

@@ -2,6 +2,7 @@
 //! is proved on the sinks themselves.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,12 +12,13 @@ use tokio::sync::Semaphore;
 
 use super::Io;
 use super::message::{
-    Attach, Beat, Deliver, Drain, LaneChange, LaneChanged, Loss, Outcome, Receipt, Records, Stream,
+    Attach, Beat, Deliver, Drain, LaneChange, LaneChanged, Loss, Outcome, Reading, Receipt,
+    Records, Stream,
 };
 use super::partition_consumer::{Blueprint, LaneStart, PartitionConsumer};
 use super::warehouse_writer::WarehouseWriter;
 use crate::config::{
-    Column, ColumnType, Feed, FeedKind, LakeOptions, OnGap, Quarantine, Schema, Start,
+    Column, ColumnType, Feed, FeedKind, LakeOptions, OnGap, Quarantine, Schema, Start, ValueFormat,
     WarehouseOptions,
 };
 use crate::flow::budget::Budget;
@@ -24,6 +26,8 @@ use crate::record::{
     Claim, OffsetRange, Part, Progress, RawBatch, SinkError, SinkKind, TopicId, TopicPartition,
     Verdict,
 };
+use crate::registry::Registry;
+use crate::registry::double::Double;
 use crate::source::Read;
 use crate::warehouse::{ClaimRequest, Replay, Replayed, Settlement, Snapshot, Warehouse};
 
@@ -81,11 +85,17 @@ struct Bench {
     delivered: HashMap<SinkKind, Arc<Mutex<Vec<Deliver>>>>,
     changes: Arc<Mutex<Vec<LaneChanged>>>,
     mirrored: Arc<Mutex<Vec<i64>>>,
+    readings: Arc<Mutex<Vec<Reading>>>,
     budget: Budget,
 }
 
 impl Bench {
     fn new(watermarks: [(SinkKind, i64); 2]) -> Self {
+        Self::with(watermarks, feed(), None)
+    }
+
+    fn with(watermarks: [(SinkKind, i64); 2], feed: Arc<Feed>, registry: Option<Registry>) -> Self {
+        let (reading, readings) = noting();
         let budget = Budget::new(1 << 30);
         let (mut claims, mut delivered) = (HashMap::new(), HashMap::new());
         let lanes = watermarks.map(|(sink, watermark)| {
@@ -99,7 +109,7 @@ impl Bench {
         let mirrored = Arc::new(Mutex::new(Vec::new()));
         let mirror = mirrored.clone();
         let consumer = PartitionConsumer::build(Blueprint {
-            feed: feed(),
+            feed,
             source: source(),
             topic_id: TopicId::UNKNOWN,
             lanes: lanes.into(),
@@ -107,8 +117,11 @@ impl Bench {
             mirror: Box::new(move |offset| mirror.lock().unwrap().push(offset)),
             supervisor,
             evolve: noting().0,
+            reading,
+            registry,
+            io: Io::new(tokio::runtime::Handle::current()),
         });
-        Self { consumer: consumer.start(), claims, delivered, changes, mirrored, budget }
+        Self { consumer: consumer.start(), claims, delivered, changes, mirrored, readings, budget }
     }
 
     async fn read(&self, start: i64, end: i64, stream: Stream) {
@@ -404,4 +417,90 @@ async fn a_sink_that_stays_away_gives_its_lanes_up_and_one_that_returns_does_not
     writing.deliver(0, 10).await;
     let receipts = writing.receipt(2).await;
     assert!(matches!(receipts[1].outcome, Outcome::Durable { end: 10 }));
+}
+
+/// Asks until it is so.
+async fn until(what: impl Fn() -> bool) {
+    let asking = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asking).await.expect("it comes to that");
+}
+
+/// A record `{id}` as Avro, under schema 1.
+const AVRO: &[u8] = &[0, 0, 0, 0, 1, 2];
+
+fn avro_feed() -> Arc<Feed> {
+    let mut feed = Feed::clone(&feed());
+    feed.schema.value_format = ValueFormat::Avro;
+    Arc::new(feed)
+}
+
+fn avro_registry(there: &Arc<AtomicBool>) -> Registry {
+    let there = there.clone();
+    let schema = r#"{"schema":"{\"type\":\"record\",\"name\":\"r\",\"fields\":[{\"name\":\"id\",\"type\":\"long\"}]}"}"#;
+    let answer = move |_: &str, _| match there.load(Ordering::Relaxed) {
+        true => (200, schema.to_owned()),
+        false => (503, String::new()),
+    };
+    Double::start(answer).registry()
+}
+
+#[actix::test]
+async fn records_wait_for_their_schema_in_order() {
+    let registry = avro_registry(&Arc::new(AtomicBool::new(true)));
+    let bench = Bench::with([(Lake, 0), (Ware, 5)], avro_feed(), Some(registry));
+    for (start, end) in [(0, 10), (10, 20)] {
+        let read = records(start, end, AVRO, Stream::Main, &bench.budget);
+        bench.consumer.send(read).await.unwrap();
+    }
+    until(|| bench.ranges(Ware).len() == 2).await;
+    assert_eq!(bench.ranges(Lake), [range(0, 10), range(10, 20)]);
+    assert_eq!(bench.ranges(Ware), [range(5, 10), range(10, 20)]);
+    let lake = bench.delivered[&Lake].lock().unwrap();
+    assert!(lake.iter().all(|deliver| deliver.batch.rejects.is_empty()));
+    assert!(bench.readings.lock().unwrap().is_empty());
+}
+
+/// While the registry is away nothing is held, decided or lost; a drain does not wait for it.
+#[actix::test]
+async fn a_partition_outwaits_its_registry_and_holds_nothing_meanwhile() {
+    let there = Arc::new(AtomicBool::new(false));
+    let registry = avro_registry(&there);
+    let bench = Bench::with([(Lake, 0), (Ware, 0)], avro_feed(), Some(registry));
+    let read = |start, end| records(start, end, AVRO, Stream::Main, &bench.budget);
+    bench.consumer.send(read(0, 10)).await.unwrap();
+    bench.consumer.send(read(10, 20)).await.unwrap();
+    until(|| bench.readings.lock().unwrap().iter().any(|reading| reading.from.is_none())).await;
+    bench.consumer.send(read(20, 30)).await.unwrap();
+    assert_eq!(bench.budget.used(), 0, "nothing is held");
+    assert!(bench.ranges(Lake).is_empty());
+    bench.consumer.send(Beat).await.unwrap();
+
+    there.store(true, Ordering::Relaxed);
+    until(|| bench.readings.lock().unwrap().len() == 2).await;
+    assert_eq!(bench.readings.lock().unwrap()[1].from, Some(0));
+    // On its way before the halt, and what is read anew.
+    for (start, end) in [(30, 40), (0, 15), (15, 40)] {
+        bench.consumer.send(read(start, end)).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    for sink in [Lake, Ware] {
+        assert_eq!(bench.ranges(sink), [range(0, 15), range(15, 40)]);
+    }
+    assert!(bench.changes.lock().unwrap().is_empty(), "no lane is lost");
+}
+
+#[actix::test]
+async fn a_drain_does_not_wait_for_the_registry() {
+    let registry = avro_registry(&Arc::new(AtomicBool::new(false)));
+    let bench = Bench::with([(Lake, 0), (Ware, 0)], avro_feed(), Some(registry));
+    bench.consumer.send(records(0, 10, AVRO, Stream::Main, &bench.budget)).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(1), bench.consumer.send(Drain))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(bench.budget.used(), 0);
 }

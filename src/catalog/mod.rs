@@ -1,21 +1,26 @@
 //! Feeds as they run: a feed file and a topic become a feed whose columns are known.
 //!
-//! Columns that no file declares are inferred once from the topic's first records and kept beside the
-//! lake's tables, or in the warehouse where there is no lake. The first writer wins, so every node of
+//! Columns that no file declares are inferred once from the topic's first records, or from the newest
+//! schema of these where they are Avro, and kept beside the lake's tables, or in the warehouse where
+//! there is no lake. The first writer wins, so every node of
 //! a cluster and every later start works with the same columns. Where a feed evolves, new fields are
 //! added to what is kept, one change after the other, whichever node found them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::info;
 
+use crate::avro::{AvroSchema, parts};
 use crate::config::{
     Column, Feed, FeedFile, Kafka, Kept, Nesting, Schema, Storage, VERSION, ValueFormat,
 };
-use crate::decode::{Inference, NewFields, connect_payload, infer};
+use crate::decode::{Inference, NewFields, connect_payload, infer, infer_avro};
 use crate::lake::LakeStore;
 use crate::layout::Layout;
-use crate::record::{RawBatch, TopicPartition};
+use crate::record::{RawBatch, RawRecord, TopicPartition};
+use crate::registry::{Away, Registry};
 use crate::source::Log;
 use crate::telemetry::fault;
 use crate::warehouse::Warehouse;
@@ -28,6 +33,7 @@ pub struct Catalog {
     kafka: Kafka,
     lake: Option<LakeStore>,
     warehouse: Option<Arc<dyn Warehouse>>,
+    registry: Option<Registry>,
 }
 
 impl Catalog {
@@ -35,8 +41,14 @@ impl Catalog {
         kafka: Kafka,
         lake: Option<LakeStore>,
         warehouse: Option<Arc<dyn Warehouse>>,
+        registry: Option<Registry>,
     ) -> Self {
-        Self { kafka, lake, warehouse }
+        Self { kafka, lake, warehouse, registry }
+    }
+
+    /// Where the schemas of Avro records are.
+    pub fn registry(&self) -> Option<&Registry> {
+        self.registry.as_ref()
     }
 
     /// The feed that a file makes of a topic.
@@ -151,37 +163,140 @@ impl Catalog {
     }
 
     async fn infer(&self, file: &FeedFile, topic: &str) -> Result<Vec<Column>, String> {
-        let (kafka, topic) = (self.kafka.clone(), topic.to_owned());
-        let (format, nesting, case) = (file.format, file.nested, file.case);
         let declared = file.key.as_ref().map(|key| key.columns.clone()).unwrap_or_default();
-        let asked = tokio::task::spawn_blocking(move || {
-            propose(&kafka, &topic, format, &declared, nesting)
-        });
-        let inferred = asked.await.map_err(|error| error.to_string())??;
-        Ok(inferred.columns.into_iter().map(|column| case.column(column)).collect())
+        let samples = Samples::read(&self.kafka, topic).await?;
+        let nesting = file.nested;
+        let inferred = match file.format {
+            ValueFormat::Avro => {
+                samples.avro(self.registry.as_ref(), &declared, nesting, Tries::One).await?
+            }
+            format => samples.json(format, &declared, nesting)?,
+        };
+        Ok(inferred.columns.into_iter().map(|column| file.case.column(column)).collect())
     }
 }
 
-/// What the first records of a topic suggest, where the feed has the columns `declared` already.
-/// Blocks.
-pub fn propose(
+/// What the first records of a topic suggest, and the format that they seem to have.
+pub async fn propose(
     kafka: &Kafka,
+    registry: Option<&Registry>,
     topic: &str,
-    format: ValueFormat,
-    declared: &[Column],
-    nesting: Nesting,
-) -> Result<Inference, String> {
-    let batches = sample(kafka, topic)?;
-    let records = batches.iter().flat_map(|batch| {
-        let records = (0..batch.len()).map(|at| batch.get(at));
-        records.map(|record| (record.key, record.value.map(|value| payload(format, value))))
-    });
-    infer(records, declared, nesting).ok_or_else(|| {
+) -> Result<(ValueFormat, Inference), String> {
+    let samples = Samples::read(kafka, topic).await?;
+    // No JSON begins with a zero byte.
+    if samples.records().any(|record| record.value.and_then(parts).is_some())
+        && let Err(none) = samples.json(ValueFormat::Json, &[], Nesting::Flatten)
+    {
+        let avro = samples.avro(registry, &[], Nesting::Flatten, Tries::Some).await;
+        return match registry {
+            Some(_) => Ok((ValueFormat::Avro, avro?)),
+            None => Err(format!(
+                "{none}. Its values look like Avro: add `schema_registry: {{url: …}}` to the node file"
+            )),
+        };
+    }
+    Ok((ValueFormat::Json, samples.json(ValueFormat::Json, &[], Nesting::Flatten)?))
+}
+
+/// How long a feed that begins waits for the schemas of its first records, before it is tried again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// How often a registry is asked: who comes again by himself asks once.
+#[derive(Clone, Copy)]
+enum Tries {
+    One,
+    Some,
+}
+
+/// The first records of a topic.
+struct Samples {
+    topic: String,
+    batches: Vec<RawBatch>,
+}
+
+impl Samples {
+    async fn read(kafka: &Kafka, topic: &str) -> Result<Self, String> {
+        let (kafka, topic) = (kafka.clone(), topic.to_owned());
+        let reading = tokio::task::spawn_blocking(move || {
+            let batches = sample(&kafka, &topic)?;
+            Ok(Self { topic, batches })
+        });
+        reading.await.map_err(|error| error.to_string())?
+    }
+
+    fn records(&self) -> impl Iterator<Item = RawRecord<'_>> {
+        self.batches.iter().flat_map(|batch| (0..batch.len()).map(|at| batch.get(at)))
+    }
+
+    fn json(
+        &self,
+        format: ValueFormat,
+        declared: &[Column],
+        nesting: Nesting,
+    ) -> Result<Inference, String> {
+        let records = self
+            .records()
+            .map(|record| (record.key, record.value.map(|value| payload(format, value))));
+        infer(records, declared, nesting).ok_or_else(|| self.nothing("JSON object"))
+    }
+
+    async fn avro(
+        &self,
+        registry: Option<&Registry>,
+        declared: &[Column],
+        nesting: Nesting,
+        tries: Tries,
+    ) -> Result<Inference, String> {
+        let Some(registry) = registry else {
+            return Err("there is no `schema_registry`".to_owned());
+        };
+        let id = |bytes: Option<&[u8]>| bytes.and_then(parts).map(|(id, _)| id);
+        let values: BTreeSet<u32> = self.records().filter_map(|record| id(record.value)).collect();
+        let keys: Option<BTreeSet<u32>> = self.records().map(|record| id(record.key)).collect();
+        let keys = keys.unwrap_or_default();
+        let both = values.union(&keys).copied().collect();
+        let found = match tries {
+            Tries::One => {
+                // Others wait for what becomes of this feed.
+                let asking = tokio::time::timeout(ANSWER_WITHIN, registry.schemas(both));
+                asking.await.unwrap_or_else(|_| Err(Away::new("no answer yet")))
+            }
+            Tries::Some => registry.schemas_soon(both).await,
+        };
+        let found = found.map_err(|away| format!("asking the schema registry: {away}"))?;
+        // A registry counts upwards.
+        let newest = |ids: &BTreeSet<u32>| {
+            let mut of: Vec<_> = found.iter().filter(|(id, _)| ids.contains(id)).collect();
+            of.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+            of.into_iter().filter_map(|(_, known)| known.as_deref().ok()).collect::<Vec<_>>()
+        };
+        let (values, keys): (_, Vec<&AvroSchema>) = (newest(&values), newest(&keys));
+        let raw_keys = self.records().map(|record| record.key);
+        let inferred = infer_avro(&values, keys.first().copied(), raw_keys, declared, nesting);
+        let mut inferred = inferred.ok_or_else(|| {
+            let reason = found.iter().find_map(|(_, known)| known.as_ref().err());
+            let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+            format!("{}{reason}", self.nothing("Avro record"))
+        })?;
+        let read = |value: &[u8]| {
+            let known =
+                parts(value).map(|(of, _)| found.iter().any(|(id, it)| *id == of && it.is_ok()));
+            known.unwrap_or(false)
+        };
+        let valued = self.records().filter_map(|record| record.value);
+        (inferred.samples, inferred.skipped) = valued.fold((0, 0), |(samples, skipped), value| {
+            if read(value) { (samples + 1, skipped) } else { (samples, skipped + 1) }
+        });
+        Ok(inferred)
+    }
+
+    fn nothing(&self, what: &str) -> String {
         format!(
-            "topic {topic} holds no JSON object yet to infer columns from; waiting for records, or \
-             declare `columns` in the feed file"
+            "topic {} holds no {what} yet to infer columns from; waiting for records, or declare \
+             `columns` in the feed file",
+            self.topic
         )
-    })
+    }
 }
 
 /// Fields that are not proposed again: also those whose kept column gave way to a declared one.

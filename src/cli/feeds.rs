@@ -6,11 +6,12 @@ use serde_json::json;
 
 use self::draft::Draft;
 use self::files::Files;
-use super::{Exit, NodeFile, Output, failed, print_json};
+use super::{Exit, NodeFile, Output, block_on, failed, print_json};
 use crate::catalog;
 use crate::config::{
-    Column, ColumnType, FeedFile, FeedKind, Key, KeyFormat, Nesting, ValueFormat, load_node,
+    Column, ColumnType, FeedFile, FeedKind, Key, KeyFormat, ValueFormat, load_node,
 };
+use crate::registry::Registry;
 use crate::telemetry::print::{answer, tell};
 
 /// List, check, write and switch the feed files.
@@ -91,6 +92,9 @@ struct Add {
     /// A column of the value, written likewise. Without any they are inferred.
     #[arg(long, value_parser = column, value_name = "NAME:TYPE[:PATH]")]
     column: Vec<Column>,
+    /// How the record value is read: `json`, `connect`, `avro`, `string` or `bytes`.
+    #[arg(long, value_parser = value_format, default_value = "json")]
+    format: ValueFormat,
     /// Paused until `feeds enable`.
     #[arg(long)]
     disabled: bool,
@@ -125,6 +129,10 @@ impl From<Kind> for FeedKind {
 }
 
 fn key_format(text: &str) -> Result<KeyFormat, String> {
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
+}
+
+fn value_format(text: &str) -> Result<ValueFormat, String> {
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
 
@@ -213,6 +221,7 @@ impl Add {
             kind: self.kind.into(),
             topic: self.source.as_deref().unwrap_or(&self.name),
             description: self.description.as_deref(),
+            format: self.format,
             key: key.as_ref(),
             columns: &self.column,
             enabled: !self.disabled,
@@ -230,22 +239,22 @@ impl Infer {
                 return Exit::UsedWrongly;
             }
         };
-        let found = match catalog::propose(
-            &node.kafka,
-            &self.topic,
-            ValueFormat::Json,
-            &[],
-            Nesting::Flatten,
-        ) {
-            Ok(found) => found,
-            Err(error) => return failed(error),
+        let found = block_on(async {
+            let registry = node.schema_registry.as_ref().map(Registry::open).transpose()?;
+            catalog::propose(&node.kafka, registry.as_ref(), &self.topic).await
+        });
+        let (format, found) = match found {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => return failed(error),
+            Err(exit) => return exit,
         };
         let lower = self.topic.to_lowercase();
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
         let name = self.name.unwrap_or_else(|| lower.replace(|c| !legal(c), "_"));
         let mut comments = vec![format!("from {} records of topic {}", found.samples, self.topic)];
         if found.skipped > 0 {
-            comments.push(format!("{} more hold no JSON object", found.skipped));
+            let what = if format == ValueFormat::Avro { "Avro record" } else { "JSON object" };
+            comments.push(format!("{} more hold no {what}", found.skipped));
         }
         if !found.left_out.is_empty() {
             comments.push(format!("no path can name: {}", found.left_out.join(", ")));
@@ -257,6 +266,7 @@ impl Infer {
             kind: self.kind.into(),
             topic: &self.topic,
             description: None,
+            format,
             key: found.key.as_ref().filter(|_| table),
             columns: &found.columns,
             enabled: true,

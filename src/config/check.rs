@@ -40,6 +40,7 @@ pub fn feed(feed: &mut FeedFile, written: Written, node: &Node) -> Vec<Fault> {
     check.columns();
     check.time();
     check.sides(node);
+    check.registry(node);
     check.quarantine();
     check.faults
 }
@@ -152,7 +153,7 @@ impl FeedCheck<'_> {
             self.fault("key.columns", "no columns", "at least one column").remedy =
                 Some(KEY_LINES.into());
         } else if !key.format.has_fields() && count > 1 {
-            let allowed = "exactly one column, unless the format is `json`";
+            let allowed = "exactly one column, unless the format is `json`, `connect` or `avro`";
             self.fault("key.columns", format!("{count} columns"), allowed).remedy =
                 Some("several key columns need `format: json`".into());
         }
@@ -177,7 +178,7 @@ impl FeedCheck<'_> {
     /// A value that is one column whole has one, of a type that such bytes can become.
     fn format(&mut self) {
         let whole = match self.feed.format {
-            ValueFormat::Json | ValueFormat::Connect => return,
+            ValueFormat::Json | ValueFormat::Connect | ValueFormat::Avro => return,
             ValueFormat::String => "string",
             ValueFormat::Bytes => "bytes",
         };
@@ -254,6 +255,19 @@ impl FeedCheck<'_> {
         }
         if let Some(options) = warehouse {
             self.warehouse(options);
+        }
+    }
+
+    /// Avro can be read with a registry alone.
+    fn registry(&mut self, node: &Node) {
+        let key = self.feed.key.as_ref().is_some_and(|key| key.format == KeyFormat::Avro);
+        let value = self.feed.format == ValueFormat::Avro;
+        for (field, avro) in [("key.format", key), ("format", value)] {
+            if avro && node.schema_registry.is_none() {
+                let allowed = "another format: the node file has no `schema_registry`";
+                self.fault(field, "`avro`", allowed).remedy =
+                    Some("add `schema_registry: {url: …}` to the node file".into());
+            }
         }
     }
 
@@ -555,6 +569,12 @@ mod tests {
                 "`bytes`",
             ),
             (format!("{STREAM}format: bytes\nrest: true"), "rest", "no fields"),
+            (format!("{STREAM}format: avro"), "format", "add `schema_registry: {url: …}`"),
+            (
+                key("format: avro, columns: [{name: a, type: int}, {name: b, type: int}]"),
+                "key.format",
+                "the node file has no `schema_registry`",
+            ),
             (columns("{name: _a, type: int}"), "columns[0].name", "starting with a letter"),
             (columns("{name: 1a, type: int}"), "columns[0].name", "starting with a letter"),
             (columns("{name: a b, type: int, path: a}"), "columns[0].name", "`a b`"),

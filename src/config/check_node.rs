@@ -6,7 +6,10 @@ use url::Url;
 
 use super::fault::nearest;
 use super::node::DEFAULT_SCHEMA;
-use super::{ByteSize, Duration, Fault, Kafka, Lake, Node, Protocol, Secret, TlsMode, Warehouse};
+use super::{
+    ByteSize, Duration, Fault, Kafka, Lake, Node, Protocol, SchemaRegistry, Secret, TlsMode,
+    Warehouse,
+};
 use super::{check, refused};
 
 const MIN_BUDGET: ByteSize = ByteSize::mib(32);
@@ -59,6 +62,10 @@ pub fn resolve_paths(node: &mut Node, folder: &Path) {
         warehouse.password.iter_mut().for_each(secret);
         warehouse.tls.ca.iter_mut().for_each(beside);
     }
+    if let Some(registry) = &mut node.schema_registry {
+        [&mut registry.password, &mut registry.token].into_iter().flatten().for_each(secret);
+        registry.ca.iter_mut().for_each(beside);
+    }
 }
 
 /// The file of a well-formed `sqlite:` url.
@@ -78,6 +85,9 @@ pub fn node(node: &Node, file: &Path) -> Vec<Fault> {
     }
     if let Some(warehouse) = &node.warehouse {
         check.warehouse(warehouse);
+    }
+    if let Some(registry) = &node.schema_registry {
+        check.registry(registry);
     }
     if node.memory.budget < MIN_BUDGET {
         let found = node.memory.budget.to_string();
@@ -220,7 +230,7 @@ impl NodeCheck<'_> {
             self.fault("lake.s3", "settings of an S3 store", "none: `lake.url` is a folder");
         }
         if let Some(endpoint) = &options.endpoint {
-            self.endpoint(endpoint);
+            self.endpoint("lake.s3.endpoint", endpoint);
         }
         let keys = [("access_key", &options.access_key), ("secret_key", &options.secret_key)];
         for (name, key) in keys {
@@ -231,16 +241,40 @@ impl NodeCheck<'_> {
         self.pair("lake.s3", keys[0], keys[1]);
     }
 
-    fn endpoint(&mut self, endpoint: &str) {
+    fn endpoint(&mut self, field: &str, endpoint: &str) {
         let allowed = "an `http://` or `https://` address, without credentials";
         match Url::parse(endpoint) {
             Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                self.fault("lake.s3.endpoint", "credentials inside the address", allowed);
+                self.fault(field, "credentials inside the address", allowed);
             }
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
             _ => {
-                self.fault("lake.s3.endpoint", "another text", allowed);
+                self.fault(field, "another text", allowed);
             }
+        }
+    }
+
+    fn registry(&mut self, registry: &SchemaRegistry) {
+        self.endpoint("schema_registry.url", &registry.url);
+        if registry.username.as_ref().is_some_and(String::is_empty) {
+            self.fault("schema_registry.username", "an empty text", "the user's name");
+        }
+        for (name, secret) in [("password", &registry.password), ("token", &registry.token)] {
+            if let Some(secret) = secret {
+                self.secret(&format!("schema_registry.{name}"), secret);
+            }
+        }
+        let named = registry.username.is_some();
+        if named != registry.password.is_some() {
+            let missing = if named { "password" } else { "username" };
+            let allowed = "both `username` and `password`, or neither";
+            self.fault(format!("schema_registry.{missing}"), "nothing", allowed);
+        } else if named && registry.token.is_some() {
+            let allowed = "a user name with a password, or a token, and not both";
+            self.fault("schema_registry.token", "a token beside a user name", allowed);
+        }
+        if let Some(ca) = &registry.ca {
+            self.readable("schema_registry.ca", ca);
         }
     }
 
@@ -400,6 +434,9 @@ mod tests {
             with("lake: {url: data/lake}"),
             with("lake: {url: 's3://bucket/a/b', s3: {endpoint: 'http://minio:9000'}}"),
             with("memory: {budget: 32MiB}"),
+            with("schema_registry: {url: 'https://registry:8081/apis/ccompat/v7'}"),
+            with("schema_registry: {url: 'http://r', username: u, password: {env: PATH}}"),
+            with("schema_registry: {url: 'http://r', token: {env: PATH}}"),
         ] {
             assert_eq!(faults(&text), [], "{text}");
         }
@@ -418,6 +455,40 @@ mod tests {
             (bootstrap("SSL://a:1"), "kafka.bootstrap", "host:port"),
             (kafka("group: ' '"), "kafka.group", "name of the consumer group"),
             (kafka("tls: {ca: x.pem}"), "kafka.tls.ca", "/nowhere/x.pem"),
+            (
+                with("schema_registry: {url: 'http://u:hunter2@r'}"),
+                "schema_registry.url",
+                "credentials inside",
+            ),
+            (with("schema_registry: {url: 'registry:8081'}"), "schema_registry.url", "http://"),
+            (
+                with("schema_registry: {url: 'http://r', username: u}"),
+                "schema_registry.password",
+                "both `username` and `password`",
+            ),
+            (
+                with("schema_registry: {url: 'http://r', password: {env: PATH}}"),
+                "schema_registry.username",
+                "or neither",
+            ),
+            (
+                with(
+                    "schema_registry: {url: 'http://r', username: u, password: {env: PATH}, \
+                     token: {env: PATH}}",
+                ),
+                "schema_registry.token",
+                "not both",
+            ),
+            (
+                with("schema_registry: {url: 'http://r', token: {env: TIDEGATE_NOT_SET}}"),
+                "schema_registry.token",
+                "TIDEGATE_NOT_SET is not set",
+            ),
+            (
+                with("schema_registry: {url: 'http://r', ca: x.pem}"),
+                "schema_registry.ca",
+                "/nowhere/x.pem",
+            ),
             (kafka(sasl), "kafka.sasl.password", "TIDEGATE_NOT_SET is not set"),
             (set("enable.auto.commit"), "kafka.settings.enable.auto.commit", "in the sinks"),
             (set("enable.auto.offset.store"), "kafka.settings.enable.auto.offset.store", "sinks"),

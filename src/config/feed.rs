@@ -47,11 +47,13 @@ pub struct FeedFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Key>,
     /// How the record value is read. `json`: an object. `connect`: the same inside Kafka Connect's
-    /// schema envelope. `string`, `bytes`: the whole value is the one column, by default `value`.
-    /// Default: `json`.
+    /// schema envelope. `avro`: a record with its schema's id before it, as Confluent's serializers
+    /// write it; the node file names the registry. `string`, `bytes`: the whole value is the one
+    /// column, by default `value`. Default: `json`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub format: ValueFormat,
-    /// The columns taken from the value. Default: inferred from the first records and kept.
+    /// The columns taken from the value. Default: inferred from the first records, with `avro` from
+    /// their newest schema, and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<Column>>,
     /// Whether a field that no column takes becomes one, in both sinks, while the node runs: its type is
@@ -199,7 +201,8 @@ pub struct Key {
     /// `none`: the key is not read. `string`, and `int` (4 bytes), `long` (8 bytes), `double`
     /// (8 bytes), big-endian as Kafka's own serializers write them: the key's bytes are the one key
     /// column. `json`: an object with the key columns, or a bare value for the one key column.
-    /// `connect`: the same inside Kafka Connect's schema envelope.
+    /// `connect`: the same inside Kafka Connect's schema envelope. `avro`: the same in Avro, with its
+    /// schema's id before it.
     pub format: KeyFormat,
     /// The key columns, first in the table; a table's primary key. Default: none.
     #[serde(default)]
@@ -280,12 +283,13 @@ pub enum KeyFormat {
     Double,
     Json,
     Connect,
+    Avro,
 }
 
 impl KeyFormat {
     /// Whether the key has fields, found by their paths.
     pub fn has_fields(self) -> bool {
-        matches!(self, KeyFormat::Json | KeyFormat::Connect)
+        matches!(self, KeyFormat::Json | KeyFormat::Connect | KeyFormat::Avro)
     }
 }
 
@@ -314,8 +318,16 @@ pub enum ValueFormat {
     #[default]
     Json,
     Connect,
+    Avro,
     String,
     Bytes,
+}
+
+impl ValueFormat {
+    /// Whether the value has fields, found by their paths.
+    pub fn has_fields(self) -> bool {
+        matches!(self, ValueFormat::Json | ValueFormat::Connect | ValueFormat::Avro)
+    }
 }
 
 fn yes() -> bool {

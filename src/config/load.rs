@@ -52,6 +52,9 @@ fn faults_of_feeds_beside(path: &Path) -> Vec<Fault> {
             stand_in[sink] = serde_json::json!({"url": url});
         }
     }
+    if node.get("schema_registry").is_some_and(|registry| !registry.is_null()) {
+        stand_in["schema_registry"] = serde_json::json!({"url": "http://stand-in"});
+    }
     match serde_json::from_value::<Node>(stand_in) {
         Ok(stand_in) if folder.is_dir() => {
             load_feeds(&folder, &stand_in).err().map(|faults| faults.0).unwrap_or_default()

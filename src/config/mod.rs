@@ -46,8 +46,8 @@ pub use load::{load, load_feeds, load_node};
 pub use mode::Mode;
 pub use nested::{Flat, Nested, arrow_fields, flatten, map_fields, valid_name as valid_field_name};
 pub use node::{
-    Kafka, Lake, Memory, Node, Protocol, S3, Sasl, SaslMechanism, Secret, SecretText, Tls, TlsMode,
-    Warehouse, WarehouseTls,
+    Kafka, Lake, Memory, Node, Protocol, S3, Sasl, SaslMechanism, SchemaRegistry, Secret,
+    SecretText, Tls, TlsMode, Warehouse, WarehouseTls,
 };
 pub use reference::{reference_markdown, schema_json};
 pub use shape::{

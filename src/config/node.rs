@@ -24,6 +24,9 @@ pub struct Node {
     /// Where the warehouse is. Without it no feed may have a warehouse side.
     #[serde(default)]
     pub warehouse: Option<Warehouse>,
+    /// Where the schemas of Avro records are. Without it no feed may have `format: avro`.
+    #[serde(default)]
+    pub schema_registry: Option<SchemaRegistry>,
     /// What this node may hold in memory.
     #[serde(default)]
     pub memory: Memory,
@@ -238,6 +241,27 @@ pub enum TlsMode {
     #[default]
     Disable,
     VerifyFull,
+}
+
+/// A schema registry with Confluent's interface.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SchemaRegistry {
+    /// `http://` or `https://` address below which it answers, such as
+    /// `https://registry:8081`.
+    pub url: String,
+    /// User name at the registry. Give both this and `password`, or neither.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Password at the registry.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// Bearer token, instead of user name and password.
+    #[serde(default)]
+    pub token: Option<Secret>,
+    /// PEM file of the certificate authority, beside the system's.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
 }
 
 /// What this node may hold in memory.

@@ -157,11 +157,10 @@ impl FeedFile {
 
     /// Whether fields that no column takes become columns.
     pub fn evolves(&self) -> bool {
-        let has_fields = matches!(self.format, ValueFormat::Json | ValueFormat::Connect);
         // A document holds every field there is.
         let documents = self.warehouse.as_ref().is_some_and(|it| it.shape == Shape::Document);
         let has_columns = self.lake.is_some() || !documents;
-        has_fields && has_columns && self.evolve.unwrap_or(self.columns.is_none())
+        self.format.has_fields() && has_columns && self.evolve.unwrap_or(self.columns.is_none())
     }
 
     /// The value's columns, where they need not be inferred.
@@ -169,7 +168,7 @@ impl FeedFile {
         let whole = match self.format {
             ValueFormat::String => Some(ColumnType::String),
             ValueFormat::Bytes => Some(ColumnType::Bytes),
-            ValueFormat::Json | ValueFormat::Connect => None,
+            ValueFormat::Json | ValueFormat::Connect | ValueFormat::Avro => None,
         };
         let none = self.lake.is_none()
             && self.warehouse.as_ref().is_some_and(|options| options.shape == Shape::Document);

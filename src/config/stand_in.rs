@@ -7,7 +7,7 @@ use super::walk::{choices, resolve, types};
 
 /// Faults that may only follow from a stand-in, or from a field that was taken out: what is wrong at
 /// the first may show at the second.
-const FOLLOWS: [(&str, &str); 11] = [
+const FOLLOWS: [(&str, &str); 13] = [
     ("columns", "time"),
     ("key", "time"),
     ("columns", "lake.time"),
@@ -18,6 +18,8 @@ const FOLLOWS: [(&str, &str); 11] = [
     ("topics", "feed"),
     ("topics", "warehouse.table"),
     ("lake.url", "lake.s3"),
+    ("schema_registry.username", "schema_registry.password"),
+    ("schema_registry.password", "schema_registry.username"),
     ("partitioning", "partitioning.columns"),
 ];
 

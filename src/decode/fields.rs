@@ -24,6 +24,8 @@ pub struct NewFields {
 pub struct NewField {
     pub path: String,
     pub columns: Vec<(String, ColumnType)>,
+    /// Their types are those of an Avro schema, and no guesses.
+    pub from_schema: bool,
 }
 
 impl NewFields {
@@ -118,7 +120,8 @@ impl Noticed {
                 true => {
                     let mut columns = Vec::new();
                     field.types(&prefix, self.nesting, &mut columns);
-                    new.fields.push(NewField { path: format!("{prefix}{}", field.name), columns });
+                    let path = format!("{prefix}{}", field.name);
+                    new.fields.push(NewField { path, columns, from_schema: false });
                 }
                 false => new.left_out.push(format!("{prefix}{}", field.name)),
             }
@@ -219,7 +222,8 @@ mod tests {
     }
 
     fn plain(path: &str) -> NewField {
-        NewField { path: path.to_owned(), columns: vec![(path.to_owned(), ColumnType::Int)] }
+        let columns = vec![(path.to_owned(), ColumnType::Int)];
+        NewField { path: path.to_owned(), columns, from_schema: false }
     }
 
     #[test]
@@ -236,7 +240,7 @@ mod tests {
     fn there_is_an_end_of_columns() {
         let mut fields: Vec<NewField> = (0..MAX_NEW + 5).map(|n| plain(&format!("k{n}"))).collect();
         let inner = vec![("z.p".to_owned(), ColumnType::Int)];
-        fields.push(NewField { path: "z".to_owned(), columns: inner });
+        fields.push(NewField { path: "z".to_owned(), columns: inner, from_schema: false });
         let mut kept = Kept::default();
         NewFields { fields, left_out: Vec::new() }.add_to(&mut kept, &[], Case::Keep, |_| true);
         assert_eq!((kept.columns.len(), kept.left_out.len()), (MAX_NEW, 7));

@@ -10,8 +10,10 @@ use super::fault::Outcome;
 use super::json::Cursor;
 use super::nested::each_item;
 use super::time;
+use crate::avro::AvroSchema;
 use crate::config::{
-    Column, ColumnType, Key, KeyFormat, Nested, Nesting, PARTITION_COLUMNS, valid_field_name,
+    Column, ColumnType, Key, KeyFormat, Nested, Nesting, PARTITION_COLUMNS, overlaps,
+    valid_field_name,
 };
 
 /// What the samples suggest.
@@ -68,6 +70,45 @@ pub fn infer<'a>(
     }
     let key = key.propose(&mut names);
     Some(Inference { columns, key, samples, skipped, left_out })
+}
+
+/// Proposes columns from the schemas of Avro values, the newest first: its fields, and those of older
+/// ones that it has no more. None if none of them is a record. `keys` are the records', `of_keys` the
+/// newest schema of the keys where all of them are Avro.
+pub fn infer_avro<'a>(
+    values: &[&AvroSchema],
+    of_keys: Option<&AvroSchema>,
+    keys: impl IntoIterator<Item = Option<&'a [u8]>>,
+    declared: &[Column],
+    nesting: Nesting,
+) -> Option<Inference> {
+    let mut names = Names::but(declared.iter().map(|column| &*column.name));
+    let mut columns: Vec<Column> = Vec::new();
+    for (path, kind) in values.iter().filter_map(|schema| schema.columns(nesting)).flatten() {
+        if !columns.iter().any(|known| overlaps(known.path(), &path)) {
+            columns.push(names.column(&path, kind));
+        }
+    }
+    if columns.is_empty() {
+        return None;
+    }
+    let key = match of_keys {
+        Some(schema) => avro_key(schema, &mut names),
+        None => {
+            let mut samples = KeySamples::default();
+            keys.into_iter().for_each(|key| samples.add(key));
+            samples.propose(&mut names)
+        }
+    };
+    Some(Inference { columns, key, samples: 0, skipped: 0, left_out: Vec::new() })
+}
+
+fn avro_key(schema: &AvroSchema, names: &mut Names) -> Option<Key> {
+    let columns = match schema.columns(Nesting::Flatten) {
+        Some(fields) => fields.iter().map(|(path, kind)| names.column(path, *kind)).collect(),
+        None => vec![names.column("key", schema.bare()?)],
+    };
+    Some(Key::new(KeyFormat::Avro, columns))
 }
 
 /// The kinds of value a field was seen with; one bit each.

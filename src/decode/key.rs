@@ -8,6 +8,7 @@
 use super::columns::Columns;
 use super::fault::{Fault, Outcome};
 use super::json::Cursor;
+use super::schemas::Schemas;
 use super::tree::Tree;
 use super::{connect, utf8};
 use crate::config::{KeyFormat, Schema, Window, WindowColumns};
@@ -24,7 +25,15 @@ enum Inner {
     Int,
     Long,
     Double,
-    Json { tree: Tree, bare: bool, enveloped: bool },
+    Json { tree: Tree, bare: bool, form: Form, spelled: String },
+}
+
+/// How a key with fields is written.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Json,
+    Connect,
+    Avro,
 }
 
 impl KeyReader {
@@ -37,16 +46,32 @@ impl KeyReader {
             KeyFormat::Int => Inner::Int,
             KeyFormat::Long => Inner::Long,
             KeyFormat::Double => Inner::Double,
-            format @ (KeyFormat::Json | KeyFormat::Connect) => Inner::Json {
+            format @ (KeyFormat::Json | KeyFormat::Connect | KeyFormat::Avro) => Inner::Json {
                 tree: Tree::new("the key", columns.iter().enumerate()),
                 bare: columns.len() == 1,
-                enveloped: format == KeyFormat::Connect,
+                form: match format {
+                    KeyFormat::Connect => Form::Connect,
+                    KeyFormat::Avro => Form::Avro,
+                    _ => Form::Json,
+                },
+                spelled: String::new(),
             },
         };
         Self { inner, window: schema.window }
     }
 
-    pub fn read(&mut self, key: Option<&[u8]>, columns: &mut Columns) -> Outcome<()> {
+    /// The key less the window behind it; none if it is too short to have one.
+    pub fn without_window<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        let len = self.window.map_or(0, |window| window_len(window.kind));
+        key.get(..key.len().checked_sub(len)?)
+    }
+
+    pub fn read(
+        &mut self,
+        key: Option<&[u8]>,
+        schemas: &Schemas,
+        columns: &mut Columns,
+    ) -> Outcome<()> {
         if matches!(self.inner, Inner::Unread) && self.window.is_none() {
             return Ok(());
         }
@@ -62,11 +87,17 @@ impl KeyReader {
             Inner::Int => columns.read_long(0, i32::from_be_bytes(exactly(key, "an int")?).into()),
             Inner::Long => columns.read_long(0, i64::from_be_bytes(exactly(key, "a long")?)),
             Inner::Double => columns.read_double(0, f64::from_be_bytes(exactly(key, "a double")?)),
-            Inner::Json { tree, bare, enveloped } => {
-                let mut text = utf8(key, "the key")?;
-                if *enveloped {
-                    text = connect::payload(text).map_err(Fault::in_key)?;
-                }
+            Inner::Json { tree, bare, form, spelled } => {
+                let text = match form {
+                    Form::Json => utf8(key, "the key")?,
+                    Form::Connect => {
+                        connect::payload(utf8(key, "the key")?).map_err(Fault::in_key)?
+                    }
+                    Form::Avro => {
+                        schemas.spell(key, "the key", spelled)?;
+                        spelled
+                    }
+                };
                 let mut cursor = Cursor::new(text);
                 cursor.space();
                 let read = match *bare && cursor.peek() != b'{' {
@@ -86,18 +117,26 @@ fn exactly<const N: usize>(key: &[u8], what: &str) -> Outcome<[u8; N]> {
     })
 }
 
+/// Bytes behind the key.
+fn window_len(kind: Window) -> usize {
+    match kind {
+        Window::None => 0,
+        Window::Time => 8,
+        Window::Store => 12,
+        Window::Session => 16,
+    }
+}
+
 /// Reads the window behind the key into its columns; answers the key without it.
 fn read_window<'k>(
     key: &'k [u8],
     window: WindowColumns,
     columns: &mut Columns,
 ) -> Outcome<&'k [u8]> {
-    let len = match window.kind {
-        Window::None => return Ok(key),
-        Window::Time => 8,
-        Window::Store => 12,
-        Window::Session => 16,
-    };
+    let len = window_len(window.kind);
+    if len == 0 {
+        return Ok(key);
+    }
     let Some((inner, bounds)) = key.len().checked_sub(len).map(|at| key.split_at(at)) else {
         let reason = format!("the key: {} bytes, too few for the {len} of a window", key.len());
         return Err(Fault::new(RejectClass::WrongType, reason));

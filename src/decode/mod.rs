@@ -32,6 +32,10 @@
 //! * A key of format `string` is the one key column's text, and numbers and `true` count there
 //!   without quotes. A key of format `json` is an object, read by path, or with one key column the
 //!   bare value. Keys of other formats, and the windows behind them: [`key`].
+//! * Avro is spelled as JSON by the schema it was written with ([`crate::avro`]) and then read as
+//!   above: times as ISO 8601, decimals with all their digits, bytes as base64. Bytes that are not as
+//!   the schema says: `Malformed`; no schema to read with: `NoSchema`. Schemas are handed in: see
+//!   [`Decoder::unknown_schemas`].
 //! * In Connect's envelope (`connect`) the payload is read; a payload that is null is a value that is.
 //! * A table's record without a value is a delete: its row has the key columns alone. In a stream
 //!   it is `Malformed`.
@@ -51,6 +55,7 @@ mod key;
 mod nested;
 mod number;
 mod rows;
+mod schemas;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -58,14 +63,14 @@ mod tree;
 
 pub use checks::Warned;
 pub use fields::{NewField, NewFields};
-pub use infer::{Inference, infer};
+pub use infer::{Inference, infer, infer_avro};
 
 /// What a value in Kafka Connect's envelope carries, if it is one.
 pub fn connect_payload(value: &[u8]) -> Option<&[u8]> {
     connect::payload(std::str::from_utf8(value).ok()?).ok().map(str::as_bytes)
 }
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use arrow::array::{BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
@@ -79,8 +84,10 @@ use self::fields::Noticed;
 use self::json::Cursor;
 use self::key::KeyReader;
 use self::rows::Rows;
+use self::schemas::Schemas;
 use self::tree::Tree;
-use crate::config::{Schema, ValueFormat};
+use crate::avro::Known;
+use crate::config::{KeyFormat, Nesting, Schema, ValueFormat};
 use crate::record::{Batch, Hold, OffsetRange, RawBatch, RawRecord, Reject, RejectClass};
 
 /// Decodes the batches of one feed, one after the other; it learns their field order and size.
@@ -96,11 +103,18 @@ pub struct Decoder {
     keep_key: bool,
     keep_headers: bool,
     documents: bool,
+    schemas: Schemas,
+    /// The last value as JSON, where it is Avro.
+    spelled: String,
+    nesting: Nesting,
+    /// Whether the keys, and the values, are Avro.
+    avro: (bool, bool),
 }
 
 enum ValueReader {
     Json(Tree),
     Connect(Tree),
+    Avro(Tree),
     /// The whole value is the column of this number.
     Text(usize),
     Bytes(usize),
@@ -117,6 +131,7 @@ impl Decoder {
         let value = match schema.value_format {
             ValueFormat::Json => ValueReader::Json(tree()),
             ValueFormat::Connect => ValueReader::Connect(tree()),
+            ValueFormat::Avro => ValueReader::Avro(tree()),
             ValueFormat::String => ValueReader::Text(from_key),
             ValueFormat::Bytes => ValueReader::Bytes(from_key),
         };
@@ -137,7 +152,35 @@ impl Decoder {
             keep_key,
             keep_headers,
             documents: false,
+            schemas: Schemas::default(),
+            spelled: String::new(),
+            nesting: schema.evolve.map(|evolve| evolve.nesting).unwrap_or_default(),
+            avro: (
+                schema.key_format == KeyFormat::Avro && schema.inner_key() > 0,
+                schema.value_format == ValueFormat::Avro,
+            ),
         }
+    }
+
+    /// Ids of the schemas that the records of `raw` at or after `from` were written with, as far as
+    /// [`Decoder::learn`] has not brought them: to be asked for before the batch is decoded.
+    pub fn unknown_schemas(&self, raw: &RawBatch, from: i64) -> BTreeSet<u32> {
+        let (keys, values) = self.avro;
+        let mut unknown = BTreeSet::new();
+        if keys || values {
+            for record in raw.iter_from(from.clamp(raw.range.start, raw.range.end)) {
+                let key = record.key.filter(|_| keys).and_then(|key| self.key.without_window(key));
+                let value = record.value.filter(|_| values);
+                let both = [key, value].into_iter().flatten();
+                unknown.extend(both.filter_map(|bytes| self.schemas.unknown(bytes)));
+            }
+        }
+        unknown
+    }
+
+    /// Takes in what a registry has under an id. What is no schema counts for the next batch alone.
+    pub fn learn(&mut self, id: u32, known: Known) {
+        self.schemas.learn(id, known);
     }
 
     /// Keeps each value whole beside its columns, too.
@@ -149,7 +192,9 @@ impl Decoder {
     /// Fields that the last batch had and no column takes, where the schema evolves: what was decoded
     /// lacks them.
     pub fn new_fields(&mut self) -> Option<NewFields> {
-        self.columns.new_fields()
+        let mut new = self.columns.new_fields()?;
+        self.schemas.type_fields(&mut new, self.nesting);
+        Some(new)
     }
 
     /// Decodes the records of `raw` at or after the offset `from`.
@@ -157,7 +202,9 @@ impl Decoder {
         let batch = self.read(raw, from, &HashMap::new());
         let (failed, warned) = self.checks.failed(&batch);
         self.warned.extend(warned);
-        if failed.is_empty() { batch } else { self.read(raw, from, &failed) }
+        let batch = if failed.is_empty() { batch } else { self.read(raw, from, &failed) };
+        self.schemas.forget_missing();
+        batch
     }
 
     /// What failed a check and was let through since this was asked last.
@@ -176,6 +223,7 @@ impl Decoder {
         let mut payload_bytes = 0;
         let mut bad = Vec::new();
         self.columns.begin(raw.len(), raw.payload_bytes());
+        self.schemas.begin();
         for (index, record) in raw.iter_from(start).enumerate() {
             payload_bytes += record.key.map_or(0, <[u8]>::len);
             payload_bytes += record.value.map_or(0, <[u8]>::len);
@@ -217,7 +265,7 @@ impl Decoder {
 
     /// Appends one row; whether it is a delete. On a fault the row may be left incomplete.
     fn record(&mut self, record: &RawRecord<'_>) -> Outcome<bool> {
-        self.key.read(record.key, &mut self.columns)?;
+        self.key.read(record.key, &self.schemas, &mut self.columns)?;
         match record.value {
             Some(value) if self.value(value)? => {
                 self.columns.end_row()?;
@@ -245,6 +293,10 @@ impl Decoder {
             }
             ValueReader::Json(tree) => (tree, utf8(value, "the value")?),
             ValueReader::Connect(tree) => (tree, connect::payload(utf8(value, "the value")?)?),
+            ValueReader::Avro(tree) => {
+                self.schemas.spell_value(value, &mut self.spelled)?;
+                (tree, self.spelled.as_str())
+            }
         };
         let mut cursor = Cursor::new(text);
         cursor.space();
@@ -257,7 +309,10 @@ impl Decoder {
     }
 
     /// The value of a record that has been read, whole.
-    fn document<'r>(&self, record: &RawRecord<'r>) -> Option<&'r str> {
+    fn document<'r>(&'r self, record: &RawRecord<'r>) -> Option<&'r str> {
+        if let ValueReader::Avro(_) = self.value {
+            return Some(&self.spelled);
+        }
         let text = std::str::from_utf8(record.value?).ok()?;
         match &self.value {
             ValueReader::Connect(_) => connect::payload(text).ok().map(str::trim),

@@ -71,6 +71,14 @@ impl<B> Lane<B> {
         }
     }
 
+    /// Where the catch-up stream is to go on, while there is one.
+    pub fn catch_up_next(&self) -> Option<i64> {
+        match self.state {
+            State::Detached { caught_up, .. } => caught_up.map(|(_, next)| next),
+            State::Attached { .. } => None,
+        }
+    }
+
     pub fn durable(&self) -> i64 {
         self.durable
     }

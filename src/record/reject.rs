@@ -32,6 +32,8 @@ pub enum RejectClass {
     DuplicateField,
     /// A value is not what its column's check says.
     CheckFailed,
+    /// The registry has no schema that the record could be read with.
+    NoSchema,
     /// The sink refused the row: a constraint, an index limit.
     SinkRefused,
 }
@@ -59,7 +61,7 @@ impl Settled {
 }
 
 impl RejectClass {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Malformed,
         Self::Encoding,
         Self::WrongType,
@@ -67,6 +69,7 @@ impl RejectClass {
         Self::MissingField,
         Self::DuplicateField,
         Self::CheckFailed,
+        Self::NoSchema,
         Self::SinkRefused,
     ];
 
@@ -79,6 +82,7 @@ impl RejectClass {
             RejectClass::MissingField => "missing_field",
             RejectClass::DuplicateField => "duplicate_field",
             RejectClass::CheckFailed => "check_failed",
+            RejectClass::NoSchema => "no_schema",
             RejectClass::SinkRefused => "sink_refused",
         }
     }

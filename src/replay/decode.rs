@@ -8,6 +8,7 @@ use super::Place;
 use crate::config::{Column, Feed, FeedKind, Schema};
 use crate::decode::Decoder;
 use crate::record::{Batch, RawBatch, TopicPartition, headers_of};
+use crate::registry::learn;
 use crate::verify::Kept;
 use crate::warehouse::shaped;
 
@@ -29,6 +30,7 @@ impl Place<'_> {
         let raw = raw(source, kept)?;
         loop {
             let mut decoder = decoder(&self.feed, self.hand.dry_run);
+            learn(self.catalog.registry(), &mut decoder, &raw).await?;
             let batch = decoder.decode(&raw, raw.range.start);
             let Some(new) = decoder.new_fields() else { return Ok(split(batch)) };
             self.catalog.extend(self.file, &self.feed, &new).await?;

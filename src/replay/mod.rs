@@ -22,6 +22,7 @@ use crate::catalog::Catalog;
 use crate::config::{Feed, FeedFile, Node};
 use crate::lake::LakeStore;
 use crate::record::{Settled, SinkError, SinkKind, TopicId, TopicPartition};
+use crate::registry::Registry;
 use crate::verify::{Chosen, Kept, quarantined};
 use crate::warehouse::Warehouse;
 
@@ -161,7 +162,8 @@ impl<'a> Place<'a> {
         let lake = node.lake.as_ref().map(LakeStore::open).transpose().map_err(said)?;
         let warehouse = node.warehouse.as_ref().map(crate::warehouse::open).transpose();
         let warehouse = warehouse.map_err(said)?;
-        let catalog = Catalog::new(node.kafka.clone(), lake.clone(), warehouse.clone());
+        let registry = node.schema_registry.as_ref().map(Registry::open).transpose()?;
+        let catalog = Catalog::new(node.kafka.clone(), lake.clone(), warehouse.clone(), registry);
         let feed = Arc::new(catalog.feed(file, &source.topic).await?);
         Ok(Self { node, file, catalog, feed, lake, warehouse, hand })
     }

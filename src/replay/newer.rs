@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::decode::decoder;
 use crate::config::{Feed, Node};
 use crate::record::{Batch, RawBatch, TopicId, TopicPartition};
+use crate::registry::{Registry, learn};
 use crate::source::Log;
 use crate::warehouse::record_keys;
 
@@ -28,9 +29,10 @@ pub(super) struct Search {
 type Asked = HashMap<Vec<u8>, BTreeSet<i64>>;
 
 /// Searches the log for newer records of the rows' keys. Records in quarantine (`waiting`) changed
-/// nothing, and do not count. Blocks.
+/// nothing, and do not count. Blocks, on a thread that may.
 pub(super) fn search(
     node: &Node,
+    registry: Option<&Registry>,
     feed: &Feed,
     source: &TopicPartition,
     topic_id: TopicId,
@@ -57,13 +59,18 @@ pub(super) fn search(
     let mut found = Search { seen: bounds.high, ..Search::default() };
     let mut present = HashSet::new();
     let mut decoder = decoder(feed, true);
+    let runtime = tokio::runtime::Handle::current();
     let mut failed = None;
     let start = first.max(bounds.low);
     if start < bounds.high {
         let reached = log.read(source, start, bounds.high, |raw| {
             present
                 .extend(raw.iter_from(start).map(|it| it.offset).filter(|it| offsets.contains(it)));
-            match newer_in(feed, &raw, &mut decoder, &asked, waiting, &mut found.superseded) {
+            let learned = runtime.block_on(learn(registry, &mut decoder, &raw));
+            let newer = learned.and_then(|()| {
+                newer_in(feed, &raw, &mut decoder, &asked, waiting, &mut found.superseded)
+            });
+            match newer {
                 Ok(()) => true,
                 Err(error) => {
                     failed = Some(error);

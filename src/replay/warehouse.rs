@@ -144,10 +144,19 @@ impl Landing<'_, '_> {
         }
         let waiting = unsettled(self.place, self.source).await?;
         let (node, feed) = (self.place.node.clone(), self.place.feed.clone());
+        let registry = self.place.catalog.registry().cloned();
         let (source, topic_id) = (self.source.clone(), self.progress.topic_id);
         let batches = [own.rows.clone(), spelled.rows.clone()];
         let searching = tokio::task::spawn_blocking(move || {
-            let mut found = search(&node, &feed, &source, topic_id, &batches.each_ref(), &waiting)?;
+            let mut found = search(
+                &node,
+                registry.as_ref(),
+                &feed,
+                &source,
+                topic_id,
+                &batches.each_ref(),
+                &waiting,
+            )?;
             // They are written apart: of a key that both have, the older would come last.
             found.superseded.extend(older_of_both(&feed.schema, &batches)?);
             Ok::<_, String>(found)

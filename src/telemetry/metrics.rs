@@ -54,6 +54,7 @@ counters! {
     LANES_DETACHED = "tidegate.lanes.detached", "{lane}", "Times a sink was detached from a partition";
     LANES_JOINED = "tidegate.lanes.joined", "{lane}", "Times a detached sink caught up and joined again";
     PARTITIONS_PARKED = "tidegate.partitions.parked", "{partition}", "Times a partition was parked";
+    REGISTRY_WAITS = "tidegate.registry.waits", "{attempt}", "Times a partition could not ask for the schemas of its records, and waited";
     ACTOR_RESTARTS = "tidegate.actor.restarts", "{actor}", "Actors found dead and built anew";
 }
 

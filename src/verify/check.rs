@@ -15,6 +15,7 @@ use crate::config::{Feed, FeedKind, Schema, Start};
 use crate::decode::Decoder;
 use crate::lake::LakeStore;
 use crate::record::{Batch, OffsetRange, Op, RawBatch, TopicId, TopicPartition};
+use crate::registry::{Registry, learn};
 use crate::warehouse::{shaped, shaped_batch};
 
 /// Where everything is read from.
@@ -22,6 +23,8 @@ pub struct Sources {
     pub broker: Broker,
     pub lake: Option<LakeStore>,
     pub warehouse: Option<Database>,
+    /// Where the schemas of Avro records are.
+    pub registry: Option<Registry>,
     pub bar: ProgressBar,
 }
 
@@ -209,6 +212,7 @@ impl<'a> Checking<'a> {
                 bar.inc((raw.range.end - raw.range.start) as u64);
                 match (&mut decoder, keyed) {
                     (Some(decoder), Some(claim)) => {
+                        learn_schemas(sources.registry.as_ref(), decoder, raw)?;
                         keep_records(feed, decoder, raw, claim, tally, held, records)
                     }
                     _ => Ok(()),
@@ -218,6 +222,16 @@ impl<'a> Checking<'a> {
         }
         Ok(())
     }
+}
+
+/// Asks for the schemas of a batch's records. Blocks, on a runtime of several threads.
+fn learn_schemas(
+    registry: Option<&Registry>,
+    decoder: &mut Decoder,
+    raw: &RawBatch,
+) -> Result<(), String> {
+    let learning = learn(registry, decoder, raw);
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(learning))
 }
 
 /// Decodes a batch and keeps its rows by key, as far as the warehouse must have taken them.

@@ -49,6 +49,7 @@ use self::topic::Broker;
 use self::warehouse::Database;
 use crate::config::{Feed, FeedFile, Node};
 use crate::lake::LakeStore;
+use crate::registry::Registry;
 
 pub use delta::{Mark as LakeMark, TableFile as LakeFile};
 pub use escape::shortened;
@@ -115,7 +116,8 @@ async fn open(node: &Node, files: &[FeedFile], bar: ProgressBar) -> Result<Sourc
         Some(config) => Some(Database::open(config).await?),
         None => None,
     };
-    Ok(Sources { broker: Broker::open(&node.kafka)?, lake, warehouse, bar })
+    let registry = node.schema_registry.as_ref().map(Registry::open).transpose()?;
+    Ok(Sources { broker: Broker::open(&node.kafka)?, lake, warehouse, registry, bar })
 }
 
 async fn find(

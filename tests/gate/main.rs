@@ -17,6 +17,7 @@ mod proxy;
 mod servers;
 mod world;
 
+mod avro;
 mod bad_records;
 mod broker;
 mod commands;

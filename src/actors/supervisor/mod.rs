@@ -10,6 +10,7 @@ mod evolve;
 mod feeds;
 mod lanes;
 mod partitions;
+mod reading;
 mod writers;
 
 use std::collections::{HashMap, HashSet};

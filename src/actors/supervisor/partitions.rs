@@ -304,6 +304,9 @@ impl Supervisor {
             mirror,
             supervisor: ctx.address().recipient(),
             evolve: ctx.address().recipient(),
+            reading: ctx.address().recipient(),
+            registry: self.setup.edges.catalog.registry().cloned(),
+            io: self.setup.io.clone(),
         };
         let arbiter = self.arbiter();
         let consumer = PartitionConsumer::start_in_arbiter(&arbiter, move |_| {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::config::{Column, FeedKind, Key};
+use crate::config::{Column, FeedKind, Key, ValueFormat};
 
 /// What a new feed file says; everything else has its default.
 pub struct Draft<'d> {
@@ -12,6 +12,7 @@ pub struct Draft<'d> {
     pub kind: FeedKind,
     pub topic: &'d str,
     pub description: Option<&'d str>,
+    pub format: ValueFormat,
     pub key: Option<&'d Key>,
     pub columns: &'d [Column],
     pub enabled: bool,
@@ -37,6 +38,10 @@ impl Draft<'_> {
             let format = format.as_str().unwrap_or_default();
             let _ = writeln!(text, "key:\n  format: {format}\n  columns:");
             lines(&mut text, "    ", &key.columns);
+        }
+        if self.format != ValueFormat::default() {
+            let format = serde_json::to_value(self.format).unwrap_or_default();
+            let _ = writeln!(text, "format: {}", format.as_str().unwrap_or_default());
         }
         if !self.columns.is_empty() {
             text.push_str("columns:\n");
@@ -96,6 +101,7 @@ mod tests {
             kind: FeedKind::Table,
             topic: "1.TOTALS",
             description: Some("yes: \"all\"\nof it #1"),
+            format: ValueFormat::Avro,
             key: Some(&key),
             columns: std::slice::from_ref(&odd),
             enabled: false,
@@ -104,8 +110,10 @@ mod tests {
         assert_eq!((read.feed.as_str(), read.topic.as_deref()), ("totals", Some("1.TOTALS")));
         assert_eq!(read.description.as_deref(), draft.description);
         assert_eq!((read.key.as_ref(), read.columns), (Some(&key), Some(vec![odd.clone()])));
-        assert!(!read.enabled);
-        let short = Draft { description: None, key: None, columns: &[], enabled: true, ..draft };
+        assert!(!read.enabled && read.format == ValueFormat::Avro);
+        let format = ValueFormat::Json;
+        let short =
+            Draft { description: None, format, key: None, columns: &[], enabled: true, ..draft };
         assert_eq!(
             short.text(),
             "# from somewhere\nfeed: totals\ntype: table\ntopic: \"1.TOTALS\"\n"

@@ -305,8 +305,7 @@ impl LakeTable for PlainTable {
 
     async fn stage(&self, parts: Vec<Part>) -> Result<Staged, SinkError> {
         let staged_parts: Vec<StagedPart> = parts.iter().map(StagedPart::of).collect();
-        let (feed, layout) = (self.feed.clone(), self.layout.clone());
-        let now = chrono::Utc::now().timestamp_millis();
+        let (feed, layout, now) = (self.feed.clone(), self.layout.clone(), now_ms());
         let encoding = move |take: &mut dyn FnMut((usize, Encoded)) -> bool| {
             // No file holds rows of two parts.
             for (index, part) in parts.iter().enumerate() {
