@@ -24,7 +24,10 @@ pub fn progress(table: &Path) -> HashMap<i32, i64> {
         let (Some(app_id), Some(next)) = (txn["appId"].as_str(), txn["version"].as_i64()) else {
             continue;
         };
-        // tidegate:TOPIC:PARTITION:TOPIC-ID
+        // tidegate:TOPIC:PARTITION:TOPIC-ID; replays are counted under another name.
+        if !app_id.starts_with("tidegate:") {
+            continue;
+        }
         let partition = app_id.split(':').nth(2).and_then(|partition| partition.parse().ok());
         progress.insert(partition.expect("the application id names a partition"), next);
     }

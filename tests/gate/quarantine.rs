@@ -5,7 +5,6 @@ use std::process::Stdio;
 use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::{Value, json};
 
-use crate::lake;
 use crate::node::tidegate;
 use crate::servers::{env, wait_for};
 use crate::snapshots;
@@ -105,6 +104,7 @@ fn comes_back(mut place: Place, format: &str) {
         "orders",
         &format!("topic: {topic}\ncolumns: [{{name: id, type: long, required: true}}]"),
     );
+    node.wait_for_log("the feed file changed", SOON);
     // One is shown whole, and what would come of it; nothing comes of showing it.
     let offset = ["show", "--feed", "orders", "--partition", "0", "--offset", "12"];
     let (code, shown) = asked(&place, &offset);
@@ -198,10 +198,7 @@ fn an_older_record_overwrites_and_revives_nothing() {
     snapshots::change(&topic, 1, old);
     let node = place.node();
     wait_for_quarantined(&place, 7);
-    place.wait_for_watermarks("totals", &[12]);
-    wait_for("a snapshot", SOON, || {
-        (!snapshots::versions(&place, "totals").is_empty()).then_some(())
-    });
+    snapshots::wait_for_snapshot(&place, "totals", &[12]);
     totals(&place, &topic, "");
     let (code, outcome) = replayed(&place, &["totals"]);
     assert_eq!(code, 0, "{outcome:?}");
@@ -230,11 +227,7 @@ fn an_older_record_overwrites_and_revives_nothing() {
     assert_eq!(superseded.len(), 2, "{superseded:#?}");
     assert_eq!(superseded[0]["sinks"], json!(["warehouse"]));
     snapshots::change(&topic, 1, [(6, Some(6)), (0, None)]);
-    place.wait_for_watermarks("totals", &[14]);
-    wait_for("a later snapshot", SOON, || {
-        let progress = lake::progress(&snapshots::table(&place, "totals"));
-        (progress.get(&0) == Some(&14)).then_some(())
-    });
+    snapshots::wait_for_snapshot(&place, "totals", &[14]);
     assert_eq!(snapshots::is_what_the_warehouse_holds(&place, "totals").len(), 5);
     place.verify();
     drop(node);
@@ -249,7 +242,7 @@ fn what_the_log_cannot_tell_stays() {
     snapshots::change(&topic, 1, [(0, Some(5000)), (0, None), (1, Some(1))]);
     let node = place.node();
     wait_for_quarantined(&place, 1);
-    place.wait_for_watermarks("totals", &[3]);
+    snapshots::wait_for_snapshot(&place, "totals", &[3]);
     drop(node);
     delete_records(&topic, 0, 2);
     totals(&place, &topic, "");

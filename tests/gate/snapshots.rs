@@ -48,7 +48,7 @@ pub fn versions(place: &Place, feed: &str) -> Vec<Value> {
 }
 
 /// Waits until the present snapshot stands for these offsets, and so does the warehouse.
-fn wait_for_snapshot(place: &Place, feed: &str, ends: &[i64]) {
+pub fn wait_for_snapshot(place: &Place, feed: &str, ends: &[i64]) {
     wait_for(&format!("a snapshot of {feed} at {ends:?}"), SOON, || {
         let (warehouse, _) = place.watermarks(feed);
         let progress = lake::progress(&table(place, feed));

@@ -103,7 +103,7 @@ impl Place {
     }
 
     pub fn lake_table(&self, feed: &str) -> PathBuf {
-        self.folder().join("lake/streams").join(feed)
+        self.world.lake_root().join("streams").join(feed)
     }
 
     pub fn lake(&self, feed: &str) -> Vec<Row> {

@@ -321,7 +321,7 @@ async fn a_replay_that_was_not_published_is() {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if name.contains("-replayed") {
+            } else if name.ends_with("-replayed.jsonl") {
                 let staged = self::folder(&lab).join("_staged").join(format!("{name}.part"));
                 std::fs::create_dir_all(staged.parent().unwrap()).unwrap();
                 std::fs::rename(path, staged).unwrap();

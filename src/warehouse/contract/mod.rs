@@ -497,7 +497,7 @@ async fn migrates_once_from_many_nodes(lab: Lab) {
     let nodes: Vec<_> = (0..4).map(|_| fresh.other_node()).collect();
     let applied = futures::future::join_all(nodes.iter().map(|node| node.migrate())).await;
     let applied: Vec<String> = applied.into_iter().flat_map(Result::unwrap).collect();
-    assert_eq!(applied, ["0001_bookkeeping", "0002_snapshots"]);
+    assert_eq!(applied, ["0001_bookkeeping", "0002_snapshots", "0003_settled"]);
     assert!(fresh.warehouse.check_schema().await.is_ok());
     assert!(fresh.warehouse.migrate().await.unwrap().is_empty());
 }
@@ -513,9 +513,9 @@ async fn judges_the_schema(lab: Lab) {
              VALUES ({version}, 'future', {breaking})"
         )
     };
-    lab.ask(&newer(3, "false")).await;
+    lab.ask(&newer(4, "false")).await;
     assert!(lab.warehouse.check_schema().await.is_ok());
-    lab.ask("UPDATE tidegate.migrations SET breaking = true WHERE version = 3").await;
+    lab.ask("UPDATE tidegate.migrations SET breaking = true WHERE version = 4").await;
     let error = lab.warehouse.check_schema().await.unwrap_err();
     assert!(error.message.contains("newer release"), "{error}");
 }
