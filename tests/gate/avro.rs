@@ -178,7 +178,7 @@ fn columns(place: &Place, table: &str) -> BTreeMap<String, String> {
 const ORDER: &str = r#"{"type":"record","name":"order","namespace":"shop","fields":[
     {"name":"total","type":{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}},
     {"name":"at","type":{"type":"long","logicalType":"timestamp-millis"}},
-    {"name":"day","type":{"type":"int","logicalType":"date"}},
+    {"name":"due","type":{"type":"int","logicalType":"date"}},
     {"name":"status","type":{"type":"enum","name":"status","symbols":["OPEN","PAID"]}},
     {"name":"place","type":["null",{"type":"record","name":"place","fields":[
         {"name":"city","type":"string"},{"name":"next","type":["null","place"]}]}]},
@@ -195,7 +195,7 @@ fn order(n: i16) -> Vec<(&'static str, Avro)> {
     vec![
         ("total", hundredths(n)),
         ("at", Avro::TimestampMillis(AT)),
-        ("day", Avro::Date(20_374)),
+        ("due", Avro::Date(20_374)),
         ("status", Avro::Enum(1, "PAID".to_owned())),
         ("place", if n % 2 == 0 { some(city) } else { none() }),
         ("tags", Avro::Array(vec![Avro::String("a".to_owned())])),
@@ -258,8 +258,8 @@ fn avro_keys_and_values() {
     let found: Vec<_> = found.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
     let expected = [
         "at timestamp with time zone",
-        "day date",
         "discount numeric(5,2)",
+        "due date",
         "id bigint",
         "place_city text",
         "place_next jsonb",
@@ -284,7 +284,7 @@ fn avro_keys_and_values() {
     assert_eq!(rows.len(), 50, "0 to 50 without 1");
     assert_eq!((&rows[&50]["total"], &rows[&50]["id"]), (&json!(-1.23), &json!(0)));
     assert_eq!(rows[&50]["at"], "2025-10-13T16:38:28.047+00:00");
-    assert_eq!((&rows[&50]["day"], &rows[&50]["status"]), (&json!("2025-10-13"), &json!("PAID")));
+    assert_eq!((&rows[&50]["due"], &rows[&50]["status"]), (&json!("2025-10-13"), &json!("PAID")));
     assert_eq!((&rows[&4]["place_city"], &rows[&3]["place_city"]), (&json!("é 4"), &Value::Null));
     assert_eq!((&rows[&4]["tags"], &rows[&4]["discount"]), (&json!(["a"]), &Value::Null));
     assert_eq!(rows[&52]["discount"], json!(0.05));
