@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import avro
 import hotspots
 import latency
 import limits
@@ -31,6 +32,7 @@ def main():
         options.tidegate,
         options.limits,
         servers(options.folder, "kafka", "postgres"),
+        avro.serve(),
     )
     bench = Bench(place, options)
     for number in range(options.rounds):
@@ -85,7 +87,7 @@ class Bench:
         if self.wants("memory"):
             wanted.append("wide")
         if self.wants("shapes"):
-            wanted.append("shaped")
+            wanted += ["shaped", "shaped_avro"]
         if wanted:
             print(f"filling {', '.join(wanted)}: {self.options.messages} records each", flush=True)
         context = multiprocessing.get_context("spawn")
@@ -111,7 +113,7 @@ class Bench:
                     self.node(f"{topic} {sinks}", topic, **attached(sinks))
         if self.wants("shapes"):
             for shape in workload.SHAPES:
-                self.node(f"shapes {shape}", "shaped", shape=shape)
+                self.node(f"shapes {shape}", workload.topic_of(shape), shape=shape)
         if self.wants("memory"):
             self.memory()
         if self.wants("latency"):
@@ -165,7 +167,8 @@ class Bench:
         env = dict(line.split("=", 1) for line in (disk / "env").read_text().splitlines())
         processes = place.servers | servers(disk, "postgres")
         url = env["TIDEGATE_TEST_POSTGRES"]
-        return node.Place(place.folder, place.kafka, url, place.tidegate, place.limits, processes)
+        same = (place.folder, place.kafka, url, place.tidegate, place.limits)
+        return node.Place(*same, processes, place.registry)
 
     def profile(self):
         if not hotspots.available():

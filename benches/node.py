@@ -21,7 +21,7 @@ IDLE_CORES = 0.15
 class Place:
     """Where runs happen: the servers, the binaries, a folder in memory."""
 
-    def __init__(self, folder, kafka, postgres, tidegate, limits, servers):
+    def __init__(self, folder, kafka, postgres, tidegate, limits, servers, registry):
         self.folder = Path(folder)
         self.kafka = kafka
         self.postgres = postgres
@@ -29,6 +29,7 @@ class Place:
         self.limits = limits
         # Process numbers, by name.
         self.servers = servers
+        self.registry = registry
 
 
 class World:
@@ -47,6 +48,8 @@ class World:
             "lake": {"url": str(self.folder / "lake")},
             "warehouse": {"url": self.url},
         }
+        if topic == "shaped_avro":
+            node["schema_registry"] = {"url": place.registry}
         if budget:
             node["memory"] = {"budget": budget}
         self.config = self.folder / "node.yaml"

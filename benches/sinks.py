@@ -7,6 +7,8 @@ import deltalake
 import polars as pl
 import psycopg2
 
+import workload
+
 
 class Lake:
     def __init__(self, folder, feed):
@@ -30,7 +32,7 @@ class Lake:
             "distinct": rows.select("_partition", "_offset").n_unique(),
         }
         right = {"records": expected["records"], "distinct": expected["records"]}
-        if feed in ("reference", "shaped"):
+        if feed in workload.STREAMS:
             found |= {"keys": rows["transaction_id"].n_unique(), "cents": _cents(rows["amount"])}
             right |= {"keys": expected["records"], "cents": expected["cents"]}
         elif feed != "ticks":
@@ -63,7 +65,7 @@ class Warehouse:
         return self._one("select coalesce(sum(next_offset), 0) from tidegate.progress")[0]
 
     def faults(self, feed, expected):
-        if feed in ("reference", "shaped"):
+        if feed in workload.STREAMS:
             query = (
                 "select count(*), count(distinct transaction_id), sum(round(amount * 100))::bigint "
                 f"from {feed}"

@@ -5,6 +5,7 @@ reference   a purchase transaction: 18 fields, three of them objects, about 660 
 changelog   running totals by user and type: 40,000 keys, 2% tombstones, about 100 bytes with key
 wide        the changelog again, over 500 partitions
 shaped      the reference message with an array, and three fields that come one after the other
+shaped_avro the same as Avro; its one schema has all the fields from the start, and null until then
 """
 
 import datetime
@@ -14,8 +15,10 @@ import random
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+import avro
+
 SEED = 20260101
-PARTITIONS = {"reference": 8, "changelog": 8, "wide": 500, "shaped": 8}
+PARTITIONS = {"reference": 8, "changelog": 8, "wide": 500, "shaped": 8, "shaped_avro": 8}
 TYPES = ("purchase", "refund", "payment", "withdrawal")
 USERS = 10_000
 TOMBSTONES = 0.02
@@ -76,6 +79,15 @@ def shaped(count):
         yield key, f'{value[:-1]}, "TAGS": ["new", "summer", "club"]{more}}}', cents
 
 
+def shaped_avro(count):
+    frame = avro.framed(avro.TRANSACTION)
+    for key, value, cents in shaped(count):
+        yield key, frame(json.loads(value)), cents
+
+
+STREAMS = {"reference": transactions, "shaped": shaped, "shaped_avro": shaped_avro}
+
+
 def totals(count):
     """(user, type, cents, transactions); a tombstone has None for both numbers."""
     source = random.Random(SEED + 1)
@@ -118,9 +130,8 @@ def fill(bootstrap, name, count):
             except BufferError:
                 producer.poll(0.05)
 
-    streams = {"reference": transactions, "shaped": shaped}
-    if name in streams:
-        expected = _fill_stream(send, streams[name](count))
+    if name in STREAMS:
+        expected = _fill_stream(send, STREAMS[name](count))
     else:
         expected = _fill_totals(send, count)
     if producer.flush(60):
@@ -190,14 +201,21 @@ _KEPT = [column for column in REFERENCE if "." not in column["path"]] + [
     {"name": path.lower(), "type": f"struct<{fields}>", "path": path} for path, fields in _STRUCTS
 ]
 
-# How the same records may be read; what each costs is held against the first. Avro's place is here, too:
-# the same fields as `format: avro`, from a topic of its own.
+_FLAT = REFERENCE + _columns("TAGS json") + _LATE
+
+# How the same records may be read; what each costs is held against the first.
 SHAPES = {
-    "flat": {"columns": REFERENCE + _columns("TAGS json") + _LATE},
+    "flat": {"columns": _FLAT},
     "kept": {"columns": _KEPT + [{"name": "tags", "type": "array<string>", "path": "TAGS"}] + _LATE},
     "flat, inferred": {},
     "kept, inferred": {"nested": "keep"},
+    "avro": {"format": "avro", "columns": _FLAT},
+    "avro, inferred": {"format": "avro"},
 }
+
+
+def topic_of(shape):
+    return "shaped_avro" if "format" in SHAPES[shape] else "shaped"
 
 
 def feed(topic, lake, warehouse, shape="flat"):
@@ -205,7 +223,7 @@ def feed(topic, lake, warehouse, shape="flat"):
     file = {"feed": topic, "topic": topic}
     if topic == "reference":
         file |= {"type": "stream", "columns": REFERENCE, "time": "timestamp"}
-    elif topic == "shaped":
+    elif topic in ("shaped", "shaped_avro"):
         file |= {"type": "stream", "time": "timestamp"} | SHAPES[shape]
     elif topic == "ticks":
         file |= {"type": "stream", "columns": _columns("ID long, NOTE string")}
