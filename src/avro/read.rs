@@ -14,7 +14,7 @@ const MAX_DEPTH: usize = 128;
 /// Longest text that a value may become, and twice its bytes more: names are short in bytes.
 const MAX_TEXT: usize = 64 << 20;
 /// Items without any bytes of their own, such as nulls: a count alone must not fill the memory.
-const MAX_EMPTY_ITEMS: i64 = 1 << 16;
+const MAX_EMPTY_ITEMS: i64 = 1 << 12;
 
 type Read<T> = Result<T, String>;
 

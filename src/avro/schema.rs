@@ -62,6 +62,18 @@ pub(super) struct Field {
 /// one record twice, and that another twice, are short to write and endless to spell out.
 const MAX_LEVELS: usize = 8;
 const MAX_COLUMNS: usize = 1000;
+/// Fields looked at for columns; what lies beyond is JSON.
+const MAX_STEPS: usize = 10_000;
+
+/// Records that are being looked into, and fields that were looked at.
+struct Open {
+    records: Vec<Id>,
+    steps: usize,
+}
+
+/// Deepest nesting of a schema's documents together: each is bounded by itself, and one may refer to the
+/// next.
+const MAX_NESTING: usize = 1000;
 
 /// Most digits of a decimal after its point.
 const MAX_SCALE: usize = 1000;
@@ -77,6 +89,12 @@ impl AvroSchema {
         let plain = |text: &str| as_the_library_keeps_it(text).map_err(|error| wrong(&error));
         let references: Vec<String> =
             references.iter().map(|text| plain(text)).collect::<Result<_, _>>()?;
+        let nesting: usize = references.iter().map(|text| nesting(text)).sum();
+        if nesting > MAX_NESTING {
+            return Err(format!(
+                "its references are nested {nesting} levels deep, of {MAX_NESTING}"
+            ));
+        }
         let (schema, others) = Schema::parse_str_with_list(&plain(text)?, &references)
             .map_err(|error| wrong(&error))?;
         let mut compile =
@@ -93,7 +111,7 @@ impl AvroSchema {
     pub fn columns(&self, nesting: Nesting) -> Option<Vec<(String, ColumnType)>> {
         let Node::Record(fields) = &self.nodes[0] else { return None };
         let mut columns = Vec::new();
-        let mut open = vec![0];
+        let mut open = Open { records: vec![0], steps: 0 };
         self.fields("", fields, nesting, &mut open, &mut columns);
         Some(columns)
     }
@@ -102,7 +120,11 @@ impl AvroSchema {
     pub fn bare(&self) -> Option<ColumnType> {
         match self.nodes[0] {
             Node::Record(_) => None,
-            _ => Some(self.kind(self.not_null(0)?, Nesting::Flatten, &mut vec![0])),
+            _ => Some(self.kind(
+                self.not_null(0)?,
+                Nesting::Flatten,
+                &mut Open { records: vec![0], steps: 0 },
+            )),
         }
     }
 
@@ -111,21 +133,24 @@ impl AvroSchema {
         prefix: &str,
         fields: &[Field],
         nesting: Nesting,
-        open: &mut Vec<Id>,
+        open: &mut Open,
         columns: &mut Vec<(String, ColumnType)>,
     ) {
         for field in fields {
             let path = format!("{prefix}{}", field.name);
             let Some(id) = self.not_null(field.value) else { continue };
-            if columns.len() >= MAX_COLUMNS {
+            open.steps += 1;
+            if columns.len() >= MAX_COLUMNS || open.steps > MAX_STEPS {
                 return;
             }
-            let deeper = nesting == Nesting::Flatten && open.len() < MAX_LEVELS;
+            let deeper = nesting == Nesting::Flatten && open.records.len() < MAX_LEVELS;
             match &self.nodes[id] {
-                Node::Record(inner) if deeper && !inner.is_empty() && !open.contains(&id) => {
-                    open.push(id);
+                Node::Record(inner)
+                    if deeper && !inner.is_empty() && !open.records.contains(&id) =>
+                {
+                    open.records.push(id);
                     self.fields(&format!("{path}."), inner, nesting, open, columns);
-                    open.pop();
+                    open.records.pop();
                 }
                 _ => columns.push((path, self.kind(id, nesting, open))),
             }
@@ -149,8 +174,10 @@ impl AvroSchema {
     }
 
     /// The type of a column that holds it. What has no one type, or holds itself, is JSON.
-    fn kind(&self, id: Id, nesting: Nesting, open: &mut Vec<Id>) -> ColumnType {
-        let keep = nesting == Nesting::Keep && open.len() < MAX_LEVELS;
+    fn kind(&self, id: Id, nesting: Nesting, open: &mut Open) -> ColumnType {
+        open.steps += 1;
+        let keep =
+            nesting == Nesting::Keep && open.records.len() < MAX_LEVELS && open.steps <= MAX_STEPS;
         match &self.nodes[id] {
             Node::Boolean => ColumnType::Boolean,
             // An int may become a long by Avro's rules, and a column's type stays.
@@ -166,14 +193,14 @@ impl AvroSchema {
             Node::Timestamp(_) | Node::LocalTimestamp(_) => ColumnType::Timestamp,
             Node::Array(item) if keep => self.inside(*item, open, Nested::Array),
             Node::Map(value) if keep => self.inside(*value, open, Nested::Map),
-            Node::Record(fields) if keep && !open.contains(&id) => {
-                open.push(id);
+            Node::Record(fields) if keep && !open.records.contains(&id) => {
+                open.records.push(id);
                 let field = |field: &Field| {
                     let kind = self.inner(field.value, open)?;
                     valid_field_name(&field.name).then(|| (field.name.clone(), kind))
                 };
                 let fields: Option<Vec<_>> = fields.iter().map(field).collect();
-                open.pop();
+                open.records.pop();
                 match fields {
                     Some(fields) if !fields.is_empty() => Nested::Struct(fields).intern(),
                     _ => ColumnType::Json,
@@ -183,11 +210,11 @@ impl AvroSchema {
         }
     }
 
-    fn inner(&self, id: Id, open: &mut Vec<Id>) -> Option<ColumnType> {
+    fn inner(&self, id: Id, open: &mut Open) -> Option<ColumnType> {
         Some(self.kind(self.not_null(id)?, Nesting::Keep, open))
     }
 
-    fn inside(&self, id: Id, open: &mut Vec<Id>, of: fn(ColumnType) -> Nested) -> ColumnType {
+    fn inside(&self, id: Id, open: &mut Open, of: fn(ColumnType) -> Nested) -> ColumnType {
         self.inner(id, open).map_or(ColumnType::Json, |kind| of(kind).intern())
     }
 }
@@ -350,4 +377,18 @@ fn without_lossy_types(schema: &mut Value) {
 
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+/// How deep a JSON document's brackets are, at the most.
+fn nesting(text: &str) -> usize {
+    let (mut deep, mut deepest) = (0_usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'{' | b'[' => deep += 1,
+            b'}' | b']' => deep = deep.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(deep);
+    }
+    deepest
 }

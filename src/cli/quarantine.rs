@@ -125,6 +125,8 @@ enum WantedState {
     Replayed,
     Superseded,
     Discarded,
+    /// Progress was set back before them; a node reads them again.
+    ReadAgain,
     All,
 }
 
@@ -162,6 +164,7 @@ impl Which {
                 WantedState::Replayed => Some(State::Settled(Settled::Replayed)),
                 WantedState::Superseded => Some(State::Settled(Settled::Superseded)),
                 WantedState::Discarded => Some(State::Settled(Settled::Discarded)),
+                WantedState::ReadAgain => Some(State::Settled(Settled::ReadAgain)),
                 WantedState::All => None,
             },
         }

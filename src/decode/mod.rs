@@ -223,7 +223,7 @@ impl Decoder {
         let mut payload_bytes = 0;
         let mut bad = Vec::new();
         self.columns.begin(raw.len(), raw.payload_bytes());
-        self.schemas.begin();
+        self.schemas.begin(raw.payload_bytes());
         for (index, record) in raw.iter_from(start).enumerate() {
             payload_bytes += record.key.map_or(0, <[u8]>::len);
             payload_bytes += record.value.map_or(0, <[u8]>::len);

@@ -13,7 +13,14 @@ pub(super) struct Schemas {
     known: HashMap<u32, Known>,
     /// The values' own, of the last batch.
     met: BTreeSet<u32>,
+    /// Bytes of JSON that the values of this batch may still become.
+    left: usize,
 }
+
+/// What the values of a batch may become as JSON: so much, and so often their own bytes. Few bytes of a
+/// hostile record become many, and the memory budget knows the bytes alone.
+const MOST_TEXT: usize = 64 << 20;
+const MOST_TIMES: usize = 16;
 
 impl Schemas {
     /// The id before a key or value, where its schema is still to be asked for.
@@ -31,8 +38,10 @@ impl Schemas {
         self.known.retain(|_, known| known.is_ok());
     }
 
-    pub fn begin(&mut self) {
+    /// A batch of so many bytes comes.
+    pub fn begin(&mut self, bytes: usize) {
         self.met.clear();
+        self.left = MOST_TEXT + bytes.saturating_mul(MOST_TIMES);
     }
 
     /// Spells a value as JSON into `out`, which is emptied first.
@@ -40,7 +49,20 @@ impl Schemas {
         if let Some((id, _)) = parts(bytes) {
             self.met.insert(id);
         }
-        self.spell(bytes, "the value", out)
+        self.spell(bytes, "the value", out)?;
+        match self.left.checked_sub(out.len()) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(Fault::new(
+                RejectClass::OutOfRange,
+                format!(
+                    "the value is {} bytes as JSON, too many beside those before it",
+                    out.len()
+                ),
+            )),
+        }
     }
 
     pub fn spell(&self, bytes: &[u8], what: &str, out: &mut String) -> Outcome<()> {

@@ -51,6 +51,8 @@ pub struct Layout {
     ending: &'static str,
     /// What the time of its files goes by, as commits say it.
     by: String,
+    /// What it goes by where nothing is said, as in files of releases that had no choice.
+    unsaid: String,
 }
 
 /// What of a file's name its rows' time does not tell: the partition and the first offset.
@@ -74,11 +76,13 @@ impl Layout {
         {
             return Err("a Delta table's files hold several partitions".to_owned());
         }
-        layout.by = match feed.lake_time() {
+        let said = |time| match time {
             TimeSource::Ingest => INGEST.to_owned(),
             TimeSource::Kafka => "kafka".to_owned(),
             TimeSource::Column(index) => format!("column:{}", feed.schema.columns[index].name),
         };
+        layout.by = said(feed.lake_time());
+        layout.unsaid = said(feed.schema.time.map_or(TimeSource::Kafka, TimeSource::Column));
         // The columns may be inferred, and then no feed file was checked for it.
         let taken = |key: &str| {
             feed.schema.columns.iter().any(|column| column.name.eq_ignore_ascii_case(key))
@@ -100,8 +104,8 @@ impl Layout {
         let (feed, topic) = (feed.to_owned(), topic.to_owned());
         let ending = format.ending();
         let (folder, snapshots) = (String::new(), None);
-        let by = String::new();
-        let mut layout = Self { folder, snapshots, template, feed, topic, ending, by };
+        let (by, unsaid) = Default::default();
+        let mut layout = Self { folder, snapshots, template, feed, topic, ending, by, unsaid };
         let segments = layout.template.table().iter();
         let segments: Vec<String> =
             segments.map(|segment| layout.render(segment, Slot::EPOCH, First::default())).collect();
@@ -135,7 +139,7 @@ impl Layout {
     /// Whether rows can be told to lie in the wrong place by a file whose commit says this. `ingest` is
     /// in no row; and a file that went by something else than the feed does now is right as it was.
     pub fn tells_place(&self, by: Option<&str>) -> bool {
-        self.by != INGEST && by.is_none_or(|by| by == self.by)
+        self.by != INGEST && by.unwrap_or(&self.unsaid) == self.by
     }
 
     pub fn precision(&self) -> Precision {

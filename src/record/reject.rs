@@ -48,6 +48,8 @@ pub enum Settled {
     Superseded,
     /// It is to stay out.
     Discarded,
+    /// Progress was set back before it: a node reads it again, and it is a row then, or open once more.
+    ReadAgain,
 }
 
 impl Settled {
@@ -56,6 +58,7 @@ impl Settled {
             Settled::Replayed => "replayed",
             Settled::Superseded => "superseded",
             Settled::Discarded => "discarded",
+            Settled::ReadAgain => "read_again",
         }
     }
 }

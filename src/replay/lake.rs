@@ -7,7 +7,7 @@ use super::{EACH, Outcome, Place, Settling, TRIES, of_former, said};
 use crate::lake::LakeTable;
 use crate::record::{Batch, Claim, Part, Settled, SinkKind, TopicId, TopicPartition};
 use crate::telemetry::fault;
-use crate::verify::{Kept, replayed};
+use crate::verify::{Kept, rows_at};
 
 pub(super) async fn replay(
     place: &mut Place<'_>,
@@ -68,10 +68,11 @@ struct Adding<'a> {
 impl Adding<'_> {
     async fn add(&self, rows: Batch) -> Result<(), String> {
         let Some(store) = &self.place.lake else { return Ok(()) };
+        let asked = rows.offsets.values().iter().copied().collect();
         for _ in 0..TRIES {
             // In this order: what is added after the count was asked changes it.
             let count = self.table.replays(self.source).await.map_err(said)?;
-            let there = replayed(store, &self.place.feed, self.source).await?;
+            let there = rows_at(store, &self.place.feed, self.source, &asked).await?;
             let left = rows.only(|offset| !there.contains(&offset));
             let left = left.map_err(|error| error.to_string())?;
             if left.num_rows() == 0 {

@@ -26,8 +26,8 @@ use crate::registry::Registry;
 use crate::verify::{Chosen, Kept, quarantined};
 use crate::warehouse::Warehouse;
 
-/// So many records are taken up by one command; whoever has more runs it again.
-pub const MOST: usize = 100_000;
+/// So many records are taken up by one command, the newest; whoever has more says which.
+const MOST: usize = 100_000;
 /// Records of one commit.
 const EACH: usize = 5_000;
 /// How often a sink that moved meanwhile is looked at anew.
@@ -69,13 +69,30 @@ pub async fn replay(
 ) -> Result<Vec<Outcome>, String> {
     let mut outcomes = Vec::new();
     for ((sink, source), kept) in grouped(node, chosen).await? {
-        let mut place = Place::open(node, files, chosen, &source, hand.clone()).await?;
-        outcomes.push(match sink {
-            SinkKind::Lake => lake::replay(&mut place, &source, kept).await?,
-            SinkKind::Warehouse => warehouse::replay(&mut place, &source, kept).await?,
-        });
+        let offsets: Vec<i64> = kept.iter().map(|record| record.offset).collect();
+        let replayed = one(node, files, chosen, hand, (sink, &source), kept).await;
+        // What is wrong with one partition or sink is none of the others'.
+        outcomes.push(replayed.unwrap_or_else(|error| {
+            let left = offsets.into_iter().map(|offset| (offset, error.clone())).collect();
+            Outcome { left, ..Outcome::new(sink, &source) }
+        }));
     }
     Ok(outcomes)
+}
+
+async fn one(
+    node: &Node,
+    files: &[FeedFile],
+    chosen: &Chosen,
+    hand: &Hand,
+    (sink, source): (SinkKind, &TopicPartition),
+    kept: Vec<Kept>,
+) -> Result<Outcome, String> {
+    let mut place = Place::open(node, files, chosen, source, hand.clone()).await?;
+    match sink {
+        SinkKind::Lake => lake::replay(&mut place, source, kept).await,
+        SinkKind::Warehouse => warehouse::replay(&mut place, source, kept).await,
+    }
 }
 
 /// Settles the chosen records as discarded. Answers how many there were, by partition and sink.
@@ -116,7 +133,13 @@ type Groups = BTreeMap<(SinkKind, TopicPartition), Vec<Kept>>;
 /// The chosen records by sink and partition, in the order of their offsets.
 async fn grouped(node: &Node, chosen: &Chosen) -> Result<Groups, String> {
     let mut groups = Groups::new();
-    for record in quarantined(node, chosen, MOST).await? {
+    let records = quarantined(node, chosen, MOST + 1).await?;
+    if records.len() > MOST {
+        return Err(format!(
+            "these are more than {MOST} records: choose fewer, by --partition or --offsets"
+        ));
+    }
+    for record in records {
         let source = TopicPartition::new(record.topic.as_str(), record.partition);
         for sink in &record.sinks {
             groups.entry((*sink, source.clone())).or_default().push(record.clone());

@@ -1,15 +1,18 @@
 //! Into the warehouse: the transaction that writes the rows settles the records, so each lands once.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::decode::{Decoded, rows};
-use super::newer::{Search, search};
+use super::newer::{Question, Search};
 use super::{EACH, Outcome, Place, Settling, TRIES, of_former, said};
 use crate::config::FeedKind;
-use crate::record::{Batch, OffsetRange, Progress, Settled, SinkKind, TopicId, TopicPartition};
-use crate::verify::{Chosen, Kept, State, quarantined};
-use crate::warehouse::{Replay, Replayed, Warehouse, record_keys};
+use crate::record::{OffsetRange, Settled, SinkKind, TopicId, TopicPartition};
+use crate::verify::{Chosen, Kept, may_be_compacted, quarantined};
+use crate::warehouse::{Replay, Replayed, Warehouse};
+
+/// How often a search goes on behind a partition that does.
+const CHASES: u32 = 200;
 
 pub(super) async fn replay(
     place: &mut Place<'_>,
@@ -25,38 +28,198 @@ pub(super) async fn replay(
     let Some(progress) = progress.get(source).copied() else {
         return Err(format!("{source}: the warehouse has no progress"));
     };
-    let mut due = Vec::with_capacity(kept.len());
+    // Those from before the topic told its id are settled apart.
+    let mut due: BTreeMap<Option<uuid::Uuid>, Vec<Kept>> = BTreeMap::new();
     for record in kept {
         let topic_id = record.topic_id.map_or(TopicId::UNKNOWN, TopicId::new);
-        match topic_id.agrees(progress.topic_id) {
-            true => due.push(record),
-            false => outcome.left.push((record.offset, of_former(&record))),
+        if !topic_id.agrees(progress.topic_id) {
+            outcome.left.push((record.offset, of_former(&record)));
+        } else if record.offset >= progress.next_offset {
+            let reason = "progress was set back before it: a node reads it again".to_owned();
+            outcome.left.push((record.offset, reason));
+        } else {
+            due.entry(record.topic_id).or_default().push(record);
         }
     }
-    let mut tries = 0;
-    // Records whose topic has an id and those from before it was told are settled apart.
-    while let Some(topic_id) = due.first().map(|record| record.topic_id) {
-        let (one, others): (Vec<Kept>, Vec<Kept>) =
-            due.into_iter().partition(|record| record.topic_id == topic_id);
-        let chunk: Vec<Kept> = one.iter().take(EACH).cloned().collect();
-        let landing = Landing { place, warehouse: &*warehouse, source, progress };
-        let moved = !landing.land(&chunk, &mut outcome).await?;
-        due = one.into_iter().skip(if moved { 0 } else { chunk.len() }).chain(others).collect();
-        due.sort_by_key(|record| record.offset);
-        if moved {
-            tries += 1;
-            if tries > TRIES {
-                return Err(format!("{source}: others settle its records meanwhile; try again"));
-            }
-            let open = unsettled(place, source).await?;
-            due.retain(|record| open.contains(&record.offset));
+    for (topic_id, kept) in due {
+        let topic_id = topic_id.map_or(TopicId::UNKNOWN, TopicId::new);
+        for chunk in kept.chunks(EACH) {
+            let present = progress.topic_id;
+            let landing = Landing { place, warehouse: &*warehouse, source, topic_id, present };
+            landing.land(chunk, progress.next_offset, &mut outcome).await?;
         }
     }
     Ok(outcome)
 }
 
-/// Offsets of the partition that are no rows, in the warehouse's quarantine.
-async fn unsettled(place: &Place<'_>, source: &TopicPartition) -> Result<HashSet<i64>, String> {
+struct Landing<'l, 'p> {
+    place: &'l mut Place<'p>,
+    warehouse: &'l dyn Warehouse,
+    source: &'l TopicPartition,
+    /// Of the records, and of the topic as the warehouse knows it.
+    topic_id: TopicId,
+    present: TopicId,
+}
+
+impl Landing<'_, '_> {
+    async fn land(
+        mut self,
+        chunk: &[Kept],
+        next_offset: i64,
+        outcome: &mut Outcome,
+    ) -> Result<(), String> {
+        let mut runs = Vec::new();
+        // In the order of their offsets, so that the last of a key comes last.
+        for run in chunk.chunk_by(|a, b| a.is_row == b.is_row) {
+            let shaped = run.first().is_some_and(|record| record.is_row);
+            let decoded = match shaped {
+                true => rows(&self.place.feed, self.source, run)?,
+                false => self.place.decode(self.source, run).await?,
+            };
+            runs.push((decoded, shaped));
+        }
+        outcome.left.extend(runs.iter().flat_map(|(decoded, _)| decoded.rejected.iter().cloned()));
+        if !self.place.hand.dry_run {
+            self.warehouse.prepare(&self.place.feed).await.map_err(said)?;
+        }
+        let mut search = self.search(&runs, next_offset).await?;
+        let mut landed = HashSet::new();
+        let mut gone = HashSet::new();
+        for (decoded, shaped) in runs {
+            search = self.run(&decoded, shaped, search, &mut landed, &mut gone, outcome).await?;
+        }
+        let Some(search) = search else { return Ok(()) };
+        let settled = |offset: &i64| landed.contains(offset) || gone.contains(offset);
+        let superseded = search.superseded();
+        let superseded: BTreeSet<i64> =
+            superseded.into_iter().filter(|offset| !settled(offset)).collect();
+        if !superseded.is_empty() && !self.place.hand.dry_run {
+            let (settled, why) = (Settled::Superseded, Some("its key has a newer state"));
+            let topic_id = self.topic_id;
+            let settling = Settling { topic_id, settled, why, hand: &self.place.hand };
+            let offsets = superseded.iter().copied().collect();
+            let feed = &self.place.feed.name;
+            settling.in_warehouse(self.warehouse, feed, self.source, offsets).await?;
+        }
+        outcome.superseded.extend(superseded);
+        outcome.left.extend(search.unknown().into_iter().filter(|(offset, _)| !settled(offset)));
+        Ok(())
+    }
+
+    /// Lands records of one kind, as often as others have moved meanwhile.
+    async fn run(
+        &mut self,
+        decoded: &Decoded,
+        shaped: bool,
+        mut search: Option<Search>,
+        landed: &mut HashSet<i64>,
+        gone: &mut HashSet<i64>,
+        outcome: &mut Outcome,
+    ) -> Result<Option<Search>, String> {
+        let (mut chases, mut tries) = (0, 0);
+        loop {
+            let mut stay: HashSet<i64> = gone.clone();
+            if let Some(search) = &search {
+                stay.extend(search.superseded());
+                stay.extend(search.unknown().iter().map(|(offset, _)| *offset));
+            }
+            let batch = decoded.rows.only(|offset| !stay.contains(&offset));
+            let batch = batch.map_err(|error| error.to_string())?;
+            if batch.num_rows() == 0 {
+                return Ok(search);
+            }
+            let offsets = batch.offsets.values().to_vec();
+            if self.place.hand.dry_run {
+                landed.extend(&offsets);
+                outcome.replayed.extend(offsets);
+                return Ok(search);
+            }
+            let replay = Replay {
+                source: self.source.clone(),
+                topic_id: self.topic_id,
+                batch: Arc::new(batch),
+                shaped,
+                seen: search.as_ref().map_or(i64::MAX, |search| search.seen),
+                by: self.place.hand.by.clone(),
+            };
+            match self.warehouse.replay(&self.place.feed, &replay).await.map_err(said)? {
+                Replayed::Landed { refused } => {
+                    let stay: HashSet<i64> = refused.iter().map(|(offset, _)| *offset).collect();
+                    let rows = offsets.into_iter().filter(|offset| !stay.contains(offset));
+                    let rows: Vec<i64> = rows.collect();
+                    landed.extend(&rows);
+                    outcome.replayed.extend(rows);
+                    outcome.left.extend(refused);
+                    return Ok(search);
+                }
+                Replayed::Moved => {}
+            }
+            let next_offset = self.next_offset().await?;
+            search = match search {
+                Some(search) if search.seen < next_offset && chases < CHASES => {
+                    chases += 1;
+                    Some(self.advanced(search, next_offset).await?)
+                }
+                search => {
+                    tries += 1;
+                    if tries > TRIES {
+                        return Err(format!(
+                            "{}: others settle its records, or move its progress, all the time; try \
+                             again",
+                            self.source
+                        ));
+                    }
+                    let open = waiting(self.place, self.source, self.present, true).await?;
+                    gone.extend(offsets.into_iter().filter(|offset| !open.contains(offset)));
+                    search
+                }
+            };
+        }
+    }
+
+    async fn next_offset(&self) -> Result<i64, String> {
+        let progress = self.warehouse.progress(&self.place.feed.name).await.map_err(said)?;
+        Ok(progress.get(self.source).map_or(0, |progress| progress.next_offset))
+    }
+
+    /// Which rows of a keyed table are not the last of their keys; none for a stream, where all are.
+    async fn search(
+        &mut self,
+        runs: &[(Decoded, bool)],
+        next_offset: i64,
+    ) -> Result<Option<Search>, String> {
+        if self.place.feed.kind == FeedKind::Stream {
+            return Ok(None);
+        }
+        let question = Question {
+            node: self.place.node.clone(),
+            registry: self.place.catalog.registry().cloned(),
+            feed: self.place.feed.clone(),
+            source: self.source.clone(),
+            topic_id: self.present,
+            compacted: may_be_compacted(&self.place.node.kafka, &self.source.topic).await?,
+            waiting: waiting(self.place, self.source, self.present, false).await?,
+        };
+        let batches: Vec<_> = runs.iter().map(|(decoded, _)| decoded.rows.clone()).collect();
+        let opening = tokio::task::spawn_blocking(move || Search::open(question, &batches));
+        let search = opening.await.map_err(|error| error.to_string())??;
+        self.advanced(search, next_offset).await.map(Some)
+    }
+
+    async fn advanced(&self, search: Search, to: i64) -> Result<Search, String> {
+        let advancing = tokio::task::spawn_blocking(move || search.advance(to));
+        advancing.await.map_err(|error| error.to_string())?
+    }
+}
+
+/// Offsets of the partition, in the topic that is read now, that wait in the warehouse's quarantine, or
+/// were left there; with `superseded` those, too.
+async fn waiting(
+    place: &Place<'_>,
+    source: &TopicPartition,
+    present: TopicId,
+    superseded: bool,
+) -> Result<HashSet<i64>, String> {
     let all = Chosen {
         feed: Some(place.feed.name.to_string()),
         sink: Some(SinkKind::Warehouse),
@@ -66,117 +229,14 @@ async fn unsettled(place: &Place<'_>, source: &TopicPartition) -> Result<HashSet
         state: None,
     };
     let all = quarantined(place.node, &all, usize::MAX).await?.into_iter();
-    let open = all.filter(|record| {
-        let state = record.settled.as_ref().map_or(State::Open, |it| State::Settled(it.settled));
-        *record.topic == *source.topic && state != State::Settled(Settled::Replayed)
+    let waits = all.filter(|record| {
+        let topic_id = record.topic_id.map_or(TopicId::UNKNOWN, TopicId::new);
+        let waits = match record.settled.as_ref().map(|fate| fate.settled) {
+            None | Some(Settled::Discarded) => true,
+            Some(Settled::Superseded) => superseded,
+            Some(Settled::Replayed | Settled::ReadAgain) => false,
+        };
+        *record.topic == *source.topic && topic_id.agrees(present) && waits
     });
-    Ok(open.map(|record| record.offset).collect())
-}
-
-struct Landing<'l, 'p> {
-    place: &'l mut Place<'p>,
-    warehouse: &'l dyn Warehouse,
-    source: &'l TopicPartition,
-    progress: Progress,
-}
-
-impl Landing<'_, '_> {
-    /// False if others have moved meanwhile: what is left must be looked at anew.
-    async fn land(mut self, chunk: &[Kept], outcome: &mut Outcome) -> Result<bool, String> {
-        let (spelled, own): (Vec<Kept>, Vec<Kept>) =
-            chunk.iter().cloned().partition(|record| record.is_row);
-        let own = self.place.decode(self.source, &own).await?;
-        if !self.place.hand.dry_run {
-            self.warehouse.prepare(&self.place.feed).await.map_err(said)?;
-        }
-        let spelled = rows(&self.place.feed, self.source, &spelled)?;
-        let search = self.search(&own, &spelled).await?;
-        let stays: HashSet<i64> = search.unknown.iter().map(|(offset, _)| *offset).collect();
-        let topic_id = chunk.first().and_then(|record| record.topic_id);
-        let topic_id = topic_id.map_or(TopicId::UNKNOWN, TopicId::new);
-        let mut left: Vec<(i64, String)> =
-            own.rejected.iter().chain(&spelled.rejected).cloned().collect();
-        for (decoded, shaped) in [(&own, false), (&spelled, true)] {
-            let lands = |offset| !stays.contains(&offset) && !search.superseded.contains(&offset);
-            let batch = decoded.rows.only(lands).map_err(|error| error.to_string())?;
-            if batch.num_rows() == 0 {
-                continue;
-            }
-            let offsets = batch.offsets.values().to_vec();
-            if self.place.hand.dry_run {
-                outcome.replayed.extend(offsets);
-                continue;
-            }
-            let replay = Replay {
-                source: self.source.clone(),
-                topic_id,
-                batch: Arc::new(batch),
-                shaped,
-                seen: search.seen,
-                by: self.place.hand.by.clone(),
-            };
-            match self.warehouse.replay(&self.place.feed, &replay).await.map_err(said)? {
-                Replayed::Moved => return Ok(false),
-                Replayed::Landed { refused } => {
-                    let stay: HashSet<i64> = refused.iter().map(|(offset, _)| *offset).collect();
-                    outcome.replayed.extend(offsets.iter().filter(|it| !stay.contains(it)));
-                    left.extend(refused);
-                }
-            }
-        }
-        if !search.superseded.is_empty() && !self.place.hand.dry_run {
-            let (settled, why) = (Settled::Superseded, Some("its key has a newer state"));
-            let settling = Settling { topic_id, settled, why, hand: &self.place.hand };
-            let offsets = search.superseded.iter().copied().collect();
-            let feed = &self.place.feed.name;
-            settling.in_warehouse(self.warehouse, feed, self.source, offsets).await?;
-        }
-        outcome.superseded.extend(&search.superseded);
-        outcome.left.append(&mut left);
-        outcome.left.extend(search.unknown);
-        Ok(true)
-    }
-
-    /// Which rows of a keyed table are not the last of their keys.
-    async fn search(&mut self, own: &Decoded, spelled: &Decoded) -> Result<Search, String> {
-        if self.place.feed.kind == FeedKind::Stream {
-            return Ok(Search { seen: i64::MAX, ..Search::default() });
-        }
-        let waiting = unsettled(self.place, self.source).await?;
-        let (node, feed) = (self.place.node.clone(), self.place.feed.clone());
-        let registry = self.place.catalog.registry().cloned();
-        let (source, topic_id) = (self.source.clone(), self.progress.topic_id);
-        let batches = [own.rows.clone(), spelled.rows.clone()];
-        let searching = tokio::task::spawn_blocking(move || {
-            let mut found = search(
-                &node,
-                registry.as_ref(),
-                &feed,
-                &source,
-                topic_id,
-                &batches.each_ref(),
-                &waiting,
-            )?;
-            // They are written apart: of a key that both have, the older would come last.
-            found.superseded.extend(older_of_both(&feed.schema, &batches)?);
-            Ok::<_, String>(found)
-        });
-        searching.await.map_err(|error| error.to_string())?
-    }
-}
-
-/// Of the keys that both batches have, all offsets but those of the batch that has the last.
-fn older_of_both(
-    schema: &crate::config::Schema,
-    batches: &[Batch; 2],
-) -> Result<BTreeSet<i64>, String> {
-    let mut keys: HashMap<Vec<u8>, [Vec<i64>; 2]> = HashMap::new();
-    for (index, batch) in batches.iter().enumerate() {
-        let found = record_keys(schema, &batch.rows).map_err(|error| error.to_string())?;
-        for (key, offset) in found.iter().zip(batch.offsets.values()) {
-            keys.entry(key.as_ref().to_vec()).or_default()[index].push(*offset);
-        }
-    }
-    let older = keys.into_values().filter(|[a, b]| !a.is_empty() && !b.is_empty());
-    Ok(older.flat_map(|[a, b]| if a.last() < b.last() { a } else { b }).collect())
+    Ok(waits.map(|record| record.offset).collect())
 }

@@ -9,10 +9,11 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::delta::{Add, Line, Protocol, Remove, Txn, said};
 
-const COLUMNS: [&str; 8] = [
+const COLUMNS: [&str; 9] = [
     "add.path",
     "add.size",
     "add.modificationTime",
+    "add.stats",
     "remove.path",
     "txn.appId",
     "txn.version",
@@ -46,6 +47,7 @@ fn take_lines(batch: &RecordBatch, lines: &mut Vec<Line>) {
                 path: text(add, "path", row)?,
                 size: long(add, "size", row).unwrap_or(0).unsigned_abs(),
                 modification_time: long(add, "modificationTime", row).unwrap_or(0),
+                stats: text(add, "stats", row),
                 ..Add::default()
             })
         });

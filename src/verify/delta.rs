@@ -43,6 +43,8 @@ pub struct TableFile {
     pub values: BTreeMap<String, Option<String>>,
     /// The time its rows belong to, where its commit says it.
     pub time: Option<String>,
+    /// The least and the greatest offset in it, of whichever partition, where its commit says it.
+    pub offsets: Option<(i64, i64)>,
     /// What its time goes by, where its commit says it.
     pub by: Option<String>,
     pub(super) live: bool,
@@ -77,6 +79,7 @@ pub(super) struct Add {
     pub size: u64,
     pub modification_time: i64,
     pub partition_values: BTreeMap<String, Option<String>>,
+    pub stats: Option<String>,
     pub deletion_vector: Option<serde_json::Value>,
     pub tags: Option<BTreeMap<String, Option<String>>>,
 }
@@ -280,6 +283,7 @@ impl DeltaLog {
             modified: add.modification_time,
             values: add.partition_values,
             time: None,
+            offsets: add.stats.as_deref().and_then(offsets_of),
             by: add.tags.and_then(|mut tags| tags.remove("tidegate.time")?),
             live: true,
         };
@@ -365,6 +369,12 @@ async fn fetch(store: &dyn ObjectStore, version: u64) -> Result<Option<Vec<Line>
 
 pub(super) fn said(error: Error) -> String {
     format!("reading the lake: {error}")
+}
+
+fn offsets_of(stats: &str) -> Option<(i64, i64)> {
+    let stats: serde_json::Value = serde_json::from_str(stats).ok()?;
+    let of = |name: &str| stats[name]["_offset"].as_i64();
+    of("minValues").zip(of("maxValues"))
 }
 
 /// `tidegate:<topic>:<partition>:<topic id, or ->`.

@@ -1,6 +1,6 @@
 //! The lake's side of a feed: its table and its quarantine, file by file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use arrow::array::{
@@ -21,9 +21,9 @@ use super::delta::{DeltaLog, Mark, TableFile, said};
 use super::lines::read_lines;
 use super::table::Table;
 use crate::config::{ColumnType, Feed, FeedKind, LakeFormat, TimeSource};
-use crate::lake::LakeStore;
+use crate::lake::{LakeStore, settlements};
 use crate::layout::{self, By, Layout, Slots, is_replayed};
-use crate::record::{TopicId, TopicPartition};
+use crate::record::{Settled, TopicId, TopicPartition};
 
 /// Files fetched and read at once.
 const FILES: usize = 3;
@@ -32,6 +32,8 @@ const FILES: usize = 3;
 pub struct Lake {
     pub rows: Table,
     quarantine: Table,
+    /// Partitions and offsets that are written down as replayed, in the topic read last.
+    replayed: HashSet<(i32, i64)>,
     layout: Layout,
 }
 
@@ -53,7 +55,17 @@ impl Lake {
         // a quarantine that is read after it.
         let rows = Table::open(store, feed).await?;
         let quarantine = DeltaLog::open(store.below(&layout::quarantine_path(&feed.name))).await?;
-        Ok(Self { rows, quarantine: Table::Delta(quarantine), layout: Layout::of(feed)? })
+        let mut replayed = HashSet::new();
+        for it in settlements(store, &feed.name).await.map_err(|error| error.to_string())? {
+            let source = TopicPartition::new(it.topic.as_str(), it.partition);
+            let topic_id = it.topic_id.map_or(TopicId::UNKNOWN, TopicId::new);
+            let present = rows.mark_of(&source, TopicId::UNKNOWN).map(|mark| mark.topic_id);
+            if it.settled == Settled::Replayed && present.is_some_and(|id| id.agrees(topic_id)) {
+                replayed.extend(it.offsets.into_iter().map(|offset| (it.partition, offset)));
+            }
+        }
+        let layout = Layout::of(feed)?;
+        Ok(Self { rows, quarantine: Table::Delta(quarantine), replayed, layout })
     }
 
     pub async fn scan(
@@ -85,7 +97,10 @@ impl Lake {
         let put = |tally: &mut Tally, _: &TableFile, partition: i32, offset| {
             // Rejects are committed before the rows beside them; those further on are not due yet.
             if ends.get(&partition).is_some_and(|end| offset < *end) {
-                tally.quarantine(offset);
+                match self.replayed.contains(&(partition, offset)) {
+                    true => tally.quarantined_and_replayed(offset),
+                    false => tally.quarantine(offset),
+                }
             }
         };
         scan.read(&self.quarantine, &wanted, present, bar, put).await?;
@@ -93,19 +108,24 @@ impl Lake {
     }
 }
 
-/// Which offsets of a partition, in the topic that is read now, came back from quarantine into the
-/// feed's table.
-pub async fn replayed(
+/// Which of these offsets of a partition, in the topic that is read now, are rows of the feed's table:
+/// those that came back from quarantine, and those that a node has read again since.
+pub async fn rows_at(
     store: &LakeStore,
     feed: &Feed,
     source: &TopicPartition,
+    asked: &BTreeSet<i64>,
 ) -> Result<HashSet<i64>, String> {
     let table = Table::open(store, feed).await?;
     let wanted = Wanted::of(feed, &Layout::of(feed)?);
     let mark = table.mark_of(source, TopicId::UNKNOWN);
     let had_another = table.had_another(source);
     let mut offsets = HashSet::new();
-    for file in table.files().into_iter().filter(|file| is_replayed(&file.path)) {
+    let may_hold = |file: &&TableFile| match file.offsets {
+        Some((least, most)) => asked.range(least..=most).next().is_some(),
+        None => true,
+    };
+    for file in table.files().into_iter().filter(may_hold) {
         if Standing::of(mark, file, had_another) != Standing::Present {
             continue;
         }
@@ -115,7 +135,7 @@ pub async fn replayed(
             rows.partitions.value(*row) == source.partition
                 && *rows.topics.value(*row) == *source.topic
         });
-        offsets.extend(own.map(|row| rows.offsets.value(row)));
+        offsets.extend(own.map(|row| rows.offsets.value(row)).filter(|it| asked.contains(it)));
     }
     Ok(offsets)
 }

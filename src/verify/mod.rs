@@ -54,11 +54,12 @@ use crate::registry::Registry;
 pub use delta::{Mark as LakeMark, TableFile as LakeFile};
 pub use escape::shortened;
 pub use gap::Gap as LakeGap;
-pub use lake::replayed;
+pub use lake::rows_at;
 pub use quarantine::{Chosen, Fate, Kept, State, quarantined};
 pub use report::{
     Example, FeedReport, GapReport, PartitionReport, Report, SinkReport, TableReport, Verdict,
 };
+pub use topic::may_be_compacted;
 pub use wait::{Behind, Ends};
 
 pub use table::{Table as LakeTable, quarantine_table};

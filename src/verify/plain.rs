@@ -190,6 +190,8 @@ impl PlainLog {
             modified: link.written_ms,
             values: BTreeMap::new(),
             time: Some(file.time),
+            // A replay's link counts replays.
+            offsets: (!replay).then_some((link.from, link.to - 1)),
             by: file.by,
             live: true,
         });

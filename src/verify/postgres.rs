@@ -143,7 +143,10 @@ impl Postgres {
     ) -> Result<(), String> {
         const READ: &str = "SELECT topic, partition, record_offset, topic_id::text \
                             FROM tidegate.quarantine \
-                            WHERE feed = $1 AND settled IS DISTINCT FROM 'replayed'";
+                            WHERE feed = $1 AND coalesce(settled, '') NOT IN ('replayed', 'read_again')";
+        if !self.has_quarantine().await? {
+            return Ok(());
+        }
         self.each("tidegate.quarantine", READ, &[feed], |row| {
             each(Quarantined {
                 topic: row.get(0),
@@ -210,6 +213,20 @@ impl Postgres {
     }
 
     /// The newest rows of the quarantine.
+    /// Whether there is a quarantine. One of an older release lacks what is asked for.
+    async fn has_quarantine(&self) -> Result<bool, String> {
+        const ASK: &str = "
+            SELECT to_regclass('tidegate.quarantine') IS NOT NULL,
+                   EXISTS (SELECT FROM pg_attribute
+                           WHERE attrelid = to_regclass('tidegate.quarantine')
+                             AND attname = 'settled')";
+        let row = self.client.query_one(ASK, &[]).await.map_err(said)?;
+        match (row.get(0), row.get(1)) {
+            (true, false) => Err(super::quarantine::OLDER.to_owned()),
+            (there, _) => Ok(there),
+        }
+    }
+
     pub async fn quarantined(&self, chosen: &Chosen, most: i64) -> Result<Vec<Kept>, String> {
         const READ: &str = "
             SELECT feed, topic, partition, record_offset, topic_id::text,
@@ -224,8 +241,7 @@ impl Postgres {
               AND record_offset >= $4 AND record_offset < $5
               AND ($6::text IS NULL OR coalesce(settled, 'open') = $6)
             ORDER BY id DESC LIMIT $7";
-        let exists = "SELECT to_regclass('tidegate.quarantine') IS NOT NULL";
-        if !self.client.query_one(exists, &[]).await.map_err(said)?.get::<_, bool>(0) {
+        if !self.has_quarantine().await? {
             return Ok(Vec::new());
         }
         let (class, state) = (chosen.class.map(RejectClass::name), chosen.state.map(State::name));

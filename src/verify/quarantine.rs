@@ -114,6 +114,10 @@ impl Chosen {
     }
 }
 
+/// What a bookkeeping lacks that was not migrated since.
+pub(super) const OLDER: &str = "the warehouse's bookkeeping is older than this release: run `tidegate \
+                                migrate`";
+
 /// At most `most` quarantined records of both sinks, newest first. Asks no broker.
 pub async fn quarantined(node: &Node, chosen: &Chosen, most: usize) -> Result<Vec<Kept>, String> {
     let mut kept = Vec::new();
@@ -229,8 +233,10 @@ impl Fates {
     fn of(&self, record: &Kept) -> Option<Fate> {
         let place = (record.topic.clone(), record.partition, record.offset);
         let all = self.0.get(&place)?.iter().rev();
-        let mut of_topic = all.filter(|(topic_id, _)| *topic_id == record.topic_id);
-        of_topic.next().map(|(_, fate)| fate.clone())
+        let of_topic = all.filter(|(topic_id, _)| *topic_id == record.topic_id);
+        // What is a row is a row, whatever somebody said of it at the same time.
+        let replayed = |fate: &Fate| fate.settled == Settled::Replayed;
+        of_topic.map(|(_, fate)| fate).max_by_key(|fate| (replayed(fate), fate.at_ms)).cloned()
     }
 }
 

@@ -103,7 +103,8 @@ impl Sqlite {
     pub fn quarantine(&self, feed: &str, each: &mut impl FnMut(Quarantined)) -> Result<(), String> {
         const READ: &str = "SELECT topic, partition, record_offset, topic_id \
                             FROM tidegate_quarantine \
-                            WHERE feed = ?1 AND settled IS NOT 'replayed'";
+                            WHERE feed = ?1 AND coalesce(settled, '') NOT IN ('replayed', 'read_again')";
+        self.check_quarantine()?;
         self.each("tidegate_quarantine", READ, [feed], |row| {
             each(Quarantined {
                 topic: get(row, 0)?,
@@ -165,6 +166,17 @@ impl Sqlite {
     }
 
     /// The newest rows of the quarantine.
+    /// One of an older release lacks what is asked for.
+    fn check_quarantine(&self) -> Result<(), String> {
+        const ASK: &str = "SELECT count(*), count(*) FILTER (WHERE name = 'settled') \
+                           FROM pragma_table_info('tidegate_quarantine')";
+        let found = self.connection.query_row(ASK, [], |row| Ok((row.get(0)?, row.get(1)?)));
+        match found.map_err(said)? {
+            (1_i64.., 0_i64) => Err(super::quarantine::OLDER.to_owned()),
+            (_, _) => Ok(()),
+        }
+    }
+
     pub fn quarantined(&self, chosen: &Chosen, most: i64) -> Result<Vec<Kept>, String> {
         const READ: &str = "
             SELECT feed, topic, partition, record_offset, topic_id, record_timestamp, key, value,
@@ -179,6 +191,7 @@ impl Sqlite {
         let OffsetRange { start, end } = chosen.offsets;
         let params = (chosen.feed.as_deref(), class, chosen.partition, start, end, state, most);
         let mut kept = Vec::new();
+        self.check_quarantine()?;
         self.each("tidegate_quarantine", READ, params, |row| {
             let at = millis(get(row, 16)?).unwrap_or(0);
             let by = get::<Option<String>>(row, 14)?.unwrap_or_default();

@@ -29,6 +29,12 @@ pub struct Topic {
     pub strict: bool,
 }
 
+/// Whether records may be gone from the middle of a topic's log, as far as the broker tells.
+pub async fn may_be_compacted(kafka: &Kafka, topic: &str) -> Result<bool, String> {
+    let policy = Broker::open(kafka)?.policy(topic).await;
+    Ok(policy.is_none_or(|policy| policy.contains("compact")))
+}
+
 impl Broker {
     pub fn open(kafka: &Kafka) -> Result<Self, String> {
         let admin = client_config(kafka)?.create().map_err(|error| error.to_string())?;

@@ -254,14 +254,15 @@ impl Intake {
     fn refused_row(&self, placed: &Placed, row: usize, refusal: &Refusal) -> Quarantined<'_> {
         let part = &self.parts[placed.part];
         let batch = &placed.batch;
+        // Of a tombstone the key is all there is to tell the row by.
         let key = match &batch.keys {
-            Some(keys) => {
+            Some(keys) if batch.op(row) == Op::Upsert => {
                 arrow::array::Array::is_valid(keys, row).then(|| keys.value(row).to_vec())
             }
-            None if self.schema.key_columns > 0 => {
+            _ if self.schema.key_columns > 0 => {
                 Some(spell::row(self.schema.key(), batch, row).into_bytes())
             }
-            None => None,
+            _ => None,
         };
         let value = (batch.op(row) == Op::Upsert)
             .then(|| spell::row(&self.schema.columns, batch, row).into_bytes());

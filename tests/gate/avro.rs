@@ -417,3 +417,36 @@ fn avro_waits_for_its_registry() {
     assert!(!node.log().contains("parked"));
     place.verify();
 }
+
+/// A producer that was faster than its registry: its records come back once the schema is there.
+#[test]
+fn records_come_back_when_their_schema_is_there() {
+    let mut place = Place::new("avro-back");
+    let registry = Registry::start();
+    place.edit_node(|text| text.to_owned() + &registry.node_line());
+    let topic = place.topic("orders", 1, &[]);
+    let number = |n: i64| record(&[("id", Avro::Long(n))]);
+    let schema = |name: &str| {
+        let name = format!("{name}_{}", topic.replace('-', "_"));
+        format!(r#"{{"type":"record","name":"{name}","fields":[{{"name":"id","type":"long"}}]}}"#)
+    };
+    let known = Writer::new(&registry, &format!("{topic}-known"), &schema("known"));
+    let late = Schema::parse_str(&schema("late")).expect("a schema");
+    let late = |n| framed(known.id + 1, &to_avro_datum(&late, number(n)).expect("a value"));
+    let columns = "columns: [{name: id, type: long, required: true}]";
+    feed(&place, "orders", &format!("type: stream\ntopic: {topic}\nformat: avro\n{columns}"));
+    let records = [known.frame(number(1)), late(2), known.frame(number(3)), late(4)];
+    send(&topic, 0, &records.map(|value| (None, Some(value))));
+    let _node = place.node();
+    place.wait_for_ids("orders", [1, 3]);
+    place.wait_for_watermarks("orders", &[4]);
+    let replay = ["quarantine", "replay", "--feed", "orders", "--reason", "no_schema"];
+    let (code, said) = place.command(&replay);
+    assert_eq!(code, 1, "nothing is there to read them with: {said}");
+    let subject = format!("{topic}-late");
+    assert_eq!(registry.register(&subject, &schema("late"), &json!([])), known.id + 1);
+    let (code, said) = place.command(&replay);
+    assert_eq!(code, 0, "{said}");
+    place.wait_for_ids("orders", 1..5);
+    place.verify();
+}

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::{Value, json};
 
+use crate::lake;
 use crate::node::tidegate;
 use crate::servers::{env, wait_for};
 use crate::snapshots;
@@ -200,13 +201,32 @@ fn an_older_record_overwrites_and_revives_nothing() {
     wait_for_quarantined(&place, 7);
     snapshots::wait_for_snapshot(&place, "totals", &[12]);
     totals(&place, &topic, "");
+    node.wait_for_log("the feed file changed", SOON);
+    // The node goes on meanwhile, past what was searched.
+    let more = {
+        let topic = topic.clone();
+        std::thread::spawn(move || {
+            for hundred in 0..30 {
+                let totals = hundred * 100..(hundred + 1) * 100;
+                snapshots::change(&topic, 1, totals.map(|total| (9, Some(total))));
+            }
+        })
+    };
     let (code, outcome) = replayed(&place, &["totals"]);
     assert_eq!(code, 0, "{outcome:?}");
+    more.join().expect("the sender ends");
+    snapshots::wait_for_snapshot(&place, "totals", &[3012]);
     // The changelog takes all of them; the table those that are the last of their keys.
     let wanted = [("lake".to_owned(), 7, 0, vec![]), ("warehouse".to_owned(), 5, 2, vec![])];
     assert_eq!(outcome, wanted);
-    let state =
-        [("k00000", 5000), ("k00001", 5001), ("k00002", 2), ("k00004", 5004), ("k00005", 6005)];
+    let state = [
+        ("k00000", 5000),
+        ("k00001", 5001),
+        ("k00002", 2),
+        ("k00004", 5004),
+        ("k00005", 6005),
+        ("k00009", 2999),
+    ];
     let state = state.map(|(key, total)| (key.to_owned(), total));
     let rows = || -> Vec<(String, i64)> {
         let rows = place.world.database.query("SELECT id, total FROM totals ORDER BY id");
@@ -219,7 +239,7 @@ fn an_older_record_overwrites_and_revives_nothing() {
             (versions.last()?["rows"].as_u64()? == count as u64).then_some(())
         });
     };
-    shown(5);
+    shown(6);
     assert_eq!(snapshots::is_what_the_warehouse_holds(&place, "totals"), state);
     place.verify();
     // What is superseded stays so; its fate and the reason are kept.
@@ -227,8 +247,8 @@ fn an_older_record_overwrites_and_revives_nothing() {
     assert_eq!(superseded.len(), 2, "{superseded:#?}");
     assert_eq!(superseded[0]["sinks"], json!(["warehouse"]));
     snapshots::change(&topic, 1, [(6, Some(6)), (0, None)]);
-    snapshots::wait_for_snapshot(&place, "totals", &[14]);
-    assert_eq!(snapshots::is_what_the_warehouse_holds(&place, "totals").len(), 5);
+    snapshots::wait_for_snapshot(&place, "totals", &[3014]);
+    assert_eq!(snapshots::is_what_the_warehouse_holds(&place, "totals").len(), 6);
     place.verify();
     drop(node);
 }
@@ -251,6 +271,39 @@ fn what_the_log_cannot_tell_stays() {
     assert_eq!(outcome[1], ("warehouse".to_owned(), 0, 0, vec![0]), "{outcome:?}");
     let rows = place.world.database.query("SELECT id FROM totals");
     assert_eq!(rows.len(), 1);
+}
+
+/// A newer record that the feed as it is now would reject is newer all the same; and what comes by again
+/// after progress was set back is not replayed a second time.
+#[test]
+fn what_was_taken_once_counts_as_it_was() {
+    let mut place = Place::new("back-narrowed");
+    let topic = place.topic("totals", 1, &[]);
+    totals(&place, &topic, ", check: {max: 1000}");
+    snapshots::change(&topic, 1, [(0, Some(5000)), (0, Some(7)), (1, Some(6000))]);
+    let node = place.node();
+    wait_for_quarantined(&place, 2);
+    snapshots::wait_for_snapshot(&place, "totals", &[3]);
+    drop(node);
+    totals(&place, &topic, ", check: {min: 1001}");
+    let (code, outcome) = replayed(&place, &["totals", "--sink", "warehouse"]);
+    assert_eq!((code, outcome), (0, vec![("warehouse".to_owned(), 1, 1, vec![])]));
+    let rows = place.world.database.query("SELECT id, total FROM totals ORDER BY id");
+    let rows: Vec<(String, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(rows, [("k00000".to_owned(), 7), ("k00001".to_owned(), 6000)]);
+    let back = ["resolve", "--feed", "totals", "--partition", "0", "--to-offset", "0"];
+    let (code, said) = place.command(&[&back[..], &["--sink", "lake"]].concat());
+    assert_eq!(code, 0, "{said}");
+    totals(&place, &topic, "");
+    let _node = place.node();
+    snapshots::change(&topic, 1, [(2, Some(8000))]);
+    snapshots::wait_for_snapshot(&place, "totals", &[4]);
+    let (code, outcome) = replayed(&place, &["totals", "--sink", "lake"]);
+    assert_eq!((code, outcome), (0, vec![("lake".to_owned(), 2, 0, vec![])]), "they are there");
+    let changes = place.world.lake_root().join("tables/totals/_changes");
+    let lines = lake::lines(&changes).into_iter();
+    let rows = lines.filter_map(|(_, line)| line["commitInfo"]["tidegateRows"].as_i64());
+    assert_eq!(rows.sum::<i64>(), 5, "one before, and four since");
 }
 
 /// A table somebody made before, whose rule is loosened later.

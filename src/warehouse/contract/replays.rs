@@ -10,6 +10,7 @@ use crate::warehouse::{Replay, Replayed, Settlement};
 on_each_warehouse! {
     replays_each_record_once
     replays_nothing_behind_what_was_seen
+    waits_for_what_is_read_again
     keeps_what_is_refused_again
     settles_what_is_to_stay_out
 }
@@ -68,10 +69,6 @@ async fn replays_nothing_behind_what_was_seen(lab: Lab) {
     let back = |seen| replay(batch(&feed, 0, 3, &[put("a", "old", 4)]), seen);
     // The partition has gone on to 5, and a newer `a` may have come.
     assert_eq!(lab.warehouse.replay(&feed, &back(4)).await.unwrap(), Replayed::Moved);
-    // It has not passed a record that is read again from there.
-    lab.warehouse.reset("accounts", &source(0), TopicId::UNKNOWN, 3).await.unwrap();
-    assert_eq!(lab.warehouse.replay(&feed, &back(9)).await.unwrap(), Replayed::Moved);
-    lab.warehouse.reset("accounts", &source(0), TopicId::UNKNOWN, 5).await.unwrap();
     // One that is in no quarantine.
     let other = replay(batch(&feed, 0, 2, &[put("c", "x", 4)]), 5);
     assert_eq!(lab.warehouse.replay(&feed, &other).await.unwrap(), Replayed::Moved);
@@ -81,6 +78,25 @@ async fn replays_nothing_behind_what_was_seen(lab: Lab) {
     let delete = replay(batch(&feed, 0, 4, &[gone("b")]), 5);
     assert_eq!(lab.warehouse.replay(&feed, &delete).await.unwrap(), LANDED);
     assert_eq!(lab.ask("SELECT owner FROM accounts ORDER BY id").await, ["old", "cat"]);
+}
+
+async fn waits_for_what_is_read_again(lab: Lab) {
+    let feed = accounts(FeedKind::Stream);
+    quarantined(&lab, &feed).await;
+    lab.warehouse.reset("accounts", &source(0), TopicId::UNKNOWN, 4).await.unwrap();
+    assert_eq!(lab.ask(FATES).await, ["3|-|-|-", "4|read_again|-|-"]);
+    let back = |offset| replay(batch(&feed, 0, offset, &[put("d", "dan", 4)]), i64::MAX);
+    assert_eq!(lab.warehouse.replay(&feed, &back(4)).await.unwrap(), Replayed::Moved);
+    // Not passed any more, whatever its state.
+    lab.ask("UPDATE tidegate.quarantine SET settled = NULL").await;
+    assert_eq!(lab.warehouse.replay(&feed, &back(4)).await.unwrap(), Replayed::Moved);
+    lab.ask("UPDATE tidegate.quarantine SET settled = 'read_again' WHERE record_offset = 4").await;
+    // Rejected once more, it is open once more.
+    let claim = lab.claimed(&feed, 0).await;
+    let again = with_rejects(batch(&feed, 0, 4, &[]), 1);
+    assert_eq!(lab.write(&feed, &[part(claim, vec![again])]).await, [DURABLE]);
+    assert_eq!(lab.ask(FATES).await, ["3|-|-|-", "4|-|-|-"]);
+    assert_eq!(lab.warehouse.replay(&feed, &back(4)).await.unwrap(), LANDED);
 }
 
 async fn keeps_what_is_refused_again(lab: Lab) {

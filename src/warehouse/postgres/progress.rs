@@ -78,6 +78,14 @@ const RESET: &str = "
         start_offset = CASE WHEN p.topic_id <> EXCLUDED.topic_id THEN EXCLUDED.start_offset
                             ELSE least(p.start_offset, EXCLUDED.start_offset) END";
 
+/// What is in quarantine from there on comes by again.
+const READ_AGAIN: &str = "
+    UPDATE tidegate.quarantine
+    SET settled = 'read_again', settled_by = NULL, settled_why = NULL, settled_at = now()
+    WHERE (feed, topic, partition) = ($1, $2, $3)
+      AND topic_id = coalesce($4::text::uuid, '00000000-0000-0000-0000-000000000000')
+      AND record_offset >= $5 AND settled IS NULL";
+
 impl Postgres {
     pub(super) async fn take_partitions(
         &self,
@@ -184,6 +192,9 @@ impl Postgres {
             let row: [&(dyn ToSql + Sync); 6] =
                 [&feed, &topic, &partition, &topic_id, &claim, &next_offset];
             session.execute(RESET, &row).await?;
+            let row: [&(dyn ToSql + Sync); 5] =
+                [&feed, &topic, &partition, &topic_id, &next_offset];
+            session.execute(READ_AGAIN, &row).await?;
             session.batch_execute("COMMIT").await
         };
         reset.await.map_err(judged)?;

@@ -7,7 +7,7 @@ use super::{check, copy};
 use crate::record::RejectClass;
 use crate::warehouse::intake::{Quarantined, Refusal};
 
-/// `ON CONFLICT`: after a reset the same record may come by again, and it is kept already.
+/// `ON CONFLICT`: after a reset the same record comes by again, and it is kept already.
 const KEEP: &str = "
     INSERT INTO tidegate.quarantine
         (feed, topic, topic_id, partition, record_offset, record_timestamp, key, value, headers,
@@ -20,7 +20,10 @@ const KEEP: &str = "
                 $9::text[], $10::text[], $11::text[], $12::text[])
         AS q(topic, topic_id, partition, record_offset, record_timestamp, key, value, headers,
              class, reason, sink)
-    ON CONFLICT (feed, topic, partition, record_offset, topic_id) DO NOTHING";
+    ON CONFLICT (feed, topic, partition, record_offset, topic_id) DO UPDATE
+    SET settled = NULL, settled_by = NULL, settled_why = NULL, settled_at = NULL,
+        class = EXCLUDED.class, reason = EXCLUDED.reason
+    WHERE quarantine.settled = 'read_again'";
 
 /// How much goes in one statement.
 const CHUNK_ROWS: usize = 10_000;

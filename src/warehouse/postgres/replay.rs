@@ -22,7 +22,7 @@ const OPEN: &str = "
     SELECT record_offset FROM tidegate.quarantine
     WHERE (feed, topic, partition) = ($1, $2, $3)
       AND topic_id = coalesce($4::text::uuid, '00000000-0000-0000-0000-000000000000')
-      AND record_offset = ANY($5) AND settled IS DISTINCT FROM 'replayed'
+      AND record_offset = ANY($5) AND coalesce(settled, '') NOT IN ('replayed', 'read_again')
     ORDER BY id FOR UPDATE";
 
 const SETTLE: &str = "
@@ -30,7 +30,7 @@ const SETTLE: &str = "
     SET settled = $6, settled_by = $7, settled_why = $8, settled_at = now()
     WHERE (feed, topic, partition) = ($1, $2, $3)
       AND topic_id = coalesce($4::text::uuid, '00000000-0000-0000-0000-000000000000')
-      AND record_offset = ANY($5) AND settled IS DISTINCT FROM 'replayed'";
+      AND record_offset = ANY($5) AND coalesce(settled, '') NOT IN ('replayed', 'read_again')";
 
 /// What a replay continues.
 pub(super) struct Held<'a> {

@@ -43,6 +43,15 @@ const RESET: &str = "
                             ELSE min(start_offset, excluded.start_offset) END,
         updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
 
+/// What is in quarantine from there on comes by again.
+const READ_AGAIN: &str = "
+    UPDATE tidegate_quarantine
+    SET settled = 'read_again', settled_by = NULL, settled_why = NULL,
+        settled_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+    WHERE feed = ?1 AND topic = ?2 AND partition = ?3
+      AND topic_id = coalesce(?4, '00000000-0000-0000-0000-000000000000')
+      AND record_offset >= ?5 AND settled IS NULL";
+
 pub(super) fn claim(
     file: &mut File,
     feed: &str,
@@ -110,7 +119,8 @@ pub(super) fn set(
         connection.execute(LEAVE, (feed, topic, partition, &id))?;
         gaps::settle(connection, feed, source)?;
         let claim = Claim::random().to_string();
-        connection.execute(RESET, (feed, topic, partition, &id, claim, next_offset)).map(drop)
+        connection.execute(RESET, (feed, topic, partition, &id, claim, next_offset))?;
+        connection.execute(READ_AGAIN, (feed, topic, partition, &id, next_offset)).map(drop)
     };
     file.transaction(|transaction| reset(transaction).map_err(judged))
 }

@@ -14,7 +14,7 @@ const OPEN: &str = "
     SELECT count(*) FROM tidegate_quarantine
     WHERE feed = ?1 AND topic = ?2 AND partition = ?3
       AND topic_id = coalesce(?4, '00000000-0000-0000-0000-000000000000')
-      AND record_offset = ?5 AND settled IS NOT 'replayed'";
+      AND record_offset = ?5 AND coalesce(settled, '') NOT IN ('replayed', 'read_again')";
 
 const SETTLE: &str = "
     UPDATE tidegate_quarantine
@@ -22,7 +22,7 @@ const SETTLE: &str = "
         settled_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
     WHERE feed = ?1 AND topic = ?2 AND partition = ?3
       AND topic_id = coalesce(?4, '00000000-0000-0000-0000-000000000000')
-      AND record_offset = ?5 AND settled IS NOT 'replayed'";
+      AND record_offset = ?5 AND coalesce(settled, '') NOT IN ('replayed', 'read_again')";
 
 /// What a replay continues.
 pub(super) struct Held<'a> {
