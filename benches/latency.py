@@ -49,6 +49,15 @@ def measure(place, name):
     world.close()
     admin.delete_topics([topic])[topic].result()
     delays = _delays(sent, seen)[RATE * WARM_UP :]
+    return quantiles(delays) | {
+        "node_cores": used["node"] / used["wall"],
+        "postgres_cores": used["postgres"] / used["wall"],
+        "others": used["others"],
+        "faults": faults,
+    }
+
+
+def quantiles(delays):
     quantile = lambda part: float(numpy.quantile(delays, part))
     return {
         "p50_ms": quantile(0.5),
@@ -56,10 +65,6 @@ def measure(place, name):
         "p99_ms": quantile(0.99),
         "max_ms": float(delays.max()),
         "records": len(delays),
-        "node_cores": used["node"] / used["wall"],
-        "postgres_cores": used["postgres"] / used["wall"],
-        "others": used["others"],
-        "faults": faults,
     }
 
 

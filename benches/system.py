@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 import machine
+from latency import quantiles
 from node import stop
 
 EXAMPLE = Path(__file__).parent.parent / "examples/s2"
@@ -85,13 +86,7 @@ def measure(place, name):
         done.result()
     _sql(place.postgres, f"drop database {database} with (force)")
     shutil.rmtree(folder)
-    quantile = lambda part: float(numpy.quantile(delays, part))
-    return {
-        "p50_ms": quantile(0.5),
-        "p90_ms": quantile(0.9),
-        "p99_ms": quantile(0.99),
-        "max_ms": float(delays.max()),
-        "records": len(delays),
+    return quantiles(delays) | {
         "rate": count * RECORDS_EACH / used["wall"],
         "topics": len(topics),
         "produced": said,

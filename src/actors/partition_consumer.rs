@@ -16,7 +16,7 @@ use super::message::{
     Reading, Receipt, Records, Stream,
 };
 use super::waiting::Waiting;
-use crate::config::{Feed, FeedKind};
+use crate::config::Feed;
 use crate::decode::{Decoder, NewFields};
 use crate::flow::budget::Budget;
 use crate::flow::lane::{Lane, Wants};
@@ -92,14 +92,7 @@ impl PartitionConsumer {
     pub fn build(blueprint: Blueprint) -> Self {
         let Blueprint { feed, source, topic_id, lanes, budget, mirror, supervisor, .. } = blueprint;
         let Blueprint { evolve, reading, registry, io, .. } = blueprint;
-        let lake = feed.lake.as_ref();
-        let decoder = Decoder::new(
-            &feed.schema,
-            feed.kind == FeedKind::Table,
-            lake.is_some_and(|lake| lake.keep_key),
-            lake.is_some_and(|lake| lake.keep_headers),
-        )
-        .keep_documents(feed.is_document());
+        let decoder = Decoder::of(&feed);
         let lanes: Vec<SinkLane> = lanes
             .into_iter()
             .map(|start| match start.attached {

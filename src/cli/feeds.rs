@@ -2,6 +2,7 @@ mod draft;
 mod files;
 
 use clap::{Subcommand, ValueEnum};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use self::draft::Draft;
@@ -84,7 +85,7 @@ struct Add {
     #[arg(long)]
     description: Option<String>,
     /// How the record key is read; a table needs it.
-    #[arg(long, value_parser = key_format, requires = "key", value_name = "FORMAT")]
+    #[arg(long, value_parser = named::<KeyFormat>, requires = "key", value_name = "FORMAT")]
     key_format: Option<KeyFormat>,
     /// A key column, `NAME:TYPE` or `NAME:TYPE:PATH`; may be given several times.
     #[arg(long, value_parser = column, requires = "key_format", value_name = "NAME:TYPE[:PATH]")]
@@ -93,7 +94,7 @@ struct Add {
     #[arg(long, value_parser = column, value_name = "NAME:TYPE[:PATH]")]
     column: Vec<Column>,
     /// How the record value is read: `json`, `connect`, `avro`, `string` or `bytes`.
-    #[arg(long, value_parser = value_format, default_value = "json")]
+    #[arg(long, value_parser = named::<ValueFormat>, default_value = "json")]
     format: ValueFormat,
     /// Paused until `feeds enable`.
     #[arg(long)]
@@ -128,11 +129,8 @@ impl From<Kind> for FeedKind {
     }
 }
 
-fn key_format(text: &str) -> Result<KeyFormat, String> {
-    serde_json::from_value(text.into()).map_err(|error| error.to_string())
-}
-
-fn value_format(text: &str) -> Result<ValueFormat, String> {
+/// What a feed file calls by this name.
+fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
 

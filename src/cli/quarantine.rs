@@ -347,12 +347,26 @@ fn state(record: &Kept) -> &'static str {
     record.settled.as_ref().map_or("open", |fate| fate.settled.name())
 }
 
+/// When it was put there, and which record it is.
+fn heading(record: &Kept) -> String {
+    format!(
+        "{}  {}  {}-{} offset {}  ({})",
+        time(record.kept_at_ms).unwrap_or_default(),
+        record.feed,
+        record.topic,
+        record.partition,
+        record.offset,
+        sinks(record).join(" + "),
+    )
+}
+
+/// A key or a value, at most so much of it.
+fn bytes(bytes: Option<&[u8]>, most: usize) -> String {
+    bytes.map_or("null".to_owned(), |bytes| shortened(bytes, most))
+}
+
 /// The record with all that is kept of it.
 fn whole(record: &Kept) -> String {
-    let bytes = |bytes: &Option<Vec<u8>>| match bytes {
-        None => "null".to_owned(),
-        Some(bytes) => shortened(bytes, usize::MAX),
-    };
     let of = if record.is_row { " (the refused row as JSON)" } else { "" };
     let settled = record.settled.as_ref().map_or_else(String::new, |fate| {
         let why = fate.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
@@ -360,18 +374,13 @@ fn whole(record: &Kept) -> String {
         format!("\n  {} by {} at {at}{why}", fate.settled.name(), fate.by)
     });
     format!(
-        "{}  {}  {}-{} offset {}  ({})\n  {}: {}\n  headers {}\n  key{of} {}\n  value{of} {}{settled}",
-        time(record.kept_at_ms).unwrap_or_default(),
-        record.feed,
-        record.topic,
-        record.partition,
-        record.offset,
-        sinks(record).join(" + "),
+        "{}\n  {}: {}\n  headers {}\n  key{of} {}\n  value{of} {}{settled}",
+        heading(record),
         record.class,
         record.reason,
         record.headers,
-        bytes(&record.key),
-        bytes(&record.value),
+        bytes(record.key.as_deref(), usize::MAX),
+        bytes(record.value.as_deref(), usize::MAX),
     )
 }
 
@@ -399,25 +408,16 @@ fn describe(record: &Kept) -> Value {
 }
 
 fn text(record: &Kept) -> String {
-    let bytes = |bytes: &Option<Vec<u8>>, most| match bytes {
-        None => "null".to_owned(),
-        Some(bytes) => shortened(bytes, most),
-    };
     let settled = match &record.settled {
         Some(_) => format!("  {}", state(record)),
         None => String::new(),
     };
     format!(
-        "{}  {}  {}-{} offset {}  ({}){settled}\n  {}: {}\n  key {}  value {}",
-        time(record.kept_at_ms).unwrap_or_default(),
-        record.feed,
-        record.topic,
-        record.partition,
-        record.offset,
-        sinks(record).join(" + "),
+        "{}{settled}\n  {}: {}\n  key {}  value {}",
+        heading(record),
         record.class,
         shortened(record.reason.as_bytes(), 200),
-        bytes(&record.key, 40),
-        bytes(&record.value, 120),
+        bytes(record.key.as_deref(), 40),
+        bytes(record.value.as_deref(), 120),
     )
 }

@@ -87,7 +87,7 @@ use self::rows::Rows;
 use self::schemas::Schemas;
 use self::tree::Tree;
 use crate::avro::Known;
-use crate::config::{KeyFormat, Nesting, Schema, ValueFormat};
+use crate::config::{Feed, FeedKind, KeyFormat, Nesting, Schema, ValueFormat};
 use crate::record::{Batch, Hold, OffsetRange, RawBatch, RawRecord, Reject, RejectClass};
 
 /// Decodes the batches of one feed, one after the other; it learns their field order and size.
@@ -160,6 +160,15 @@ impl Decoder {
                 schema.value_format == ValueFormat::Avro,
             ),
         }
+    }
+
+    /// For a feed's records, with all that its sinks take.
+    pub fn of(feed: &Feed) -> Self {
+        let lake = feed.lake.as_ref();
+        let table = feed.kind == FeedKind::Table;
+        let keep_key = lake.is_some_and(|lake| lake.keep_key);
+        let keep_headers = lake.is_some_and(|lake| lake.keep_headers);
+        Self::new(&feed.schema, table, keep_key, keep_headers).keep_documents(feed.is_document())
     }
 
     /// Ids of the schemas that the records of `raw` at or after `from` were written with, as far as

@@ -559,11 +559,9 @@ fn files_are_written_as_the_feed_says() {
     assert!(group.column(0).bloom_filter_offset().is_none() && group.sorting_columns().is_none());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replay_lands_once_and_moves_nothing() {
-    let lab = Lab::new();
-    let (table, other) = (lab.table().await, lab.table().await);
-    assert_eq!(commit(&table, vec![part(0, 0..10, &[3, 4])]).await, [DURABLE]);
+/// Two that replay at once into a table that has ten records, less two in quarantine.
+pub async fn replays_once(table: &dyn LakeTable, other: &dyn LakeTable) {
+    assert_eq!(commit(table, vec![part(0, 0..10, &[3, 4])]).await, [DURABLE]);
     assert_eq!(table.replays(&source(0)).await.unwrap(), 0);
     let (one, two) = tokio::join!(
         table.replay(part(0, 3..4, &[]), 0, "local:ada"),
@@ -572,6 +570,13 @@ async fn a_replay_lands_once_and_moves_nothing() {
     assert_eq!([one.unwrap(), two.unwrap()].iter().filter(|landed| **landed).count(), 1);
     assert!(table.replay(part(0, 4..5, &[]), 1, "local:ada").await.unwrap());
     assert!(!table.replay(part(0, 4..5, &[]), 1, "local:ada").await.unwrap(), "sent again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_lands_once_and_moves_nothing() {
+    let lab = Lab::new();
+    let (table, other) = (lab.table().await, lab.table().await);
+    replays_once(&table, &other).await;
     assert_eq!((next(&table, 0).await, lab.rows("streams/f").await), (Some(10), 10));
     // The count outlives the log's entries, and is each partition's own.
     lab.checkpoint().await;

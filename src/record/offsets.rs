@@ -114,6 +114,11 @@ impl TopicId {
         self.0
     }
 
+    /// As both databases take it; none where nobody knows it.
+    pub fn text(self) -> Option<String> {
+        self.0.map(|id| id.to_string())
+    }
+
     pub fn is_known(self) -> bool {
         self.0.is_some()
     }
@@ -124,6 +129,12 @@ impl TopicId {
             (Some(a), Some(b)) => a == b,
             _ => true,
         }
+    }
+}
+
+impl From<Option<Uuid>> for TopicId {
+    fn from(id: Option<Uuid>) -> Self {
+        id.map_or(Self::UNKNOWN, Self::new)
     }
 }
 

@@ -41,16 +41,9 @@ impl Place<'_> {
 
 /// A decoder for the feed; a `plain` one looks for no new fields.
 pub(super) fn decoder(feed: &Feed, plain: bool) -> Decoder {
-    let mut schema = feed.schema.clone();
-    schema.evolve = schema.evolve.filter(|_| !plain);
-    let lake = feed.lake.as_ref();
-    Decoder::new(
-        &schema,
-        feed.kind == FeedKind::Table,
-        lake.is_some_and(|lake| lake.keep_key),
-        lake.is_some_and(|lake| lake.keep_headers),
-    )
-    .keep_documents(feed.is_document())
+    let mut feed = feed.clone();
+    feed.schema.evolve = feed.schema.evolve.filter(|_| !plain);
+    Decoder::of(&feed)
 }
 
 /// Reads rows that the warehouse refused and kept as JSON: with the columns of its table, by their names.
@@ -68,8 +61,8 @@ pub(super) fn rows(feed: &Feed, source: &TopicPartition, kept: &[Kept]) -> Resul
     let mut decoded = split(Decoder::new(&schema, false, false, false).decode(&raw, start));
     if feed.kind == FeedKind::Table {
         let is_delete = |offset: &i64| {
-            let found = kept.iter().find(|record| record.offset == *offset);
-            found.is_some_and(|record| record.value.is_none())
+            let found = kept.binary_search_by_key(offset, |record| record.offset);
+            found.is_ok_and(|at| kept[at].value.is_none())
         };
         let deletes = decoded.rows.offsets.values().iter().map(|offset| Some(is_delete(offset)));
         decoded.rows.deletes = Some(deletes.collect::<BooleanArray>());

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{EACH, Outcome, Place, Settling, TRIES, of_former, said};
+use super::{EACH, Outcome, Place, Settling, TRIES, due, said};
 use crate::lake::LakeTable;
 use crate::record::{Batch, Claim, Part, Settled, SinkKind, TopicId, TopicPartition};
 use crate::telemetry::fault;
@@ -15,26 +15,16 @@ pub(super) async fn replay(
     kept: Vec<Kept>,
 ) -> Result<Outcome, String> {
     let mut outcome = Outcome::new(SinkKind::Lake, source);
-    let Some(store) = place.lake.clone().filter(|_| place.feed.lake.is_some()) else {
+    let Some(store) = place.sinks.lake.clone().filter(|_| place.feed.lake.is_some()) else {
         return Err(format!("feed {} has no lake side any more", place.feed.name));
     };
     let progress = crate::lake::read_progress(&store, &place.feed).await.map_err(said)?;
     let Some(progress) = progress.get(source).copied() else {
         return Err(format!("{source}: the lake's table has no progress"));
     };
-    let mut due = Vec::with_capacity(kept.len());
-    for record in kept {
-        let topic_id = record.topic_id.map_or(TopicId::UNKNOWN, TopicId::new);
-        if !topic_id.agrees(progress.topic_id) {
-            outcome.left.push((record.offset, of_former(&record)));
-        } else if record.offset >= progress.next_offset {
-            // Whoever commits the range around it reads it again.
-            let reason = "a node has not committed its neighbours yet".to_owned();
-            outcome.left.push((record.offset, reason));
-        } else {
-            due.push(record);
-        }
-    }
+    // Whoever commits the range around it reads it again.
+    let not_passed = "a node has not committed its neighbours yet";
+    let due = due(kept, progress, not_passed, &mut outcome);
     for chunk in due.chunks(EACH) {
         let decoded = place.decode(source, chunk).await?;
         outcome.left.extend(decoded.rejected);
@@ -50,7 +40,7 @@ pub(super) async fn replay(
             fault::point("replay.before_settling");
             let settled = Settled::Replayed;
             let topic_id = progress.topic_id;
-            let settling = Settling { topic_id, settled, why: None, hand: &place.hand };
+            let settling = Settling { topic_id, settled, why: None, hand: place.hand };
             settling.in_lake(&store, &place.feed.name, source, offsets.clone()).await?;
         }
         outcome.replayed.extend(offsets);
@@ -67,7 +57,7 @@ struct Adding<'a> {
 
 impl Adding<'_> {
     async fn add(&self, rows: Batch) -> Result<(), String> {
-        let Some(store) = &self.place.lake else { return Ok(()) };
+        let Some(store) = &self.place.sinks.lake else { return Ok(()) };
         let asked = rows.offsets.values().iter().copied().collect();
         for _ in 0..TRIES {
             // In this order: what is added after the count was asked changes it.

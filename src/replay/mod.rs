@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::catalog::Catalog;
 use crate::config::{Feed, FeedFile, Node};
 use crate::lake::LakeStore;
-use crate::record::{Settled, SinkError, SinkKind, TopicId, TopicPartition};
+use crate::record::{Progress, Settled, SinkError, SinkKind, TopicId, TopicPartition};
 use crate::registry::Registry;
 use crate::verify::{Chosen, Kept, quarantined};
 use crate::warehouse::Warehouse;
@@ -67,10 +67,15 @@ pub async fn replay(
     chosen: &Chosen,
     hand: &Hand,
 ) -> Result<Vec<Outcome>, String> {
+    let sinks = Sinks::open(node)?;
+    let registry = node.schema_registry.as_ref().map(Registry::open).transpose()?;
+    let (lake, warehouse) = (sinks.lake.clone(), sinks.warehouse.clone());
+    let catalog = Catalog::new(node.kafka.clone(), lake, warehouse, registry);
+    let command = Command { node, files, chosen, hand, sinks, catalog };
     let mut outcomes = Vec::new();
     for ((sink, source), kept) in grouped(node, chosen).await? {
         let offsets: Vec<i64> = kept.iter().map(|record| record.offset).collect();
-        let replayed = one(node, files, chosen, hand, (sink, &source), kept).await;
+        let replayed = command.one(sink, &source, kept).await;
         // What is wrong with one partition or sink is none of the others'.
         outcomes.push(replayed.unwrap_or_else(|error| {
             let left = offsets.into_iter().map(|offset| (offset, error.clone())).collect();
@@ -78,21 +83,6 @@ pub async fn replay(
         }));
     }
     Ok(outcomes)
-}
-
-async fn one(
-    node: &Node,
-    files: &[FeedFile],
-    chosen: &Chosen,
-    hand: &Hand,
-    (sink, source): (SinkKind, &TopicPartition),
-    kept: Vec<Kept>,
-) -> Result<Outcome, String> {
-    let mut place = Place::open(node, files, chosen, source, hand.clone()).await?;
-    match sink {
-        SinkKind::Lake => lake::replay(&mut place, source, kept).await,
-        SinkKind::Warehouse => warehouse::replay(&mut place, source, kept).await,
-    }
 }
 
 /// Settles the chosen records as discarded. Answers how many there were, by partition and sink.
@@ -103,6 +93,7 @@ pub async fn discard(
     hand: &Hand,
 ) -> Result<Vec<(SinkKind, TopicPartition, u64)>, String> {
     let feed = chosen.feed.as_deref().unwrap_or_default();
+    let sinks = Sinks::open(node)?;
     let mut discarded = Vec::new();
     for ((sink, source), kept) in grouped(node, chosen).await? {
         let mut by_topic: BTreeMap<Option<uuid::Uuid>, Vec<i64>> = BTreeMap::new();
@@ -111,16 +102,18 @@ pub async fn discard(
         }
         let mut count = 0;
         for (topic_id, offsets) in by_topic {
-            let topic_id = topic_id.map_or(TopicId::UNKNOWN, TopicId::new);
+            let topic_id = TopicId::from(topic_id);
             let settled = Settling { topic_id, settled: Settled::Discarded, why: Some(why), hand };
-            count += match (sink, hand.dry_run) {
-                (_, true) => offsets.len() as u64,
-                (SinkKind::Lake, _) => {
-                    settled.in_lake(&open_lake(node)?, feed, &source, offsets).await?
+            count += match (sink, &sinks.lake, &sinks.warehouse) {
+                _ if hand.dry_run => offsets.len() as u64,
+                (SinkKind::Lake, Some(lake), _) => {
+                    settled.in_lake(lake, feed, &source, offsets).await?
                 }
-                (SinkKind::Warehouse, _) => {
-                    settled.in_warehouse(&*open_warehouse(node)?, feed, &source, offsets).await?
+                (SinkKind::Warehouse, _, Some(warehouse)) => {
+                    settled.in_warehouse(&**warehouse, feed, &source, offsets).await?
                 }
+                // What is not configured has shown no record.
+                (SinkKind::Lake, None, _) | (SinkKind::Warehouse, _, None) => 0,
             };
         }
         discarded.push((sink, source, count));
@@ -151,45 +144,86 @@ async fn grouped(node: &Node, chosen: &Chosen) -> Result<Groups, String> {
     Ok(groups)
 }
 
-/// One partition's feed, and the sinks it goes to.
-struct Place<'a> {
-    node: &'a Node,
-    file: &'a FeedFile,
-    catalog: Catalog,
-    feed: Arc<Feed>,
+/// The sinks of the node file.
+struct Sinks {
     lake: Option<LakeStore>,
     warehouse: Option<Arc<dyn Warehouse>>,
-    hand: Hand,
 }
 
-impl<'a> Place<'a> {
-    async fn open(
-        node: &'a Node,
-        files: &'a [FeedFile],
-        chosen: &Chosen,
+impl Sinks {
+    fn open(node: &Node) -> Result<Self, String> {
+        let lake = node.lake.as_ref().map(LakeStore::open).transpose().map_err(said)?;
+        let warehouse = node.warehouse.as_ref().map(crate::warehouse::open).transpose();
+        Ok(Self { lake, warehouse: warehouse.map_err(said)? })
+    }
+}
+
+/// What was asked for, and what it is done with.
+struct Command<'a> {
+    node: &'a Node,
+    files: &'a [FeedFile],
+    chosen: &'a Chosen,
+    hand: &'a Hand,
+    sinks: Sinks,
+    catalog: Catalog,
+}
+
+impl Command<'_> {
+    async fn one(
+        &self,
+        sink: SinkKind,
         source: &TopicPartition,
-        hand: Hand,
-    ) -> Result<Self, String> {
-        let name = chosen.feed.as_deref().unwrap_or_default();
+        kept: Vec<Kept>,
+    ) -> Result<Outcome, String> {
+        let mut place = self.place(source).await?;
+        match sink {
+            SinkKind::Lake => lake::replay(&mut place, source, kept).await,
+            SinkKind::Warehouse => warehouse::replay(&mut place, source, kept).await,
+        }
+    }
+
+    async fn place(&self, source: &TopicPartition) -> Result<Place<'_>, String> {
+        let name = self.chosen.feed.as_deref().unwrap_or_default();
         let of_feed = |file: &&FeedFile| {
             file.matches(&source.topic)
                 && file.name_for(&source.topic).is_ok_and(|found| found == name)
         };
-        let file = files.iter().find(of_feed).ok_or_else(|| {
+        let file = self.files.iter().find(of_feed).ok_or_else(|| {
             format!(
                 "no feed file makes feed {name} of topic {} any more: put it back into the feed \
                  folder, or discard the records",
                 source.topic
             )
         })?;
-        let lake = node.lake.as_ref().map(LakeStore::open).transpose().map_err(said)?;
-        let warehouse = node.warehouse.as_ref().map(crate::warehouse::open).transpose();
-        let warehouse = warehouse.map_err(said)?;
-        let registry = node.schema_registry.as_ref().map(Registry::open).transpose()?;
-        let catalog = Catalog::new(node.kafka.clone(), lake.clone(), warehouse.clone(), registry);
-        let feed = Arc::new(catalog.feed(file, &source.topic).await?);
-        Ok(Self { node, file, catalog, feed, lake, warehouse, hand })
+        let feed = Arc::new(self.catalog.feed(file, &source.topic).await?);
+        let Self { node, hand, sinks, catalog, .. } = self;
+        Ok(Place { node, file, catalog, feed, sinks, hand })
     }
+}
+
+/// One partition's feed, and where it goes.
+struct Place<'a> {
+    node: &'a Node,
+    file: &'a FeedFile,
+    catalog: &'a Catalog,
+    feed: Arc<Feed>,
+    sinks: &'a Sinks,
+    hand: &'a Hand,
+}
+
+/// The records of the topic that a sink reads now, whose offsets it has passed. The others stay.
+fn due(kept: Vec<Kept>, progress: Progress, not_passed: &str, outcome: &mut Outcome) -> Vec<Kept> {
+    let mut due = Vec::with_capacity(kept.len());
+    for record in kept {
+        if !TopicId::from(record.topic_id).agrees(progress.topic_id) {
+            outcome.left.push((record.offset, of_former(&record)));
+        } else if record.offset >= progress.next_offset {
+            outcome.left.push((record.offset, not_passed.to_owned()));
+        } else {
+            due.push(record);
+        }
+    }
+    due
 }
 
 /// How records are settled.
@@ -240,16 +274,6 @@ impl Settling<'_> {
         };
         warehouse.settle(feed, &settlement).await.map_err(said)
     }
-}
-
-fn open_lake(node: &Node) -> Result<LakeStore, String> {
-    let config = node.lake.as_ref().ok_or("the node file has no `lake`")?;
-    LakeStore::open(config).map_err(said)
-}
-
-fn open_warehouse(node: &Node) -> Result<Arc<dyn Warehouse>, String> {
-    let config = node.warehouse.as_ref().ok_or("the node file has no `warehouse`")?;
-    crate::warehouse::open(config).map_err(said)
 }
 
 /// Why a record of a topic that was made again since stays where it is.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::decode::{Decoded, rows};
 use super::newer::{Question, Search};
-use super::{EACH, Outcome, Place, Settling, TRIES, of_former, said};
+use super::{EACH, Outcome, Place, Settling, TRIES, due, said};
 use crate::config::FeedKind;
 use crate::record::{OffsetRange, Settled, SinkKind, TopicId, TopicPartition};
 use crate::verify::{Chosen, Kept, may_be_compacted, quarantined};
@@ -20,7 +20,8 @@ pub(super) async fn replay(
     kept: Vec<Kept>,
 ) -> Result<Outcome, String> {
     let mut outcome = Outcome::new(SinkKind::Warehouse, source);
-    let Some(warehouse) = place.warehouse.clone().filter(|_| place.feed.warehouse.is_some()) else {
+    let Some(warehouse) = place.sinks.warehouse.clone().filter(|_| place.feed.warehouse.is_some())
+    else {
         return Err(format!("feed {} has no warehouse side any more", place.feed.name));
     };
     warehouse.check_schema().await.map_err(said)?;
@@ -28,24 +29,22 @@ pub(super) async fn replay(
     let Some(progress) = progress.get(source).copied() else {
         return Err(format!("{source}: the warehouse has no progress"));
     };
+    let not_passed = "progress was set back before it: a node reads it again";
+    let kept = due(kept, progress, not_passed, &mut outcome);
     // Those from before the topic told its id are settled apart.
-    let mut due: BTreeMap<Option<uuid::Uuid>, Vec<Kept>> = BTreeMap::new();
+    let mut by_topic: BTreeMap<Option<uuid::Uuid>, Vec<Kept>> = BTreeMap::new();
     for record in kept {
-        let topic_id = record.topic_id.map_or(TopicId::UNKNOWN, TopicId::new);
-        if !topic_id.agrees(progress.topic_id) {
-            outcome.left.push((record.offset, of_former(&record)));
-        } else if record.offset >= progress.next_offset {
-            let reason = "progress was set back before it: a node reads it again".to_owned();
-            outcome.left.push((record.offset, reason));
-        } else {
-            due.entry(record.topic_id).or_default().push(record);
-        }
+        by_topic.entry(record.topic_id).or_default().push(record);
     }
-    for (topic_id, kept) in due {
-        let topic_id = topic_id.map_or(TopicId::UNKNOWN, TopicId::new);
+    // A stream's records are all rows, whatever the log has lost.
+    let compacted = place.feed.kind == FeedKind::Table
+        && may_be_compacted(&place.node.kafka, &source.topic).await?;
+    for (topic_id, kept) in by_topic {
+        let topic_id = TopicId::from(topic_id);
         for chunk in kept.chunks(EACH) {
             let present = progress.topic_id;
-            let landing = Landing { place, warehouse: &*warehouse, source, topic_id, present };
+            let warehouse = &*warehouse;
+            let landing = Landing { place, warehouse, source, topic_id, present, compacted };
             landing.land(chunk, progress.next_offset, &mut outcome).await?;
         }
     }
@@ -59,6 +58,7 @@ struct Landing<'l, 'p> {
     /// Of the records, and of the topic as the warehouse knows it.
     topic_id: TopicId,
     present: TopicId,
+    compacted: bool,
 }
 
 impl Landing<'_, '_> {
@@ -96,7 +96,7 @@ impl Landing<'_, '_> {
         if !superseded.is_empty() && !self.place.hand.dry_run {
             let (settled, why) = (Settled::Superseded, Some("its key has a newer state"));
             let topic_id = self.topic_id;
-            let settling = Settling { topic_id, settled, why, hand: &self.place.hand };
+            let settling = Settling { topic_id, settled, why, hand: self.place.hand };
             let offsets = superseded.iter().copied().collect();
             let feed = &self.place.feed.name;
             settling.in_warehouse(self.warehouse, feed, self.source, offsets).await?;
@@ -197,7 +197,7 @@ impl Landing<'_, '_> {
             feed: self.place.feed.clone(),
             source: self.source.clone(),
             topic_id: self.present,
-            compacted: may_be_compacted(&self.place.node.kafka, &self.source.topic).await?,
+            compacted: self.compacted,
             waiting: waiting(self.place, self.source, self.present, false).await?,
         };
         let batches: Vec<_> = runs.iter().map(|(decoded, _)| decoded.rows.clone()).collect();
@@ -230,7 +230,7 @@ async fn waiting(
     };
     let all = quarantined(place.node, &all, usize::MAX).await?.into_iter();
     let waits = all.filter(|record| {
-        let topic_id = record.topic_id.map_or(TopicId::UNKNOWN, TopicId::new);
+        let topic_id = TopicId::from(record.topic_id);
         let waits = match record.settled.as_ref().map(|fate| fate.settled) {
             None | Some(Settled::Discarded) => true,
             Some(Settled::Superseded) => superseded,

@@ -262,7 +262,7 @@ impl DeltaLog {
         self.gaps.retain(|known| known.settled || known.source != source);
         self.gaps.push(Gap {
             source,
-            topic_id: gap.topic_id.map_or(TopicId::UNKNOWN, TopicId::new),
+            topic_id: TopicId::from(gap.topic_id),
             range: OffsetRange { start: gap.from, end: gap.to },
             reason: gap.reason,
             settled: gap.settled,

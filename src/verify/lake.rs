@@ -58,7 +58,7 @@ impl Lake {
         let mut replayed = HashSet::new();
         for it in settlements(store, &feed.name).await.map_err(|error| error.to_string())? {
             let source = TopicPartition::new(it.topic.as_str(), it.partition);
-            let topic_id = it.topic_id.map_or(TopicId::UNKNOWN, TopicId::new);
+            let topic_id = TopicId::from(it.topic_id);
             let present = rows.mark_of(&source, TopicId::UNKNOWN).map(|mark| mark.topic_id);
             if it.settled == Settled::Replayed && present.is_some_and(|id| id.agrees(topic_id)) {
                 replayed.extend(it.offsets.into_iter().map(|offset| (it.partition, offset)));

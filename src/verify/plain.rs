@@ -177,7 +177,7 @@ impl PlainLog {
 
     fn apply(&mut self, step: u64, link: Link) {
         let source = TopicPartition::new(link.topic, link.partition);
-        let topic_id = link.topic_id.map_or(TopicId::UNKNOWN, TopicId::new);
+        let topic_id = TopicId::from(link.topic_id);
         let replay = link.kind == "replay";
         // A replay is of the topic that it names, whenever it was.
         let marks = self.marks.get(&source).map_or(&[][..], Vec::as_slice);
@@ -244,7 +244,7 @@ impl PlainLog {
         let Some(gap) = fetch::<OpenGap>(self.store.as_ref(), &key).await? else { return Ok(()) };
         self.gaps.push(Gap {
             source: source.clone(),
-            topic_id: gap.topic_id.map_or(TopicId::UNKNOWN, TopicId::new),
+            topic_id: TopicId::from(gap.topic_id),
             range: OffsetRange { start: gap.from, end: gap.to },
             reason: gap.reason,
             settled: false,

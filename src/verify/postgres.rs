@@ -94,7 +94,7 @@ impl Postgres {
                             FROM tidegate.progress WHERE feed = $1";
         let mut progress = HashMap::new();
         self.each("tidegate.progress", READ, &[feed], |row| {
-            let topic_id = uuid_of(&row, 2).map_or(TopicId::UNKNOWN, TopicId::new);
+            let topic_id = TopicId::from(uuid_of(&row, 2));
             let source = TopicPartition::new(row.get::<_, &str>(0), row.get(1));
             let (start, next_offset) = (row.get(3), row.get(4));
             progress.insert(source, Standing { topic_id, start, next_offset });
@@ -112,7 +112,7 @@ impl Postgres {
         self.each("tidegate.gaps", READ, &[feed], |row| {
             gaps.push(Gap {
                 source: TopicPartition::new(row.get::<_, &str>(0), row.get(1)),
-                topic_id: uuid_of(&row, 2).map_or(TopicId::UNKNOWN, TopicId::new),
+                topic_id: TopicId::from(uuid_of(&row, 2)),
                 range: OffsetRange { start: row.get(3), end: row.get(4) },
                 reason: row.get(5),
                 settled: row.get(6),

@@ -61,7 +61,7 @@ impl Sqlite {
         const READ: &str = "SELECT topic, partition, topic_id, start_offset, next_offset FROM tidegate_progress WHERE feed = ?1";
         let mut progress = HashMap::new();
         self.each("tidegate_progress", READ, [feed], |row| {
-            let topic_id = uuid_of(row, 2)?.map_or(TopicId::UNKNOWN, TopicId::new);
+            let topic_id = TopicId::from(uuid_of(row, 2)?);
             let source = TopicPartition::new(get::<String>(row, 0)?, get(row, 1)?);
             let (start, next_offset) = (get(row, 3)?, get(row, 4)?);
             progress.insert(source, Standing { topic_id, start, next_offset });
@@ -78,7 +78,7 @@ impl Sqlite {
         self.each("tidegate_gaps", READ, [feed], |row| {
             gaps.push(Gap {
                 source: TopicPartition::new(get::<String>(row, 0)?, get(row, 1)?),
-                topic_id: uuid_of(row, 2)?.map_or(TopicId::UNKNOWN, TopicId::new),
+                topic_id: TopicId::from(uuid_of(row, 2)?),
                 range: OffsetRange { start: get(row, 3)?, end: get(row, 4)? },
                 reason: get(row, 5)?,
                 settled: get(row, 6)?,

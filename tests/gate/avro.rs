@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::{Value, json};
 
 use crate::documents::{lake_rows, quarantined, warehouse_rows};
+use crate::formats::feed;
 use crate::servers::{env, servers, wait_for};
 use crate::source_place::{Place, SOON, Sender};
 
@@ -159,12 +160,6 @@ fn send(topic: &str, partition: i32, records: &[Sent]) {
         sender.0.send(record).unwrap_or_else(|(error, _)| panic!("producing: {error}"));
     }
     sender.0.flush(SOON).expect("the broker takes the records");
-}
-
-fn feed(place: &Place, name: &str, text: &str) {
-    let path = place.folder().join(format!("feeds/{name}.yaml"));
-    let text = format!("feed: {name}\n{text}\nlake: {{linger: 200ms}}\n");
-    std::fs::write(path, text).expect("a feed file");
 }
 
 fn columns(place: &Place, table: &str) -> BTreeMap<String, String> {

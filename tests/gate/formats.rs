@@ -24,7 +24,7 @@ fn send(topic: &str, records: &[Record<'_>]) {
     sender.0.flush(SOON).expect("the broker takes the records");
 }
 
-fn feed(place: &Place, name: &str, text: &str) {
+pub fn feed(place: &Place, name: &str, text: &str) {
     let path = place.folder().join(format!("feeds/{name}.yaml"));
     let text = format!("feed: {name}\n{text}\nlake: {{linger: 200ms}}\n");
     std::fs::write(path, text).expect("a feed file");

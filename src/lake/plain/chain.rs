@@ -98,7 +98,7 @@ struct Hint {
 
 impl Link {
     pub fn progress(&self) -> Progress {
-        let topic_id = self.topic_id.map_or(TopicId::UNKNOWN, TopicId::new);
+        let topic_id = TopicId::from(self.topic_id);
         Progress { next_offset: self.to, topic_id }
     }
 
@@ -125,7 +125,7 @@ pub struct Standing {
 pub struct Chain {
     pub source: TopicPartition,
     /// Of its replays, not of its progress.
-    replays: bool,
+    pub replays: bool,
     pub tip: Option<Standing>,
     /// The tip's files are where readers look.
     pub published: bool,

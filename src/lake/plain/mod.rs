@@ -42,14 +42,16 @@ pub use reading::PlainReading;
 /// Chains that are walked or carried on at the same time, and files of one that are moved.
 const AT_ONCE: usize = 8;
 
+/// A chain's partition, and whether it is of replays.
+type ChainName = (TopicPartition, bool);
+
 /// One feed's folder of plain files.
 pub struct PlainTable {
     feed: Arc<Feed>,
     format: LakeFormat,
     layout: Arc<Layout>,
     store: Arc<dyn ObjectStore>,
-    chains: std::sync::Mutex<HashMap<TopicPartition, Arc<Mutex<Chain>>>>,
-    replays: std::sync::Mutex<HashMap<TopicPartition, Arc<Mutex<Chain>>>>,
+    chains: std::sync::Mutex<HashMap<ChainName, Arc<Mutex<Chain>>>>,
     quarantine: Quarantine,
 }
 
@@ -60,9 +62,8 @@ impl PlainTable {
         refuse_other_format(store, layout.folder(), "_delta_log", format.ending()).await?;
         let quarantine = Quarantine::open(store, &feed.name).await?;
         let below = store.below(layout.folder());
-        let (chains, replays) = Default::default();
-        let layout = Arc::new(layout);
-        Ok(Self { feed, format, layout, store: below, chains, replays, quarantine })
+        let (layout, chains) = (Arc::new(layout), std::sync::Mutex::default());
+        Ok(Self { feed, format, layout, store: below, chains, quarantine })
     }
 
     /// Progress recorded for the table in `folder`, if there is one: for reading only.
@@ -81,15 +82,18 @@ impl PlainTable {
     }
 
     fn chain(&self, source: &TopicPartition) -> Arc<Mutex<Chain>> {
-        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Mutex::new(Chain::new(source.clone())));
-        chains.entry(source.clone()).or_insert_with(new).clone()
+        self.known(Chain::new(source.clone()))
     }
 
     fn chain_of_replays(&self, source: &TopicPartition) -> Arc<Mutex<Chain>> {
-        let mut chains = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Mutex::new(Chain::of_replays(source.clone())));
-        chains.entry(source.clone()).or_insert_with(new).clone()
+        self.known(Chain::of_replays(source.clone()))
+    }
+
+    /// The chain as far as it is known, else this one.
+    fn known(&self, new: Chain) -> Arc<Mutex<Chain>> {
+        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = (new.source.clone(), new.replays);
+        chains.entry(name).or_insert_with(|| Arc::new(Mutex::new(new))).clone()
     }
 
     /// Walks to the chain's end and finishes what was committed there and not published.

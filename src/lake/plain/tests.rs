@@ -9,7 +9,8 @@ use super::*;
 use crate::config::LakeOptions;
 use crate::lake::DeltaTable;
 use crate::lake::tests::{
-    Break, DURABLE, Lab, breaking, commit, copy, feed, fenced, next, part, source, topic_id,
+    Break, DURABLE, Lab, breaking, commit, copy, feed, fenced, next, part, replays_once, source,
+    topic_id,
 };
 use crate::record::Blame;
 
@@ -290,14 +291,7 @@ async fn a_replay_lands_once_beside_the_chain() {
     for format in FORMATS {
         let lab = Lab::new();
         let (table, other) = (table(&lab, format).await, open(&lab.store(), format).await);
-        assert_eq!(commit(&table, vec![part(0, 0..10, &[3, 4])]).await, [DURABLE]);
-        let (one, two) = tokio::join!(
-            table.replay(part(0, 3..4, &[]), 0, "local:ada"),
-            other.replay(part(0, 3..4, &[]), 0, "local:bob")
-        );
-        assert_eq!([one.unwrap(), two.unwrap()].iter().filter(|landed| **landed).count(), 1);
-        assert!(table.replay(part(0, 4..5, &[]), 1, "local:ada").await.unwrap());
-        assert!(!table.replay(part(0, 4..5, &[]), 1, "local:ada").await.unwrap(), "sent again");
+        replays_once(&table, &other).await;
         assert_eq!((next(&table, 0).await, visible(&lab)), (Some(10), 10));
         assert_eq!(commit(&table, vec![part(0, 10..12, &[])]).await, [DURABLE]);
         let mut reading = PlainReading::default();

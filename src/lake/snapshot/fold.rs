@@ -59,10 +59,9 @@ impl Bucket {
 pub enum Origin {
     /// The last snapshot: older than every change.
     Base,
-    /// This version of the changelog.
-    Change(u64),
-    /// The same, but the rows came back from quarantine: their offsets had been passed before.
-    Replay(u64),
+    /// This version of the changelog. Replayed rows came back from quarantine: their offsets had been
+    /// passed before.
+    Change { commit: u64, replayed: bool },
 }
 
 #[derive(Debug)]
@@ -175,8 +174,9 @@ impl Fold {
         let keys = self.converter.convert_columns(&rows.columns()[..self.key_columns])?;
         let change = match origin {
             Origin::Base => None,
-            Origin::Change(commit) => Some((commit, false, Coordinates::of(batch)?)),
-            Origin::Replay(commit) => Some((commit, true, Coordinates::of(batch)?)),
+            Origin::Change { commit, replayed } => {
+                Some((commit, replayed, Coordinates::of(batch)?))
+            }
         };
         let (mut chosen, place) = (Vec::new(), self.held.len() as u32);
         for row in 0..rows.num_rows() {

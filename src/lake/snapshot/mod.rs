@@ -295,10 +295,7 @@ impl Snapshots {
         let base = if changes.whole { Vec::new() } else { state.base() };
         let base = base.into_iter().map(|path| (self.store.clone(), path, Origin::Base));
         let since = changes.files.iter().map(|(path, version)| {
-            let origin = match is_replayed(path) {
-                true => Origin::Replay(*version),
-                false => Origin::Change(*version),
-            };
+            let origin = Origin::Change { commit: *version, replayed: is_replayed(path) };
             (self.changes.clone(), path.clone(), origin)
         });
         let mut fetches = Vec::new();

@@ -181,7 +181,7 @@ impl Postgres {
         topic_id: TopicId,
         next_offset: i64,
     ) -> Result<(), SinkError> {
-        let topic_id = topic_id.get().map(|id| id.to_string());
+        let topic_id = topic_id.text();
         let claim = Claim::random().to_string();
         let session = self.sessions.get().await?;
         let (topic, partition) = (&*source.topic, source.partition);
@@ -255,7 +255,7 @@ async fn claim(
     let topics: Vec<&str> = requests.iter().map(|request| &*request.source.topic).collect();
     let partitions: Vec<i32> = requests.iter().map(|request| request.source.partition).collect();
     let topic_ids: Vec<Option<String>> =
-        requests.iter().map(|request| request.topic_id.get().map(|id| id.to_string())).collect();
+        requests.iter().map(|request| request.topic_id.text()).collect();
     let claims: Vec<String> = requests.iter().map(|request| request.claim.to_string()).collect();
     let starts: Vec<Option<i64>> = requests.iter().map(|request| request.start).collect();
     let statement = session.prepare_cached(sql).await?;
@@ -269,7 +269,7 @@ async fn claim(
 fn progress_of(row: &Row) -> (TopicPartition, Progress) {
     let topic_id: Option<&str> = row.get(2);
     // Written by a column of type uuid.
-    let topic_id = topic_id.and_then(|id| id.parse().ok()).map_or(TopicId::UNKNOWN, TopicId::new);
+    let topic_id = TopicId::from(topic_id.and_then(|id| id.parse().ok()));
     (
         TopicPartition::new(row.get::<_, &str>(0), row.get(1)),
         Progress { next_offset: row.get(3), topic_id },

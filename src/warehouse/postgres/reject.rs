@@ -66,7 +66,7 @@ async fn keep_chunk(
             &[
                 &feed,
                 &all(rows, |row| &*row.source.topic),
-                &all(rows, |row| row.topic_id.get().map(|id| id.to_string())),
+                &all(rows, |row| row.topic_id.text()),
                 &all(rows, |row| row.source.partition),
                 &all(rows, |row| row.offset),
                 &all(rows, |row| row.timestamp_ms.filter(held)),

@@ -50,7 +50,7 @@ impl Held<'_> {
             return Ok(Vec::new());
         }
         let offsets = self.replay.batch.offsets.values().to_vec();
-        let topic_id = id_text(self.replay.topic_id);
+        let topic_id = self.replay.topic_id.text();
         let open = session.prepare_cached(OPEN).await?;
         let params: [&(dyn ToSql + Sync); 5] =
             [&self.feed, &&*source.topic, &source.partition, &topic_id, &offsets];
@@ -107,7 +107,7 @@ async fn settle(
     (settled, by, why): (Settled, &str, Option<&str>),
 ) -> Result<u64, Error> {
     let statement = session.prepare_cached(SETTLE).await?;
-    let topic_id = id_text(topic_id);
+    let topic_id = topic_id.text();
     let params: [&(dyn ToSql + Sync); 8] = [
         &feed,
         &&*source.topic,
@@ -119,8 +119,4 @@ async fn settle(
         &why,
     ];
     session.execute(&statement, &params).await
-}
-
-fn id_text(topic_id: TopicId) -> Option<String> {
-    topic_id.get().map(|id| id.to_string())
 }

@@ -333,8 +333,7 @@ impl<'a> Attempt<'a> {
         let topics: Vec<&str> = parts().map(|part| &*part.source.topic).collect();
         let partitions: Vec<i32> = parts().map(|part| part.source.partition).collect();
         let ends: Vec<i64> = parts().map(|part| part.range().end).collect();
-        let topic_ids: Vec<Option<String>> =
-            parts().map(|part| part.topic_id.get().map(|id| id.to_string())).collect();
+        let topic_ids: Vec<Option<String>> = parts().map(|part| part.topic_id.text()).collect();
         let params: [&(dyn ToSql + Sync); 5] =
             [&&*self.feed.name, &topics, &partitions, &ends, &topic_ids];
         let statement = self.session.prepare_cached(ADVANCE).await?;

@@ -67,7 +67,7 @@ pub(super) fn claim(
                     feed,
                     &*source.topic,
                     source.partition,
-                    id_text(request.topic_id),
+                    request.topic_id.text(),
                     request.claim.to_string(),
                     request.start,
                 ),
@@ -114,7 +114,7 @@ pub(super) fn set(
     topic_id: TopicId,
     next_offset: i64,
 ) -> Result<(), SinkError> {
-    let (topic, partition, id) = (&*source.topic, source.partition, id_text(topic_id));
+    let (topic, partition, id) = (&*source.topic, source.partition, topic_id.text());
     let reset = |connection: &Connection| -> rusqlite::Result<()> {
         connection.execute(LEAVE, (feed, topic, partition, &id))?;
         gaps::settle(connection, feed, source)?;
@@ -163,15 +163,11 @@ fn columns_of(connection: &Connection, feed: &str) -> rusqlite::Result<Option<St
     connection.query_row(READ, [feed], |row| row.get(0)).optional()
 }
 
-pub(super) fn id_text(id: TopicId) -> Option<String> {
-    id.get().map(|id| id.to_string())
-}
-
 /// Reads `topic, partition, topic_id, next_offset`.
 fn progress_of(row: &Row<'_>) -> rusqlite::Result<(TopicPartition, Progress)> {
     let topic: String = row.get(0)?;
     let topic_id: Option<String> = row.get(2)?;
-    let topic_id = topic_id.and_then(|id| id.parse().ok()).map_or(TopicId::UNKNOWN, TopicId::new);
+    let topic_id = TopicId::from(topic_id.and_then(|id| id.parse().ok()));
     let progress = Progress { next_offset: row.get(3)?, topic_id };
     Ok((TopicPartition::new(topic, row.get(1)?), progress))
 }

@@ -2,7 +2,6 @@
 
 use rusqlite::Connection;
 
-use super::progress::id_text;
 use crate::warehouse::intake::Quarantined;
 use crate::warehouse::spell;
 
@@ -29,7 +28,7 @@ pub(super) fn keep(
         statement.execute((
             feed,
             &*row.source.topic,
-            id_text(row.topic_id),
+            row.topic_id.text(),
             row.source.partition,
             row.offset,
             micros.and_then(spell::timestamp),

@@ -3,7 +3,7 @@
 
 use rusqlite::Connection;
 
-use super::progress::{self, id_text};
+use super::progress;
 use super::{File, judged, write};
 use crate::config::Feed;
 use crate::record::{Part, Settled, SinkError, TopicId, TopicPartition, Verdict};
@@ -40,7 +40,7 @@ impl Held<'_> {
         }
         let mut open = connection.prepare_cached(OPEN)?;
         for offset in self.replay.batch.offsets.values() {
-            let topic_id = id_text(self.replay.topic_id);
+            let topic_id = self.replay.topic_id.text();
             let record = (self.feed, &*source.topic, source.partition, topic_id, offset);
             if open.query_row(record, |row| row.get::<_, i64>(0))? != 1 {
                 return Ok(false);
@@ -96,7 +96,7 @@ fn settle(
     let mut statement = connection.prepare_cached(SETTLE)?;
     let mut count = 0;
     for offset in offsets {
-        let (topic_id, settled) = (id_text(topic_id), settled.name());
+        let (topic_id, settled) = (topic_id.text(), settled.name());
         let record = (feed, &*source.topic, source.partition, topic_id, offset, settled, by, why);
         count += statement.execute(record)? as u64;
     }

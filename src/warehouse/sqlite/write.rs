@@ -139,7 +139,7 @@ fn advance(connection: &Connection, feed: &str, intake: &Intake) -> rusqlite::Re
     let mut statement = connection.prepare_cached(ADVANCE)?;
     for part in intake.live().map(|index| &intake.parts[index]) {
         let source = &part.source;
-        let topic_id = progress::id_text(part.topic_id);
+        let topic_id = part.topic_id.text();
         let row = (feed, &*source.topic, source.partition, part.range().end, topic_id);
         statement.execute(row)?;
     }
