@@ -144,8 +144,8 @@ pub struct LaneChanged {
     pub change: LaneChange,
 }
 
-/// Records of a partition have fields that no column takes, and the feed evolves: its consumer has
-/// stopped before them. To the supervisor.
+/// Records of a partition have fields that no column takes, or values of a wider type than their column's,
+/// and the feed evolves: its consumer has stopped before them. To the supervisor.
 #[derive(Message, Debug)]
 #[rtype(result = "()")]
 pub struct Evolve {

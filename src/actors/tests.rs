@@ -255,6 +255,9 @@ impl Warehouse for Slow {
     async fn prepare(&self, _: &Feed) -> Result<(), SinkError> {
         unreachable!()
     }
+    async fn widen(&self, _: &Feed, _: &Column) -> Result<bool, SinkError> {
+        unreachable!()
+    }
     async fn claim(
         &self,
         _: &Feed,

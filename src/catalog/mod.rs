@@ -60,8 +60,11 @@ impl Catalog {
         let resolve = |kept: Option<Kept>| {
             let columns = kept.as_ref().map(|kept| kept.columns.clone());
             let mut feed = file.resolve(topic, columns).map_err(|fault| fault.to_string())?;
-            if let Some(kept) = kept {
-                feed.schema.left_out = left_out(&feed.schema, kept);
+            if feed.schema.evolve.is_some() {
+                feed.schema.left_out = left_out(&feed.schema, kept.unwrap_or_default());
+                // What somebody declared is as it was meant.
+                let declared = file.value_columns().unwrap_or_default();
+                feed.schema.left_out.extend(declared.iter().map(|it| it.path().to_owned()));
             }
             Ok(feed)
         };
@@ -100,6 +103,7 @@ impl Catalog {
         };
         loop {
             let mut kept = parsed(&feed.name, &text)?;
+            let former = kept.clone();
             if !new.add_to(&mut kept, &taken, case, |columns| fits(file, &feed.topic, columns)) {
                 if !is_known(&feed.schema, &kept) {
                     // Another node has added them, and the feed does not know yet.
@@ -107,6 +111,7 @@ impl Catalog {
                 }
                 new.leave_out(&mut kept);
             }
+            self.widen(file, &feed.topic, former, &mut kept).await?;
             let wanted = kept.to_text();
             if wanted == text {
                 let paths = new.paths().join(", ");
@@ -126,6 +131,39 @@ impl Catalog {
                 return Ok(());
             }
         }
+    }
+
+    /// Widens the columns in the warehouse that are to be wider than `former`; those that it cannot are as
+    /// they were. First there, since a table of wider columns takes narrower values, too.
+    async fn widen(
+        &self,
+        file: &FeedFile,
+        topic: &str,
+        former: Kept,
+        kept: &mut Kept,
+    ) -> Result<(), String> {
+        let mut wide = former.clone();
+        for (index, before) in former.columns.iter().enumerate() {
+            let Some(wanted) = kept.columns.get_mut(index).filter(|it| it.kind != before.kind)
+            else {
+                continue;
+            };
+            wide.columns[index].kind = wanted.kind;
+            let feed = file.resolve(topic, Some(wide.columns.clone()));
+            let feed = feed.map_err(|fault| fault.to_string())?;
+            let warehouse = self.warehouse.as_ref().filter(|_| feed.warehouse.is_some());
+            let widened = match warehouse {
+                Some(warehouse) => warehouse.widen(&feed, before).await,
+                None => Ok(true),
+            };
+            let widened = widened.map_err(|error| format!("widening {}: {error}", before.name))?;
+            if !widened {
+                wide.columns[index].kind = before.kind;
+                wanted.kind = before.kind;
+                kept.leave_out(before.path());
+            }
+        }
+        Ok(())
     }
 
     /// What is kept for a feed, and where: beside the lake, else in the warehouse, where a node without a
@@ -327,10 +365,12 @@ fn fits(file: &FeedFile, topic: &str, columns: &[Column]) -> bool {
 /// Whether all that is kept is in the feed already.
 fn is_known(schema: &Schema, kept: &Kept) -> bool {
     let value = &schema.columns[schema.from_key()..];
-    let has = |path: &str| {
-        value.iter().any(|own| own.path() == path) || schema.left_out.iter().any(|it| it == path)
+    let left_out = |path: &str| schema.left_out.iter().any(|it| it == path);
+    let has = |column: &Column| {
+        value.iter().any(|own| own.path() == column.path() && own.kind == column.kind)
     };
-    kept.columns.iter().all(|column| has(column.path())) && kept.left_out.iter().all(|it| has(it))
+    kept.columns.iter().all(|column| has(column) || left_out(column.path()))
+        && kept.left_out.iter().all(|path| left_out(path))
 }
 
 fn parsed(feed: &str, text: &str) -> Result<Kept, String> {

@@ -113,6 +113,23 @@ impl ColumnType {
         )
     }
 
+    /// Whether every value of the type is one of `to`, too: of longs beyond 53 bits a double holds none.
+    pub fn widens_to(self, to: Self) -> bool {
+        use ColumnType::{Date, Decimal, Double, Int, Long, Timestamp};
+        /// Digits that any value of so many bits can have.
+        const INT: u8 = 10;
+        const LONG: u8 = 19;
+        match (self, to) {
+            (Int, Long) | (Int | Long, Double) | (Date, Timestamp) => true,
+            (Int, Decimal { precision, scale }) => precision - scale >= INT,
+            (Long, Decimal { precision, scale }) => precision - scale >= LONG,
+            (Decimal { precision, scale }, Decimal { precision: digits, scale: after }) => {
+                self != to && after >= scale && digits - after >= precision - scale
+            }
+            _ => false,
+        }
+    }
+
     /// The Arrow type of the column in a batch and in the lake.
     pub fn arrow(self) -> DataType {
         match self {
@@ -226,6 +243,37 @@ impl JsonSchema for ColumnType {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wider_type_holds_all_that_its_column_held() {
+        let widens = |from: &str, to: &str| {
+            from.parse::<ColumnType>().unwrap().widens_to(to.parse().unwrap())
+        };
+        for (from, to) in [
+            ("int", "long"),
+            ("int", "double"),
+            ("int", "decimal(12,2)"),
+            ("long", "double"),
+            ("long", "decimal(38,0)"),
+            ("decimal(10,2)", "decimal(38,4)"),
+            ("date", "timestamp"),
+        ] {
+            assert!(widens(from, to) && !widens(to, from), "{from} {to}");
+        }
+        for (from, to) in [
+            ("int", "int"),
+            ("int", "decimal(11,2)"),
+            ("long", "decimal(20,2)"),
+            ("long", "string"),
+            ("decimal(10,2)", "decimal(10,2)"),
+            ("decimal(10,2)", "decimal(38,31)"),
+            ("decimal(10,2)", "double"),
+            ("boolean", "long"),
+            ("timestamp", "date"),
+        ] {
+            assert!(!widens(from, to), "{from} {to}");
+        }
+    }
 
     #[test]
     fn types_are_read_and_printed() {

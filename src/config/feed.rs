@@ -58,7 +58,11 @@ pub struct FeedFile {
     pub columns: Option<Vec<Column>>,
     /// Whether a field that no column takes becomes one, in both sinks, while the node runs: its type is
     /// that of the values it was met with. A field that can have no column (its name, or too many) is in
-    /// `_rest`, if there is one. Default: true where `columns` is left out.
+    /// `_rest`, if there is one. A column that was found so also gets a wider type for the first value
+    /// that needs it (`int`, `long`, then `double` or a `decimal`; `date`, then `timestamp`), where the
+    /// lake's files have no types (`jsonl`) or there is none, and the warehouse can change the column
+    /// without changing a value; elsewhere such records are in quarantine. Default: true where `columns`
+    /// is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evolve: Option<bool>,
     /// What inference makes of objects: `flatten`, their fields become columns; `keep`, they become
@@ -445,6 +449,12 @@ impl LakeOptions {
     pub fn snapshots(&self) -> SnapshotOptions {
         self.snapshots.clone().unwrap_or_default()
     }
+
+    /// Whether files written before a column got a wider type are read like those after. JSON lines have
+    /// no types; of Parquet files with different ones, no reader makes a table.
+    pub fn takes_wider(&self) -> bool {
+        self.format == LakeFormat::Jsonl && self.storage == Storage::Append
+    }
 }
 
 impl Default for LakeOptions {
@@ -606,6 +616,8 @@ pub struct Schema {
 pub struct Evolve {
     pub nesting: Nesting,
     pub case: Case,
+    /// Whether kept columns get wider types, too: what the lake has can be read by the new ones.
+    pub widen: bool,
 }
 
 /// Where in a [`Schema`] the parts of a windowed key go.

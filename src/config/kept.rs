@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Column;
+use super::{Column, ColumnType};
 
 /// What is kept for a feed, as JSON.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,24 @@ impl Kept {
         if !self.left_out.iter().any(|known| known == path) {
             self.left_out.push(path.to_owned());
         }
+    }
+
+    /// Gives the column of a path a wider type, if it holds all of the former and the feed `fits` with it.
+    /// What is as wide already stays as it is; what cannot be is not asked for again.
+    pub fn widen(&mut self, path: &str, wider: ColumnType, fits: impl Fn(&[Column]) -> bool) {
+        let index = self.columns.iter().position(|column| column.path() == path);
+        let before = index.map(|index| self.columns[index].kind);
+        if let (Some(index), Some(kind)) = (index, before) {
+            if kind == wider || wider.widens_to(kind) {
+                return;
+            }
+            self.columns[index].kind = wider;
+            if kind.widens_to(wider) && fits(&self.columns) {
+                return;
+            }
+            self.columns[index].kind = kind;
+        }
+        self.leave_out(path);
     }
 
     /// The names of its columns.
@@ -71,7 +89,30 @@ pub fn joined(declared: Vec<Column>, kept: Vec<Column>) -> Vec<Column> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ColumnType;
+
+    #[test]
+    fn columns_get_wider_and_never_narrower() {
+        let kept = Kept { columns: vec![Column::new("a", ColumnType::Long)], ..Kept::default() };
+        let decimal = |precision, scale| ColumnType::Decimal { precision, scale };
+        for (wider, fits, expected, left_out) in [
+            (ColumnType::Double, true, ColumnType::Double, 0),
+            (decimal(38, 0), true, decimal(38, 0), 0),
+            (ColumnType::Double, false, ColumnType::Long, 1),
+            (decimal(20, 2), true, ColumnType::Long, 1),
+            (ColumnType::Int, true, ColumnType::Long, 0),
+        ] {
+            let mut kept = kept.clone();
+            kept.widen("a", wider, |_| fits);
+            assert_eq!(
+                (kept.columns[0].kind, kept.left_out.len()),
+                (expected, left_out),
+                "{wider}"
+            );
+        }
+        let mut kept = kept;
+        kept.widen("declared", ColumnType::Double, |_| true);
+        assert_eq!(kept.left_out, ["declared"]);
+    }
 
     #[test]
     fn both_ways_of_writing_are_read() {

@@ -7,8 +7,8 @@ use super::check_columns::{column_faults, flat_fault, time_column};
 use super::files::file_faults;
 use super::kept::joined;
 use super::{
-    Case, Column, ColumnType, Evolve, Fault, Feed, FeedFile, Key, KeyFormat, NestedIn, REST_COLUMN,
-    Schema, Shape, ValueFormat, WarehouseOptions, WindowColumns,
+    Case, Column, ColumnType, Evolve, Fault, Feed, FeedFile, Key, KeyFormat, LakeOptions, NestedIn,
+    REST_COLUMN, Schema, Shape, ValueFormat, WarehouseOptions, WindowColumns,
 };
 
 impl FeedFile {
@@ -97,7 +97,8 @@ impl FeedFile {
 
     fn schema(&self, topic: &str, inferred: Option<Vec<Column>>) -> Result<Schema, Fault> {
         let declared = self.columns.is_some();
-        let evolve = Evolve { nesting: self.nested, case: self.case };
+        let widen = self.lake.as_ref().is_none_or(LakeOptions::takes_wider);
+        let evolve = Evolve { nesting: self.nested, case: self.case, widen };
         let evolve = self.evolves().then_some(evolve);
         let value = match (self.value_columns(), inferred) {
             (Some(own), Some(kept)) if evolve.is_some() => Some(joined(own, kept)),

@@ -15,6 +15,7 @@ use super::json::Cursor;
 use super::nested::NestedValues;
 use super::number::Number;
 use super::time;
+use super::wider::wider;
 use crate::config::{Column, ColumnType, Epoch, Nested};
 use crate::record::RejectClass;
 
@@ -27,6 +28,10 @@ pub(super) struct Slot {
     values: Values,
     /// Bytes of text a row took in the last batch, so that the next one is allocated once.
     row_bytes: usize,
+    /// Whether a wider type may take the place of its own.
+    widens: bool,
+    /// The type that held all it was asked to hold since it was last asked.
+    wider: Option<ColumnType>,
 }
 
 enum Values {
@@ -79,7 +84,18 @@ impl Slot {
             }
             _ => builder(kind, epoch, 0, 0),
         };
-        Self { place, kind, epoch, required: false, values, row_bytes: 16 }
+        let (required, row_bytes, widens, wider) = (false, 16, false, None);
+        Self { place, kind, epoch, required, values, row_bytes, widens, wider }
+    }
+
+    /// Notices values that a wider type would hold.
+    pub fn widening(self) -> Self {
+        Self { widens: true, ..self }
+    }
+
+    /// The path of its field and the wider type that its values asked for.
+    pub fn take_wider(&mut self) -> Option<(String, ColumnType)> {
+        Some((self.place.clone(), self.wider.take()?))
     }
 
     /// Takes what the value read last held and its type does not name: paths from here, as JSON text
@@ -191,10 +207,16 @@ impl Slot {
     }
 
     #[cold]
-    fn misfit_at(&self, misfit: Misfit, cursor: &mut Cursor<'_>, start: usize) -> Box<Fault> {
+    fn misfit_at(&mut self, misfit: Misfit, cursor: &mut Cursor<'_>, start: usize) -> Box<Fault> {
         cursor.rewind(start);
         match cursor.skip() {
-            Ok(()) => self.misfit(misfit, cursor.since(start)),
+            Ok(()) => {
+                let found = cursor.since(start);
+                if self.widens {
+                    self.wider = wider(self.wider.unwrap_or(self.kind), found).or(self.wider);
+                }
+                self.misfit(misfit, found)
+            }
             Err(malformed) => malformed,
         }
     }

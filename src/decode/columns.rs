@@ -124,7 +124,12 @@ impl Columns {
 
     /// What was noticed since it was last asked.
     pub fn new_fields(&mut self) -> Option<NewFields> {
-        self.noticed.as_mut()?.take()
+        let new = self.noticed.as_mut()?.take();
+        let wider: Vec<_> = self.slots.iter_mut().filter_map(Slot::take_wider).collect();
+        match (new, wider.is_empty()) {
+            (new, true) => new,
+            (new, false) => Some(NewFields { wider, ..new.unwrap_or_default() }),
+        }
     }
 
     /// Whether anything is done with members that no column takes.

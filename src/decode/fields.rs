@@ -17,6 +17,8 @@ pub struct NewFields {
     pub fields: Vec<NewField>,
     /// Paths that no column can take.
     pub left_out: Vec<String>,
+    /// Paths of columns, and the wider types that their values asked for.
+    pub wider: Vec<(String, ColumnType)>,
 }
 
 /// A member that no column takes, and the columns it could become: one, or those of its own fields.
@@ -67,17 +69,21 @@ impl NewFields {
             }
         }
         self.left_out.iter().for_each(|path| kept.leave_out(path));
+        for (path, wider) in &self.wider {
+            kept.widen(path, *wider, &fits);
+        }
         *kept != before
     }
 
-    /// Makes none of them a column.
+    /// Makes none of them a column, and none wider.
     pub fn leave_out(&self, kept: &mut Kept) {
-        self.fields.iter().for_each(|field| kept.leave_out(&field.path));
+        self.paths().into_iter().for_each(|path| kept.leave_out(path));
     }
 
     /// The paths of the members.
     pub fn paths(&self) -> Vec<&str> {
-        self.fields.iter().map(|field| field.path.as_str()).collect()
+        let new = self.fields.iter().map(|field| field.path.as_str());
+        new.chain(self.wider.iter().map(|(path, _)| path.as_str())).collect()
     }
 }
 
@@ -229,7 +235,7 @@ mod tests {
     #[test]
     fn names_keep_their_case_where_the_feed_says_so() {
         let mut kept = Kept::default();
-        let new = NewFields { fields: vec![plain("L.Zip")], left_out: Vec::new() };
+        let new = NewFields { fields: vec![plain("L.Zip")], ..NewFields::default() };
         new.add_to(&mut kept, &["l_zip"], Case::Keep, |_| true);
         assert_eq!(kept.columns[0].name, "L_Zip_2");
     }
@@ -242,7 +248,7 @@ mod tests {
         let inner = vec![("z.p".to_owned(), ColumnType::Int)];
         fields.push(NewField { path: "z".to_owned(), columns: inner, from_schema: false });
         let mut kept = Kept::default();
-        NewFields { fields, left_out: Vec::new() }.add_to(&mut kept, &[], Case::Keep, |_| true);
+        NewFields { fields, ..NewFields::default() }.add_to(&mut kept, &[], Case::Keep, |_| true);
         assert_eq!((kept.columns.len(), kept.left_out.len()), (MAX_NEW, 7));
         assert!(kept.left_out.contains(&"z".to_owned()));
     }
@@ -251,7 +257,7 @@ mod tests {
     fn what_does_not_fit_is_left_out() {
         let mut kept = Kept::default();
         let fits = |columns: &[Column]| columns.iter().all(|it| it.name != "version");
-        let new = NewFields { fields: vec![plain("version"), plain("b")], left_out: Vec::new() };
+        let new = NewFields { fields: vec![plain("version"), plain("b")], ..NewFields::default() };
         assert!(new.add_to(&mut kept, &[], Case::Lower, fits));
         assert_eq!(
             (kept.columns.len(), kept.left_out.as_slice()),

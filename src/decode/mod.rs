@@ -11,7 +11,7 @@
 //! | `double` | a number | `OutOfRange` if it overflows to infinity |
 //! | `boolean` | `true`, `false` | `WrongType` |
 //! | `decimal(P,S)` | a number, or a string holding one; exact, exponents too | `OutOfRange` beyond P digits, or with more than S that count after the point |
-//! | `timestamp` | a string `YYYY-MM-DD` `T` or space `HH:MM[:SS[.fraction]]` and nothing (UTC), `Z` or an offset; an integer counts since 1970 in milliseconds, or in what the column's `epoch` says | `OutOfRange` outside the years 0001 to 9999 and for days no calendar has |
+//! | `timestamp` | a string `YYYY-MM-DD` `T` or space `HH:MM[:SS[.fraction]]` and nothing (UTC), `Z` or an offset, or the date alone (midnight, UTC); an integer counts since 1970 in milliseconds, or in what the column's `epoch` says | `OutOfRange` outside the years 0001 to 9999 and for days no calendar has |
 //! | `date` | a string `YYYY-MM-DD`; an integer is epoch days | the same |
 //! | `bytes` | a string that is base64; the whole of a key or value that is not JSON, as it stands | `WrongType` |
 //! | `number` | a number; its text is kept as it stands | `WrongType` |
@@ -60,6 +60,7 @@ mod schemas;
 mod tests;
 mod time;
 mod tree;
+mod wider;
 
 pub use checks::Warned;
 pub use fields::{NewField, NewFields};
@@ -87,7 +88,7 @@ use self::rows::Rows;
 use self::schemas::Schemas;
 use self::tree::Tree;
 use crate::avro::Known;
-use crate::config::{Feed, FeedKind, KeyFormat, Nesting, Schema, ValueFormat};
+use crate::config::{Column, Feed, FeedKind, KeyFormat, Nesting, Schema, ValueFormat};
 use crate::record::{Batch, Hold, OffsetRange, RawBatch, RawRecord, Reject, RejectClass};
 
 /// Decodes the batches of one feed, one after the other; it learns their field order and size.
@@ -124,7 +125,13 @@ impl Decoder {
     /// `table`: the feed is a keyed changelog, whose null value is a delete.
     pub fn new(schema: &Schema, table: bool, keep_key: bool, keep_headers: bool) -> Self {
         let from_key = schema.from_key();
-        let slot = |(number, column)| Slot::new(column, number < from_key, schema.rest);
+        let widens = schema.evolve.is_some_and(|evolve| evolve.widen);
+        let slot = |(number, column): (usize, &Column)| {
+            let is_key = number < from_key;
+            let left_out = || schema.left_out.iter().any(|path| path == column.path());
+            let slot = Slot::new(column, is_key, schema.rest);
+            if widens && !is_key && !left_out() { slot.widening() } else { slot }
+        };
         let fields = schema.columns.len() - usize::from(schema.rest);
         let tree =
             || Tree::new("the value", schema.columns[..fields].iter().enumerate().skip(from_key));
@@ -198,8 +205,8 @@ impl Decoder {
         self
     }
 
-    /// Fields that the last batch had and no column takes, where the schema evolves: what was decoded
-    /// lacks them.
+    /// Fields that the last batch had and no column takes, and columns whose values were of a wider type,
+    /// where the schema evolves: what was decoded lacks them.
     pub fn new_fields(&mut self) -> Option<NewFields> {
         let mut new = self.columns.new_fields()?;
         self.schemas.type_fields(&mut new, self.nesting);

@@ -30,6 +30,10 @@ fn parse(text: &str) -> Result<(i64, bool), Misfit> {
         Ok(days) => days,
         Err(misfit) => return Err(if is_far_year(bytes) { Misfit::Range } else { misfit }),
     };
+    if rest.is_empty() {
+        // What a column held while it was one of dates.
+        return Ok((days * DAY * MICROS, false));
+    }
     let Some((b'T' | b't' | b' ', rest)) = rest.split_first() else { return Err(Misfit::Type) };
     let (seconds, rest) = clock(rest)?;
     let (micros, rest) = fraction(rest)?;
@@ -204,7 +208,8 @@ mod tests {
             ("2025-10-13T16:38:28.Z", Err(Type)),
             ("2025-10-13T16:38:28Zz", Err(Type)),
             ("2025-10-13T16:38:28é", Err(Type)),
-            ("2025-10-13", Err(Type)),
+            ("2025-10-13", Ok(1_760_313_600_000_000)),
+            ("2025-02-29", Err(Range)),
             ("2025-10-13T", Err(Type)),
             ("20251013T163828Z", Err(Type)),
             ("13/10/2025 16:38", Err(Type)),

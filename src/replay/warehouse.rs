@@ -44,7 +44,9 @@ pub(super) async fn replay(
         for chunk in kept.chunks(EACH) {
             let present = progress.topic_id;
             let warehouse = &*warehouse;
-            let landing = Landing { place, warehouse, source, topic_id, present, compacted };
+            let came_back = None;
+            let landing =
+                Landing { place, warehouse, source, topic_id, present, compacted, came_back };
             landing.land(chunk, progress.next_offset, &mut outcome).await?;
         }
     }
@@ -59,6 +61,8 @@ struct Landing<'l, 'p> {
     topic_id: TopicId,
     present: TopicId,
     compacted: bool,
+    /// How many of the partition's records had come back when the search began, and by ourselves since.
+    came_back: Option<i64>,
 }
 
 impl Landing<'_, '_> {
@@ -140,6 +144,7 @@ impl Landing<'_, '_> {
                 batch: Arc::new(batch),
                 shaped,
                 seen: search.as_ref().map_or(i64::MAX, |search| search.seen),
+                came_back: self.came_back,
                 by: self.place.hand.by.clone(),
             };
             match self.warehouse.replay(&self.place.feed, &replay).await.map_err(said)? {
@@ -147,6 +152,9 @@ impl Landing<'_, '_> {
                     let stay: HashSet<i64> = refused.iter().map(|(offset, _)| *offset).collect();
                     let rows = offsets.into_iter().filter(|offset| !stay.contains(offset));
                     let rows: Vec<i64> = rows.collect();
+                    if let Some(came_back) = &mut self.came_back {
+                        *came_back += rows.len() as i64;
+                    }
                     landed.extend(&rows);
                     outcome.replayed.extend(rows);
                     outcome.left.extend(refused);
@@ -169,7 +177,7 @@ impl Landing<'_, '_> {
                             self.source
                         ));
                     }
-                    let open = waiting(self.place, self.source, self.present, true).await?;
+                    let (open, _) = waiting(self.place, self.source, self.present, true).await?;
                     gone.extend(offsets.into_iter().filter(|offset| !open.contains(offset)));
                     search
                 }
@@ -191,6 +199,8 @@ impl Landing<'_, '_> {
         if self.place.feed.kind == FeedKind::Stream {
             return Ok(None);
         }
+        let (waiting, came_back) = waiting(self.place, self.source, self.present, false).await?;
+        self.came_back = Some(came_back);
         let question = Question {
             node: self.place.node.clone(),
             registry: self.place.catalog.registry().cloned(),
@@ -198,7 +208,7 @@ impl Landing<'_, '_> {
             source: self.source.clone(),
             topic_id: self.present,
             compacted: self.compacted,
-            waiting: waiting(self.place, self.source, self.present, false).await?,
+            waiting,
         };
         let batches: Vec<_> = runs.iter().map(|(decoded, _)| decoded.rows.clone()).collect();
         let opening = tokio::task::spawn_blocking(move || Search::open(question, &batches));
@@ -213,13 +223,13 @@ impl Landing<'_, '_> {
 }
 
 /// Offsets of the partition, in the topic that is read now, that wait in the warehouse's quarantine, or
-/// were left there; with `superseded` those, too.
+/// were left there; with `superseded` those, too. And how many have come back from there.
 async fn waiting(
     place: &Place<'_>,
     source: &TopicPartition,
     present: TopicId,
     superseded: bool,
-) -> Result<HashSet<i64>, String> {
+) -> Result<(HashSet<i64>, i64), String> {
     let all = Chosen {
         feed: Some(place.feed.name.to_string()),
         sink: Some(SinkKind::Warehouse),
@@ -228,15 +238,18 @@ async fn waiting(
         offsets: OffsetRange { start: i64::MIN, end: i64::MAX },
         state: None,
     };
-    let all = quarantined(place.node, &all, usize::MAX).await?.into_iter();
-    let waits = all.filter(|record| {
+    let mut all = quarantined(place.node, &all, usize::MAX).await?;
+    all.retain(|record| *record.topic == *source.topic);
+    let fate = |record: &Kept| record.settled.as_ref().map(|fate| fate.settled);
+    let came_back = all.iter().filter(|record| fate(record) == Some(Settled::Replayed)).count();
+    let waits = all.into_iter().filter(|record| {
         let topic_id = TopicId::from(record.topic_id);
-        let waits = match record.settled.as_ref().map(|fate| fate.settled) {
+        let waits = match fate(record) {
             None | Some(Settled::Discarded) => true,
             Some(Settled::Superseded) => superseded,
             Some(Settled::Replayed | Settled::ReadAgain) => false,
         };
-        *record.topic == *source.topic && topic_id.agrees(present) && waits
+        topic_id.agrees(present) && waits
     });
-    Ok(waits.map(|record| record.offset).collect())
+    Ok((waits.map(|record| record.offset).collect(), came_back as i64))
 }

@@ -26,7 +26,7 @@ use async_trait::async_trait;
 pub use self::reduce::record_keys;
 pub use self::script::script;
 pub use self::shape::{shaped, shaped_batch};
-use crate::config::Feed;
+use crate::config::{Column, Feed};
 pub use crate::record::Part;
 use crate::record::{
     Batch, Claim, GapReason, OffsetRange, Progress, Settled, SinkError, TopicId, TopicPartition,
@@ -56,6 +56,10 @@ pub trait Warehouse: Send + Sync + 'static {
     /// Creates the feed's table where it is absent, else checks that it can hold the feed's columns.
     async fn prepare(&self, feed: &Feed) -> Result<(), SinkError>;
 
+    /// Gives a column of the feed's table the feed's type in the place of its `former` one, which holds
+    /// less. `false`: it cannot, or not without changing a value, and the table is as it was.
+    async fn widen(&self, feed: &Feed, former: &Column) -> Result<bool, SinkError>;
+
     /// Takes partitions: writes each claim, and where there is no progress and `start` is given, the
     /// progress too. Waits for a lock at most the configured lock timeout, then ends the
     /// session that holds it and tries once more.
@@ -80,8 +84,9 @@ pub trait Warehouse: Send + Sync + 'static {
     async fn write(&self, feed: &Feed, parts: &[Part]) -> Result<Vec<Verdict>, SinkError>;
 
     /// Commits rows of records that are in quarantine, and settles these, in one transaction. Nothing
-    /// is written unless each of them is there and no row yet, and the partition has passed them and gone
-    /// no further than the replay has seen. What the database refuses stays as it is.
+    /// is written unless each of them is there and no row yet, and the partition has passed them, gone no
+    /// further than the replay has seen, and had no other replay since. What the database refuses stays as
+    /// it is.
     async fn replay(&self, feed: &Feed, replay: &Replay) -> Result<Replayed, SinkError>;
 
     /// Settles records in quarantine that are not to be rows, and answers how many. What was replayed
@@ -154,6 +159,9 @@ pub struct Replay {
     pub shaped: bool,
     /// The log was searched up to here for newer records of their keys.
     pub seen: i64,
+    /// How many of the partition's records had come back before, where it matters: since then, one may
+    /// have that is newer.
+    pub came_back: Option<i64>,
     pub by: String,
 }
 

@@ -96,7 +96,7 @@ fn new_fields_become_columns_in_every_format() {
     send(&topics[0], 0, [json!({"id": 103, "total": 1.5})]);
     place.wait_for_watermarks("delta", &[104]);
     assert_eq!(warehouse_rows(&place, "delta")[&103]["total"], 1.5);
-    assert!(!late.log().contains("fields that no column takes"), "{}", late.log());
+    assert!(!late.log().contains("what no column takes"), "{}", late.log());
 }
 
 /// Two nodes find different fields, and the same, at once; one of them dies on the way.
@@ -182,6 +182,98 @@ fn fields_that_can_have_no_column_stop_nothing() {
     assert_eq!(rows[&2]["_rest"]["q"], json!({"c": 3}));
     place.verify();
     assert!(!node.log().contains("parked"), "{}", node.log());
+}
+
+/// Values that a column's type does not hold get it a wider one, where what is there can have it; where it
+/// cannot, they alone are in quarantine. Two nodes find them at once.
+#[test]
+fn values_of_a_wider_type_widen_their_column() {
+    let mut place = Place::new("evolve-wider");
+    let lakes = [("none", "lake: null"), ("jsonl", ""), ("delta", ""), ("parquet", "")];
+    let mut topics = Vec::new();
+    for (feed, lake) in lakes {
+        let topic = place.topic(feed, 4, &[]);
+        let own = format!("lake: {{linger: 200ms, format: {feed}}}");
+        let lake = if lake.is_empty() { &own } else { lake };
+        place.feed(feed, &format!("topic: {topic}\n{lake}"));
+        for partition in 0..4 {
+            // The last holds a number that is no double.
+            let exact = |n: i64| if n == 9 { 9_007_199_254_740_993 } else { n };
+            let record = |n| json!({"n": n, "big": n, "exact": exact(n), "same": n});
+            send(&topic, partition, (0..10).map(record));
+        }
+        topics.push(topic);
+    }
+    let wait = |place: &Place, feed: &str, ends: &[i64]| match feed {
+        "none" => {
+            let wanted: BTreeMap<i32, i64> = (0..).zip(ends.iter().copied()).collect();
+            let arrived = || (place.watermarks(feed).0 == wanted).then_some(());
+            wait_for("the warehouse's watermarks", SOON, arrived);
+        }
+        _ => place.wait_for_watermarks(feed, ends),
+    };
+    let nodes = [place.world.node("one"), place.world.node("two")];
+    for (feed, _) in lakes {
+        wait(&place, feed, &[10; 4]);
+    }
+    for topic in &topics {
+        for partition in 0..4 {
+            send(
+                topic,
+                partition,
+                [
+                    json!({"n": 0.5, "same": 1}),
+                    json!({"n": 1e3}),
+                    json!({"big": 9_223_372_036_854_775_808_u64}),
+                    json!({"exact": 0.5}),
+                    json!({"same": "text"}),
+                    json!({"n": 7, "big": 7, "exact": 7, "same": 7}),
+                ],
+            );
+        }
+    }
+    for (feed, _) in lakes {
+        wait(&place, feed, &[16; 4]);
+        let widens = ["none", "jsonl"].contains(&feed);
+        let (double, decimal) =
+            if widens { ("double precision", "numeric") } else { ("bigint", "bigint") };
+        let found = columns(&place, feed);
+        let found: Vec<_> = found.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+        let expected = [
+            format!("big {decimal}"),
+            "exact bigint".to_owned(),
+            format!("n {double}"),
+            "same bigint".to_owned(),
+        ];
+        assert_eq!(found, expected, "{feed}");
+        let sql = format!(
+            "SELECT count(*), sum(n)::float8, sum(big)::text, sum(exact)::text FROM {feed}"
+        );
+        let row = &place.world.database.query(&sql)[0];
+        let found: (i64, f64, String, String) = (row.get(0), row.get(1), row.get(2), row.get(3));
+        let exact: i64 = 4 * (36 + 9_007_199_254_740_993 + 7);
+        let expected = match widens {
+            true => (14, 52.0 + 1000.5, 52 + 9_223_372_036_854_775_808_i128),
+            false => (11, 52.0, 52),
+        };
+        let expected =
+            (4 * expected.0, 4.0 * expected.1, (4 * expected.2).to_string(), exact.to_string());
+        assert_eq!(found, expected, "{feed}");
+        let sql = format!("SELECT count(*) FROM tidegate.quarantine WHERE feed = '{feed}'");
+        let refused: i64 = place.world.database.query(&sql)[0].get(0);
+        assert_eq!(refused, 4 * if widens { 2 } else { 5 }, "{feed}");
+    }
+    place.verify();
+    for node in &nodes {
+        assert!(!node.log().contains("parked"), "{}", node.log());
+    }
+    // Whoever comes later knows the types from the beginning, and the lake's rows can be read by them.
+    drop(nodes);
+    let late = place.node();
+    send(&topics[1], 0, [json!({"n": 2.5})]);
+    place.wait_for_watermarks("jsonl", &[17, 16, 16, 16]);
+    assert!(!late.log().contains("what no column takes"), "{}", late.log());
+    place.verify();
 }
 
 const FORMATS: [&str; 3] = ["delta", "parquet", "jsonl"];

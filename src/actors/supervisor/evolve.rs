@@ -27,7 +27,7 @@ impl Handler<Evolve> for Supervisor {
             .into_iter()
             .find(|file| file.name_for(&feed.topic).is_ok_and(|of| *of == *feed.name));
         let Some(file) = file else { return };
-        info!(target: "tidegate::supervisor", feed = %name, %source, fields = new.fields.len(), "records have fields that no column takes");
+        info!(target: "tidegate::supervisor", feed = %name, %source, fields = new.fields.len(), wider = new.wider.len(), "records have what no column takes");
         let waiting: &mut Vec<Key> = self.evolving.entry(name.clone()).or_default();
         waiting.push((name.clone(), source));
         if waiting.len() > 1 {

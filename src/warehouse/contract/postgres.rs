@@ -458,3 +458,72 @@ async fn a_feed_named_like_the_bookkeeping_has_a_table_of_its_own() {
     lab.warehouse.prepare(&feed).await.unwrap();
     assert_eq!(lab.count("elsewhere.accounts").await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_of_every_kind_get_wider() {
+    let lab = lab().await;
+    let mut feed = accounts(FeedKind::Stream);
+    let decimal = |precision, scale| ColumnType::Decimal { precision, scale };
+    let kinds = [
+        ("i", ColumnType::Int, ColumnType::Long),
+        ("f", ColumnType::Int, ColumnType::Double),
+        ("l", ColumnType::Long, decimal(38, 0)),
+        ("n", decimal(9, 2), decimal(38, 4)),
+        ("day", ColumnType::Date, ColumnType::Timestamp),
+    ];
+    feed.schema.columns = kinds.iter().map(|(name, kind, _)| column(name, *kind)).collect();
+    feed.schema.key_columns = 0;
+    lab.warehouse.prepare(&feed).await.unwrap();
+    lab.ask("INSERT INTO accounts VALUES (1, 2, 3, 4.56, '2025-10-13'); SELECT 1").await;
+    for (index, (name, former, wide)) in kinds.into_iter().enumerate() {
+        feed.schema.columns[index].kind = wide;
+        assert!(lab.warehouse.widen(&feed, &column(name, former)).await.unwrap(), "{name}");
+    }
+    let types = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute \
+                 WHERE attrelid = 'accounts'::regclass AND attnum BETWEEN 1 AND 5 ORDER BY attnum";
+    assert_eq!(
+        lab.ask(types).await,
+        [
+            "bigint",
+            "double precision",
+            "numeric(38,0)",
+            "numeric(38,4)",
+            "timestamp with time zone"
+        ]
+    );
+    lab.ask("SET timezone = 'UTC'").await;
+    assert_eq!(
+        lab.ask("SELECT i, f, l, n, day FROM accounts").await,
+        ["1|2|3|4.5600|2025-10-13 00:00:00+00"]
+    );
+    // A view is made of it: somebody's, who is told what to do.
+    lab.ask("CREATE VIEW v AS SELECT i FROM accounts; SELECT 1").await;
+    feed.schema.columns[0].kind = ColumnType::Double;
+    assert!(!lab.warehouse.widen(&feed, &column("i", ColumnType::Long)).await.unwrap());
+}
+
+/// What PostgreSQL would round or cut off without a word is no place for a value.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_would_change_values_is_refused() {
+    let lab = lab().await;
+    for (kind, there, fits) in [
+        ("double", "bigint", false),
+        ("double", "numeric", true),
+        ("long", "integer", true), // what is too large fails, and says so
+        ("decimal(9,2)", "integer", false),
+        ("decimal(9,2)", "numeric(20,1)", false),
+        ("decimal(9,2)", "numeric(8,2)", true),
+        ("decimal(9,0)", "bigint", true),
+        ("number", "bigint", false),
+        ("timestamp", "date", false),
+        ("timestamp", "timestamp", true),
+        ("date", "timestamp with time zone", true),
+    ] {
+        let mut feed = accounts(FeedKind::Stream);
+        feed.schema.columns = vec![column("v", kind.parse().unwrap())];
+        feed.schema.key_columns = 0;
+        lab.ask(&format!("DROP TABLE IF EXISTS accounts; CREATE TABLE accounts (v {there})")).await;
+        let prepared = lab.warehouse.prepare(&feed).await;
+        assert_eq!(prepared.is_ok(), fits, "{kind} into {there}: {prepared:?}");
+    }
+}

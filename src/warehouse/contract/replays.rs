@@ -10,6 +10,7 @@ use crate::warehouse::{Replay, Replayed, Settlement};
 on_each_warehouse! {
     replays_each_record_once
     replays_nothing_behind_what_was_seen
+    lets_no_older_record_come_back_behind_a_newer
     waits_for_what_is_read_again
     keeps_what_is_refused_again
     settles_what_is_to_stay_out
@@ -22,6 +23,7 @@ fn replay(batch: Batch, seen: i64) -> Replay {
         batch: Arc::new(batch),
         shaped: false,
         seen,
+        came_back: None,
         by: "local:ada".to_owned(),
     }
 }
@@ -78,6 +80,22 @@ async fn replays_nothing_behind_what_was_seen(lab: Lab) {
     let delete = replay(batch(&feed, 0, 4, &[gone("b")]), 5);
     assert_eq!(lab.warehouse.replay(&feed, &delete).await.unwrap(), LANDED);
     assert_eq!(lab.ask("SELECT owner FROM accounts ORDER BY id").await, ["old", "cat"]);
+}
+
+/// Two commands that chose different records of one key, and looked before either had landed.
+async fn lets_no_older_record_come_back_behind_a_newer(lab: Lab) {
+    let feed = accounts(FeedKind::Table);
+    quarantined(&lab, &feed).await;
+    let back = |offset, owner, came_back| {
+        let rows = batch(&feed, 0, offset, &[put("a", owner, 4)]);
+        Replay { came_back: Some(came_back), ..replay(rows, 5) }
+    };
+    let newer = back(4, "new", 0);
+    assert_eq!(lab.warehouse.replay(&feed, &newer).await.unwrap(), LANDED);
+    assert_eq!(lab.warehouse.replay(&feed, &back(3, "old", 0)).await.unwrap(), Replayed::Moved);
+    assert_eq!(lab.ask("SELECT owner FROM accounts ORDER BY id").await, ["new", "bob", "cat"]);
+    // Whoever has looked since may land what he has found to be right.
+    assert_eq!(lab.warehouse.replay(&feed, &back(3, "old", 1)).await.unwrap(), LANDED);
 }
 
 async fn waits_for_what_is_read_again(lab: Lab) {

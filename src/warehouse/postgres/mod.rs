@@ -9,6 +9,7 @@ mod check;
 mod copy;
 mod dimension;
 mod gaps;
+mod grow;
 mod migrate;
 mod pool;
 mod progress;
@@ -29,14 +30,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tracing::warn;
 use uuid::Uuid;
 
 use self::pool::Sessions;
 use self::stage::Target;
 use super::{ClaimRequest, Part, Replay, Replayed, Settlement, Snapshot, Warehouse, shape};
-use crate::config::Feed;
+use crate::config::{Column, Feed};
 use crate::record::{
-    Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
+    Blame, Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
 };
 
 pub(super) struct Postgres {
@@ -81,6 +83,18 @@ impl Warehouse for Postgres {
     async fn prepare(&self, feed: &Feed) -> Result<(), SinkError> {
         let prepared = self.look_at_table(&shape::shaped(feed)).await;
         prepared.map(drop).map_err(|error| error.context(format!("feed {}", feed.name)))
+    }
+
+    async fn widen(&self, feed: &Feed, _former: &Column) -> Result<bool, SinkError> {
+        // The table itself tells what it has.
+        match self.prepare(feed).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.blame == Blame::Lasting => {
+                warn!(target: "tidegate::warehouse", feed = %feed.name, %error, "no wider column");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn claim(

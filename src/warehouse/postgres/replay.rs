@@ -25,6 +25,10 @@ const OPEN: &str = "
       AND record_offset = ANY($5) AND coalesce(settled, '') NOT IN ('replayed', 'read_again')
     ORDER BY id FOR UPDATE";
 
+const CAME_BACK: &str = "
+    SELECT count(*) FROM tidegate.quarantine
+    WHERE (feed, topic, partition) = ($1, $2, $3) AND settled = 'replayed'";
+
 const SETTLE: &str = "
     UPDATE tidegate.quarantine
     SET settled = $6, settled_by = $7, settled_why = $8, settled_at = now()
@@ -41,13 +45,20 @@ pub(super) struct Held<'a> {
 impl Held<'_> {
     /// The one part, if it holds.
     pub async fn parts(&self, session: &Session) -> Result<Vec<usize>, Error> {
-        let Replay { source, seen, .. } = self.replay;
+        let Replay { source, seen, came_back, .. } = self.replay;
         let hold = session.prepare_cached(HOLD).await?;
         let last = self.replay.last();
         let params: [&(dyn ToSql + Sync); 5] =
             [&self.feed, &&*source.topic, &source.partition, &last, seen];
         if session.query(&hold, &params).await?.is_empty() {
             return Ok(Vec::new());
+        }
+        if let Some(came_back) = came_back {
+            let count = session.prepare_cached(CAME_BACK).await?;
+            let params: [&(dyn ToSql + Sync); 3] = [&self.feed, &&*source.topic, &source.partition];
+            if session.query_one(&count, &params).await?.get::<_, i64>(0) != *came_back {
+                return Ok(Vec::new());
+            }
         }
         let offsets = self.replay.batch.offsets.values().to_vec();
         let topic_id = self.replay.topic_id.text();

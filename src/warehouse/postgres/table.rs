@@ -7,10 +7,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use tokio_postgres::Row;
-use tokio_postgres::error::SqlState;
-use tracing::info;
 
 use super::Postgres;
+use super::grow::grow;
 use super::pool::{Session, judged};
 use super::stage::{ORIGIN, Target};
 use crate::config::{Column, ColumnType, Feed, FeedKind};
@@ -190,53 +189,6 @@ fn foreign_key(other: &str, dimension: &DimensionTable) -> String {
     format!("FOREIGN KEY ({key}) REFERENCES {other} ({key})")
 }
 
-/// Columns of the feed that the table lacks.
-const MISSING: &str = "
-    SELECT w.name FROM unnest($2::text[]) AS w(name)
-    WHERE NOT EXISTS (SELECT FROM pg_attribute a
-                      WHERE a.attrelid = $1::text::regclass AND a.attname = w.name
-                        AND a.attnum > 0 AND NOT a.attisdropped)";
-
-/// Gives a table of our own the columns that its feed has got since. Somebody else's, known by the
-/// record's coordinates that it lacks, is left as it is; and whoever may not change ours is told by the
-/// check that follows.
-async fn grow(session: &Session, feed: &Feed, table: &str) -> Result<(), SinkError> {
-    let mut wanted: Vec<&str> =
-        feed.schema.columns.iter().map(|column| column.name.as_str()).collect();
-    wanted.extend(ORIGIN.map(|(name, _)| name));
-    let rows = session.query(MISSING, &[&table, &wanted]).await.map_err(judged)?;
-    let missing: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
-    let is_ours = !wanted_names().any(|name| missing.contains(&name));
-    // A table of columns does not become one of documents.
-    if missing.is_empty() || !is_ours || feed.is_document() {
-        return Ok(());
-    }
-    let columns = feed.schema.value().iter().filter(|it| missing.contains(&it.name.as_str()));
-    let add: Vec<String> =
-        columns.map(|column| format!("ADD COLUMN IF NOT EXISTS {}", definition(column))).collect();
-    if add.is_empty() {
-        return Ok(());
-    }
-    // It waits for the writers that are under way, and those behind it wait for it: not for ever.
-    let alter = format!(
-        "BEGIN; SET LOCAL lock_timeout = '500ms'; ALTER TABLE {table} {}; COMMIT",
-        add.join(", ")
-    );
-    match session.batch_execute(&alter).await {
-        Ok(()) => {
-            info!(target: "tidegate::warehouse", feed = %feed.name, table, columns = ?missing, "columns added");
-            Ok(())
-        }
-        Err(error) => {
-            session.batch_execute("ROLLBACK").await.map_err(judged)?;
-            match error.code() {
-                Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(()),
-                _ => Err(judged(error).context(format!("adding columns to {table}"))),
-            }
-        }
-    }
-}
-
 fn table_sql(feed: &Feed, place: &Place, dimensions: &[(String, DimensionTable)]) -> String {
     let mut columns: Vec<String> = feed.schema.columns.iter().map(definition).collect();
     columns.extend(ORIGIN.iter().map(|(name, kind)| format!("{} {kind}", ident(name))));
@@ -266,7 +218,7 @@ pub fn create_table(feed: &Feed, schema: &str) -> Result<String, SinkError> {
     Ok(lines.join("\n"))
 }
 
-fn definition(column: &Column) -> String {
+pub(super) fn definition(column: &Column) -> String {
     format!("{} {}", ident(&column.name), column_type(column.kind))
 }
 
@@ -344,9 +296,29 @@ fn check_column(table: &str, column: &Column, is_key: bool, row: &Row) -> Result
         // Rows are reduced by the key's bytes; the table must tell the same keys apart.
         return Err(wrong(" with a nondeterministic collation"));
     }
+    if cuts_off(column.kind, found) {
+        return Err(wrong(", where values would lose a part of themselves"));
+    }
     match if is_key { tells_keys_apart(column.kind, found) } else { assignable } {
         true => Ok(()),
         false => Err(wrong("")),
+    }
+}
+
+/// Whether PostgreSQL rounds the column's values to a type, or leaves their time out, without a word. What
+/// is too large for a type fails, and is its record's fault.
+fn cuts_off(kind: ColumnType, found: &str) -> bool {
+    let is_integer = matches!(found, "smallint" | "integer" | "bigint");
+    match kind {
+        ColumnType::Double | ColumnType::Number => is_integer,
+        ColumnType::Decimal { scale: 1.., .. } if is_integer => true,
+        ColumnType::Decimal { scale, .. } => {
+            let after =
+                |found: &str| found.strip_suffix(')')?.rsplit_once(',')?.1.parse::<u8>().ok();
+            found.starts_with("numeric(") && after(found).is_some_and(|after| after < scale)
+        }
+        ColumnType::Timestamp => found == "date" || found.starts_with("time "),
+        _ => false,
     }
 }
 
@@ -419,6 +391,6 @@ async fn origin_columns(
     Ok(wanted_names().filter(|name| writable(name)).collect())
 }
 
-fn wanted_names() -> impl Iterator<Item = &'static str> {
+pub(super) fn wanted_names() -> impl Iterator<Item = &'static str> {
     ORIGIN.iter().map(|(name, _)| *name)
 }

@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use self::table::Target;
 use super::{ClaimRequest, Part, Replay, Replayed, Settlement, Snapshot, Warehouse, shape};
-use crate::config::Feed;
+use crate::config::{Column, ColumnType, Feed};
 use crate::record::{
     Blame, Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
 };
@@ -163,6 +163,19 @@ impl Warehouse for Sqlite {
     async fn prepare(&self, feed: &Feed) -> Result<(), SinkError> {
         let (doing, feed) = (format!("feed {}", feed.name), shape::shaped(feed).into_owned());
         self.run(doing, move |file| file.look_at_table(&feed).map(drop)).await
+    }
+
+    async fn widen(&self, feed: &Feed, former: &Column) -> Result<bool, SinkError> {
+        // Columns keep what they are given, but for text where they were declared as numbers; and of
+        // times as text, those from before would be spelled otherwise.
+        if former.kind == ColumnType::Date {
+            return Ok(false);
+        }
+        match self.prepare(feed).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.blame == Blame::Lasting => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn claim(

@@ -16,6 +16,10 @@ const OPEN: &str = "
       AND topic_id = coalesce(?4, '00000000-0000-0000-0000-000000000000')
       AND record_offset = ?5 AND coalesce(settled, '') NOT IN ('replayed', 'read_again')";
 
+const CAME_BACK: &str = "
+    SELECT count(*) FROM tidegate_quarantine
+    WHERE feed = ?1 AND topic = ?2 AND partition = ?3 AND settled = 'replayed'";
+
 const SETTLE: &str = "
     UPDATE tidegate_quarantine
     SET settled = ?6, settled_by = ?7, settled_why = ?8,
@@ -32,11 +36,18 @@ pub(super) struct Held<'a> {
 
 impl Held<'_> {
     pub fn holds(&self, connection: &Connection) -> rusqlite::Result<bool> {
-        let Replay { source, seen, .. } = self.replay;
+        let Replay { source, seen, came_back, .. } = self.replay;
         let found = progress::standing(connection, self.feed, source)?;
         let passed = |next_offset| next_offset > self.replay.last() && next_offset <= *seen;
         if !found.is_some_and(|(_, next_offset)| passed(next_offset)) {
             return Ok(false);
+        }
+        if let Some(came_back) = came_back {
+            let partition = (self.feed, &*source.topic, source.partition);
+            let mut count = connection.prepare_cached(CAME_BACK)?;
+            if count.query_row(partition, |row| row.get::<_, i64>(0))? != *came_back {
+                return Ok(false);
+            }
         }
         let mut open = connection.prepare_cached(OPEN)?;
         for offset in self.replay.batch.offsets.values() {
