@@ -125,10 +125,10 @@ impl<'a> Reader<'a> {
                     .ok()
                     .and_then(|days| days.checked_add(719_163))
                     .and_then(NaiveDate::from_num_days_from_ce_opt);
-                // Beyond the calendar: as a number, which the column refuses as out of range.
+                // Beyond the calendar: as a number that no column of dates or times takes.
                 match date {
                     Some(date) => _ = write!(out, "\"{date}\""),
-                    None => _ = write!(out, "{days}"),
+                    None => _ = write!(out, "{}", i64::MAX),
                 }
             }
             Node::Time(units) => {

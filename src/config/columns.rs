@@ -113,14 +113,18 @@ impl ColumnType {
         )
     }
 
-    /// Whether every value of the type is one of `to`, too: of longs beyond 53 bits a double holds none.
+    /// The decimal that integers become: all of 64 bits, and as many digits after the point as a double
+    /// that somebody wrote down usually has.
+    pub const WIDE: Self = Self::Decimal { precision: 38, scale: 18 };
+
+    /// Whether every value of the type is one of `to`, too. (Of longs beyond 53 bits some are no doubles.)
     pub fn widens_to(self, to: Self) -> bool {
         use ColumnType::{Date, Decimal, Double, Int, Long, Timestamp};
         /// Digits that any value of so many bits can have.
         const INT: u8 = 10;
         const LONG: u8 = 19;
         match (self, to) {
-            (Int, Long) | (Int | Long, Double) | (Date, Timestamp) => true,
+            (Int, Long | Double) | (Date, Timestamp) => true,
             (Int, Decimal { precision, scale }) => precision - scale >= INT,
             (Long, Decimal { precision, scale }) => precision - scale >= LONG,
             (Decimal { precision, scale }, Decimal { precision: digits, scale: after }) => {
@@ -253,8 +257,8 @@ mod tests {
             ("int", "long"),
             ("int", "double"),
             ("int", "decimal(12,2)"),
-            ("long", "double"),
             ("long", "decimal(38,0)"),
+            ("long", "decimal(38,18)"),
             ("decimal(10,2)", "decimal(38,4)"),
             ("date", "timestamp"),
         ] {
@@ -265,6 +269,7 @@ mod tests {
             ("int", "decimal(11,2)"),
             ("long", "decimal(20,2)"),
             ("long", "string"),
+            ("long", "double"),
             ("decimal(10,2)", "decimal(10,2)"),
             ("decimal(10,2)", "decimal(38,31)"),
             ("decimal(10,2)", "double"),

@@ -59,10 +59,10 @@ pub struct FeedFile {
     /// Whether a field that no column takes becomes one, in both sinks, while the node runs: its type is
     /// that of the values it was met with. A field that can have no column (its name, or too many) is in
     /// `_rest`, if there is one. A column that was found so also gets a wider type for the first value
-    /// that needs it (`int`, `long`, then `double` or a `decimal`; `date`, then `timestamp`), where the
-    /// lake's files have no types (`jsonl`) or there is none, and the warehouse can change the column
-    /// without changing a value; elsewhere such records are in quarantine. Default: true where `columns`
-    /// is left out.
+    /// that needs it (`int` to `long`, both to `decimal(38,18)`, decimals to 38 digits, `date` to
+    /// `timestamp`), where the lake's files have no types (`jsonl`) or there is none, the warehouse is
+    /// PostgreSQL, keeps no `snapshots` and can change the column, and the node serves both sinks;
+    /// elsewhere such records are in quarantine. Default: true where `columns` is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evolve: Option<bool>,
     /// What inference makes of objects: `flatten`, their fields become columns; `keep`, they become
@@ -101,6 +101,9 @@ pub struct FeedFile {
     /// What the topic may be named instead: one of both exists.
     #[serde(skip)]
     pub topic_in_upper_case: Option<String>,
+    /// The node serves one of its sinks alone.
+    #[serde(skip)]
+    pub is_partial: bool,
     /// The file this was read from, for messages.
     #[serde(skip)]
     pub file: PathBuf,

@@ -39,6 +39,9 @@ impl Kept {
     /// Gives the column of a path a wider type, if it holds all of the former and the feed `fits` with it.
     /// What is as wide already stays as it is; what cannot be is not asked for again.
     pub fn widen(&mut self, path: &str, wider: ColumnType, fits: impl Fn(&[Column]) -> bool) {
+        if self.left_out.iter().any(|known| known == path) {
+            return;
+        }
         let index = self.columns.iter().position(|column| column.path() == path);
         let before = index.map(|index| self.columns[index].kind);
         if let (Some(index), Some(kind)) = (index, before) {
@@ -95,10 +98,10 @@ mod tests {
         let kept = Kept { columns: vec![Column::new("a", ColumnType::Long)], ..Kept::default() };
         let decimal = |precision, scale| ColumnType::Decimal { precision, scale };
         for (wider, fits, expected, left_out) in [
-            (ColumnType::Double, true, ColumnType::Double, 0),
+            (ColumnType::WIDE, true, ColumnType::WIDE, 0),
             (decimal(38, 0), true, decimal(38, 0), 0),
-            (ColumnType::Double, false, ColumnType::Long, 1),
-            (decimal(20, 2), true, ColumnType::Long, 1),
+            (ColumnType::WIDE, false, ColumnType::Long, 1),
+            (ColumnType::Double, true, ColumnType::Long, 1),
             (ColumnType::Int, true, ColumnType::Long, 0),
         ] {
             let mut kept = kept.clone();
@@ -108,6 +111,11 @@ mod tests {
                 (expected, left_out),
                 "{wider}"
             );
+            // What was refused is not tried again, whoever asks.
+            if left_out == 1 {
+                kept.widen("a", decimal(38, 0), |_| true);
+                assert_eq!(kept.columns[0].kind, ColumnType::Long);
+            }
         }
         let mut kept = kept;
         kept.widen("declared", ColumnType::Double, |_| true);

@@ -52,6 +52,7 @@ impl Mode {
     /// Leaves of the feeds what such a node serves.
     pub fn narrow(self, mut feeds: Vec<FeedFile>) -> Vec<FeedFile> {
         for feed in &mut feeds {
+            feed.is_partial = self != Mode::All;
             match self {
                 Mode::All => {}
                 Mode::Lake => feed.warehouse = None,

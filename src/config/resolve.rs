@@ -97,7 +97,12 @@ impl FeedFile {
 
     fn schema(&self, topic: &str, inferred: Option<Vec<Column>>) -> Result<Schema, Fault> {
         let declared = self.columns.is_some();
-        let widen = self.lake.as_ref().is_none_or(LakeOptions::takes_wider);
+        // Of a sink that the node does not serve it cannot say what it takes. Versions of a table that are
+        // kept have its types.
+        let versions = self.warehouse.as_ref().is_some_and(|options| options.snapshots.is_some());
+        let widen = !self.is_partial
+            && !versions
+            && self.lake.as_ref().is_none_or(LakeOptions::takes_wider);
         let evolve = Evolve { nesting: self.nested, case: self.case, widen };
         let evolve = self.evolves().then_some(evolve);
         let value = match (self.value_columns(), inferred) {

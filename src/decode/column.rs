@@ -30,7 +30,8 @@ pub(super) struct Slot {
     row_bytes: usize,
     /// Whether a wider type may take the place of its own.
     widens: bool,
-    /// The type that held all it was asked to hold since it was last asked.
+    /// The type that would have held the value that failed last, and that of all whose records were whole.
+    wish: Option<ColumnType>,
     wider: Option<ColumnType>,
 }
 
@@ -84,13 +85,25 @@ impl Slot {
             }
             _ => builder(kind, epoch, 0, 0),
         };
-        let (required, row_bytes, widens, wider) = (false, 16, false, None);
-        Self { place, kind, epoch, required, values, row_bytes, widens, wider }
+        let (required, row_bytes, widens, wish, wider) = (false, 16, false, None, None);
+        Self { place, kind, epoch, required, values, row_bytes, widens, wish, wider }
     }
 
     /// Notices values that a wider type would hold.
     pub fn widening(self) -> Self {
         Self { widens: true, ..self }
+    }
+
+    /// Ends the record whose value failed; of one that was not `whole` nothing is wished for.
+    pub fn end_wish(&mut self, whole: bool) {
+        if let Some(wish) = self.wish.take().filter(|_| whole) {
+            self.wider = Some(wish);
+        }
+    }
+
+    /// Whether its last value failed and a wider type would have held it.
+    pub fn wishes(&self) -> bool {
+        self.wish.is_some()
     }
 
     /// The path of its field and the wider type that its values asked for.
@@ -213,7 +226,7 @@ impl Slot {
             Ok(()) => {
                 let found = cursor.since(start);
                 if self.widens {
-                    self.wider = wider(self.wider.unwrap_or(self.kind), found).or(self.wider);
+                    self.wish = wider(self.wider.unwrap_or(self.kind), found);
                 }
                 self.misfit(misfit, found)
             }

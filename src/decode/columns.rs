@@ -132,6 +132,15 @@ impl Columns {
         }
     }
 
+    /// Ends a record that failed: what it wished for counts if the rest of it is as it should be.
+    #[cold]
+    pub fn end_failed(&mut self, is_whole: impl FnOnce() -> bool) {
+        if self.slots.iter().any(Slot::wishes) {
+            let whole = is_whole();
+            self.slots.iter_mut().for_each(|slot| slot.end_wish(whole));
+        }
+    }
+
     /// Whether anything is done with members that no column takes.
     pub fn looks_at_rest(&self) -> bool {
         self.rest.is_some() || self.noticed.is_some()

@@ -255,6 +255,9 @@ impl Decoder {
                     }
                 }
                 Err(fault) => {
+                    // Avro was read to its end before it was spelled.
+                    let (avro, value) = (self.avro.1, record.value.unwrap_or_default());
+                    self.columns.end_failed(|| avro || is_json(value));
                     self.columns.pad_row();
                     bad.push(index);
                     rejects.push(Reject::of(record, fault.class, fault.reason));
@@ -358,4 +361,10 @@ fn utf8<'a>(bytes: &'a [u8], what: &str) -> Outcome<&'a str> {
         let reason = format!("{what}: byte {} is not UTF-8", error.valid_up_to());
         Fault::new(RejectClass::Encoding, reason)
     })
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let mut cursor = Cursor::new(text);
+    cursor.skip().and_then(|()| cursor.end()).is_ok()
 }

@@ -80,11 +80,6 @@ impl<'a> Number<'a> {
         self.integer
     }
 
-    /// So many digits after the point say all it is, 38 of them where it takes more.
-    pub fn scale(self) -> u8 {
-        (0..=38).find(|scale| self.exact_times_ten_to(usize::from(*scale)).is_some()).unwrap_or(38)
-    }
-
     #[inline]
     pub fn to_long(self) -> Result<i64, Misfit> {
         if !self.integer {

@@ -1,38 +1,30 @@
 //! The type that a column would need for a value it does not hold.
+//!
+//! Of each type there is one that comes next, so that two nodes that find different values never want
+//! different types; and it holds every value exactly, so that none has to be looked at.
 
 use super::number::Number;
 use super::time;
 use crate::config::ColumnType;
 
-/// As many digits as a decimal can have.
-const MOST: u8 = 38;
-
 /// A type that holds the value, which is JSON text, and all that `kind` holds; none if there is none.
 #[cold]
 pub(super) fn wider(kind: ColumnType, value: &str) -> Option<ColumnType> {
-    use ColumnType::{Date, Decimal, Double, Int, Long, Timestamp};
-    let wider = match kind {
-        Int | Long => {
-            let number = Number::whole(value)?;
-            match (number.is_integer(), number.to_long()) {
-                (true, Ok(_)) => Long,
-                (true, Err(_)) => decimal(number, 0)?,
-                (false, _) => number.to_double().ok().map(|_| Double)?,
-            }
+    use ColumnType::{Date, Decimal, Int, Long, Timestamp};
+    match kind {
+        Int if Number::whole(value)?.to_long().is_ok() => Some(Long),
+        Int | Long => decimal(value, ColumnType::WIDE),
+        Decimal { precision: ..38, scale } => {
+            decimal(unquoted(value).unwrap_or(value), Decimal { precision: 38, scale })
         }
-        Decimal { scale, .. } => {
-            let number = Number::whole(unquoted(value).unwrap_or(value))?;
-            decimal(number, number.scale().max(scale))?
-        }
-        Date => time::timestamp(unquoted(value)?).ok().map(|_| Timestamp)?,
-        _ => return None,
-    };
-    kind.widens_to(wider).then_some(wider)
+        Date => time::timestamp(unquoted(value)?).ok().map(|_| Timestamp),
+        _ => None,
+    }
 }
 
-fn decimal(number: Number<'_>, scale: u8) -> Option<ColumnType> {
-    number.to_decimal(MOST, scale).ok()?;
-    Some(ColumnType::Decimal { precision: MOST, scale })
+fn decimal(value: &str, kind: ColumnType) -> Option<ColumnType> {
+    let ColumnType::Decimal { precision, scale } = kind else { return None };
+    Number::whole(value)?.to_decimal(precision, scale).ok().map(|_| kind)
 }
 
 /// The inside of a JSON string without escapes.
@@ -46,33 +38,31 @@ mod tests {
 
     #[test]
     fn the_next_type_that_holds_both() {
-        let long = "9".repeat(38);
+        let long = "9".repeat(36);
         for (kind, value, expected) in [
             ("int", "2147483648", "long"),
-            ("int", "1.5", "double"),
-            ("long", "1.0", "double"),
-            ("long", "1e3", "double"),
-            ("long", "9223372036854775808", "decimal(38,0)"),
-            ("int", &long, "decimal(38,0)"),
+            ("int", "1.5", "decimal(38,18)"),
+            ("long", "1.0", "decimal(38,18)"),
+            ("long", "1e3", "decimal(38,18)"),
+            ("long", "0.30000000000000004", "decimal(38,18)"),
+            ("long", "18446744073709551615", "decimal(38,18)"),
             ("decimal(5,2)", "1000", "decimal(38,2)"),
-            ("decimal(5,2)", "\"0.125\"", "decimal(38,3)"),
-            ("decimal(5,2)", "12e-4", "decimal(38,4)"),
+            ("decimal(5,2)", "\"-123456.5\"", "decimal(38,2)"),
             ("date", "\"2025-10-13T16:38:28Z\"", "timestamp"),
         ] {
-            let found = wider(kind.parse().unwrap(), value);
-            assert_eq!(
-                found.map(|kind| kind.to_string()),
-                Some(expected.to_owned()),
-                "{kind} {value}"
-            );
+            let kind: ColumnType = kind.parse().unwrap();
+            let found = wider(kind, value).unwrap();
+            assert_eq!(found.to_string(), expected, "{kind} {value}");
+            assert!(kind.widens_to(found));
         }
         for (kind, value) in [
             ("int", "\"1\""),
             ("long", "1e400"),
+            ("long", "1e-19"),
             ("long", "true"),
-            ("long", &format!("{long}0")),
+            ("long", &long),
             ("decimal(38,2)", &long),
-            ("decimal(30,2)", "0.00000000000000000001"),
+            ("decimal(5,2)", "0.125"),
             ("decimal(5,2)", "\"x\""),
             ("double", "1e400"),
             ("date", "\"soon\""),

@@ -241,7 +241,9 @@ async fn waiting(
     let mut all = quarantined(place.node, &all, usize::MAX).await?;
     all.retain(|record| *record.topic == *source.topic);
     let fate = |record: &Kept| record.settled.as_ref().map(|fate| fate.settled);
-    let came_back = all.iter().filter(|record| fate(record) == Some(Settled::Replayed)).count();
+    let is_back =
+        |record: &&Kept| matches!(fate(record), Some(Settled::Replayed | Settled::ReadAgain));
+    let came_back = all.iter().filter(is_back).count();
     let waits = all.into_iter().filter(|record| {
         let topic_id = TopicId::from(record.topic_id);
         let waits = match fate(record) {

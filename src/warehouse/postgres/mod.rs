@@ -30,7 +30,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tracing::warn;
 use uuid::Uuid;
 
 use self::pool::Sessions;
@@ -38,7 +37,7 @@ use self::stage::Target;
 use super::{ClaimRequest, Part, Replay, Replayed, Settlement, Snapshot, Warehouse, shape};
 use crate::config::{Column, Feed};
 use crate::record::{
-    Blame, Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
+    Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
 };
 
 pub(super) struct Postgres {
@@ -85,16 +84,9 @@ impl Warehouse for Postgres {
         prepared.map(drop).map_err(|error| error.context(format!("feed {}", feed.name)))
     }
 
-    async fn widen(&self, feed: &Feed, _former: &Column) -> Result<bool, SinkError> {
-        // The table itself tells what it has.
-        match self.prepare(feed).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.blame == Blame::Lasting => {
-                warn!(target: "tidegate::warehouse", feed = %feed.name, %error, "no wider column");
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+    async fn widen(&self, feed: &Feed, former: &Column) -> Result<bool, SinkError> {
+        let widened = self.widen_column(&shape::shaped(feed), former).await;
+        widened.map_err(|error| error.context(format!("feed {}", feed.name)))
     }
 
     async fn claim(

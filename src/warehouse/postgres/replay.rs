@@ -27,7 +27,7 @@ const OPEN: &str = "
 
 const CAME_BACK: &str = "
     SELECT count(*) FROM tidegate.quarantine
-    WHERE (feed, topic, partition) = ($1, $2, $3) AND settled = 'replayed'";
+    WHERE (feed, topic, partition) = ($1, $2, $3) AND settled IN ('replayed', 'read_again')";
 
 const SETTLE: &str = "
     UPDATE tidegate.quarantine

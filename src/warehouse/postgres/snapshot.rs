@@ -77,9 +77,14 @@ impl Taking<'_> {
             return Ok(None);
         }
         let columns = self.prepare().await?;
-        // The table may be large, and nobody waits for this.
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = 0";
-        self.session.batch_execute(begin).await?;
+        // The table may be large, and nobody waits for this. The lock comes before the first look: a table
+        // that is written anew meanwhile is empty to whoever looked before.
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = 0; \
+             LOCK TABLE {} IN ACCESS SHARE MODE",
+            self.table
+        );
+        self.session.batch_execute(&begin).await?;
         let version: i64 = self.session.query_one(NEXT, &[&feed, &seconds]).await?.get(0);
         let (kept, columns) = (self.kept(), columns.join(", "));
         let copy = format!(

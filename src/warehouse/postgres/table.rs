@@ -23,11 +23,15 @@ impl Postgres {
     /// The feed's table as it was when last looked at.
     pub(super) async fn target(&self, feed: &Feed) -> Result<Arc<Target>, SinkError> {
         let known = self.targets().get(&feed.name).cloned();
-        let table = Place::of(feed, &self.schema).name();
+        let table = self.table_name(feed);
         match known {
             Some(target) if target.fits(feed, &table) => Ok(target),
             _ => self.look_at_table(feed).await,
         }
+    }
+
+    pub(super) fn table_name(&self, feed: &Feed) -> String {
+        Place::of(feed, &self.schema).name()
     }
 
     /// Forgets what is known of the feed's table, for an error that a person mends there.
@@ -229,7 +233,8 @@ pub(super) fn names(columns: &[Column]) -> String {
 /// What an existing table has for each column of the feed, and whether a value can be assigned to it.
 /// (Anything can be assigned to a string type.)
 const COLUMNS: &str = "
-    SELECT w.name, format_type(a.atttypid, a.atttypmod),
+    SELECT w.name, CASE t.typtype WHEN 'd' THEN format_type(b.oid, t.typtypmod)
+                                  ELSE format_type(a.atttypid, a.atttypmod) END,
            coalesce(b.oid = w.type::regtype OR b.typcategory = 'S'
                OR EXISTS (SELECT FROM pg_cast c
                           WHERE c.castsource = w.type::regtype AND c.casttarget = b.oid
@@ -313,11 +318,13 @@ fn cuts_off(kind: ColumnType, found: &str) -> bool {
         ColumnType::Double | ColumnType::Number => is_integer,
         ColumnType::Decimal { scale: 1.., .. } if is_integer => true,
         ColumnType::Decimal { scale, .. } => {
-            let after =
-                |found: &str| found.strip_suffix(')')?.rsplit_once(',')?.1.parse::<u8>().ok();
-            found.starts_with("numeric(") && after(found).is_some_and(|after| after < scale)
+            let after = |found: &str| found.strip_suffix(')')?.rsplit_once(',')?.1.parse().ok();
+            let kept: Option<i16> = found.strip_prefix("numeric(").and_then(after);
+            kept.is_some_and(|after| after < scale.into())
         }
-        ColumnType::Timestamp => found == "date" || found.starts_with("time "),
+        ColumnType::Timestamp => {
+            found == "date" || found.starts_with("time ") || found.starts_with("time(")
+        }
         _ => false,
     }
 }

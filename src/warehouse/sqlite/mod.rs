@@ -166,16 +166,11 @@ impl Warehouse for Sqlite {
     }
 
     async fn widen(&self, feed: &Feed, former: &Column) -> Result<bool, SinkError> {
-        // Columns keep what they are given, but for text where they were declared as numbers; and of
-        // times as text, those from before would be spelled otherwise.
-        if former.kind == ColumnType::Date {
-            return Ok(false);
-        }
-        match self.prepare(feed).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.blame == Blame::Lasting => Ok(false),
-            Err(error) => Err(error),
-        }
+        // A column takes any integer; of numbers as text, and of times as text, those from before would be
+        // spelled otherwise.
+        let is_text = |column: &Column| column.kind != ColumnType::Long;
+        let wide = feed.schema.value().iter().find(|it| it.path() == former.path());
+        Ok(feed.is_document() || !wide.is_some_and(is_text))
     }
 
     async fn claim(

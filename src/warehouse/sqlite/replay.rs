@@ -18,7 +18,7 @@ const OPEN: &str = "
 
 const CAME_BACK: &str = "
     SELECT count(*) FROM tidegate_quarantine
-    WHERE feed = ?1 AND topic = ?2 AND partition = ?3 AND settled = 'replayed'";
+    WHERE feed = ?1 AND topic = ?2 AND partition = ?3 AND settled IN ('replayed', 'read_again')";
 
 const SETTLE: &str = "
     UPDATE tidegate_quarantine
