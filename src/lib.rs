@@ -15,7 +15,8 @@
 //! ```
 //!
 //! The floor rule: a room imports only from floors below its own; `telemetry` is open to its own
-//! floor too. F0 `record`, `config`; F1 `decode`, `avro`, `json`, `flow`, `layout`, `generate`; F2
+//! floor too. F0 `record`, `config`; F1 `decode`, `avro`, `json`, `flow`, `layout`, `generate`,
+//! `governance`; F2
 //! `source`, `registry`, `lake`, `warehouse`, `publish`, `telemetry`; F3 `catalog`; F4 `actors`,
 //! `verify`; F5 `app`, `demo`, `load`, `replay`, `cli`.
 //! A test reads the imports and fails on an upward one.
@@ -30,6 +31,7 @@ pub mod decode;
 pub mod demo;
 pub mod flow;
 pub mod generate;
+pub mod governance;
 pub mod json;
 pub mod lake;
 pub mod layout;

@@ -1,0 +1,32 @@
+//! Permission rows → what somebody may do, and which columns and rows he may see. Pure: rows, a question
+//! and the time go in, a [`Decision`] comes out. Who keeps the rows and who enforces them is elsewhere.
+//!
+//! * Nobody may do what no row allows. A row that denies beats every row that allows.
+//! * A row is for a user, a role, a group, or everybody; for one feed or those that a pattern (`*` for any
+//!   characters) matches; and for one action. An expired row is none.
+//! * A row that allows reading may narrow it: to columns, to masks of columns, to rows of which a predicate
+//!   is true, to days. What several rows allow is joined record by record: a record is seen if one of them
+//!   allows it, and each of its values as the most generous of those that allow this record shows it.
+//! * A row that denies reading may be as narrow: it takes away the rows of which its predicate is true or
+//!   unknown, or of these its columns alone.
+//! * What cannot be judged is not shown: a row that allows and names what the feed does not have is none, and
+//!   one that denies denies everything.
+//!
+//! Days are those of the feed's event time, and of Kafka's timestamp where it has none, in UTC.
+
+mod decide;
+mod eval;
+mod mask;
+mod predicate;
+mod row;
+#[cfg(test)]
+mod tests;
+mod view;
+mod written;
+
+pub use decide::{Access, Decision, Denial, Grant, Hit, Verdict, decide};
+pub use mask::Salt;
+pub use predicate::{Comparison, Literal, Predicate};
+pub use row::{Action, Days, Effect, Grantee, Mask, Pattern, Principal, Row, RowId, Target};
+pub use view::{Condition, Denied, Part, Show, Shown, SinkColumn, TimeColumns, View};
+pub use written::Written;
