@@ -17,7 +17,7 @@
 //! The floor rule: a room imports only from floors below its own; `telemetry` is open to its own
 //! floor too. F0 `record`, `config`; F1 `decode`, `avro`, `json`, `flow`, `layout`, `generate`,
 //! `governance`; F2
-//! `source`, `registry`, `lake`, `warehouse`, `publish`, `telemetry`; F3 `catalog`; F4 `actors`,
+//! `source`, `registry`, `lake`, `warehouse`, `volume`, `publish`, `telemetry`; F3 `catalog`; F4 `actors`,
 //! `verify`; F5 `app`, `demo`, `load`, `replay`, `cli`.
 //! A test reads the imports and fails on an upward one.
 
@@ -43,4 +43,5 @@ pub mod replay;
 pub mod source;
 pub mod telemetry;
 pub mod verify;
+pub mod volume;
 pub mod warehouse;

@@ -14,6 +14,7 @@
 //!
 //! Days are those of the feed's event time, and of Kafka's timestamp where it has none, in UTC.
 
+mod audit;
 mod decide;
 mod eval;
 mod mask;
@@ -21,12 +22,15 @@ mod predicate;
 mod row;
 #[cfg(test)]
 mod tests;
+mod token;
 mod view;
 mod written;
 
+pub use audit::{AuditQuestion, AuditRow};
 pub use decide::{Access, Decision, Denial, Grant, Hit, Verdict, decide};
 pub use mask::Salt;
 pub use predicate::{Comparison, Literal, Predicate};
 pub use row::{Action, Days, Effect, Grantee, Mask, Pattern, Principal, Row, RowId, Target};
+pub use token::{Bearer, Token, id_of};
 pub use view::{Condition, Denied, Part, Show, Shown, SinkColumn, TimeColumns, View};
 pub use written::Written;

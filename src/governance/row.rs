@@ -330,10 +330,8 @@ impl Row {
                 "a row that denies has no masks: deny the columns, or allow with masks".into(),
             );
         }
-        if let Some(columns) = columns {
-            if columns.is_empty() {
-                return Some("an empty list of columns: name some, or leave it out for all".into());
-            }
+        if columns.as_ref().is_some_and(BTreeSet::is_empty) {
+            return Some("an empty list of columns: name some, or leave it out for all".into());
         }
         match (days.from, days.to) {
             (Some(from), Some(to)) if from > to => {

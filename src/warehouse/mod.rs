@@ -4,6 +4,7 @@
 //! here knows an actor. All errors leave as a [`SinkError`], already judged by `flow::blame`.
 
 mod dimension;
+mod governance;
 mod intake;
 mod nested;
 mod postgres;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::governance::{GovernanceStore, Permissions};
 pub use self::reduce::record_keys;
 pub use self::script::script;
 pub use self::shape::{shaped, shaped_batch};
@@ -221,5 +223,15 @@ pub fn open(config: &crate::config::Warehouse) -> Result<Arc<dyn Warehouse>, Sin
     match config.url.strip_prefix("sqlite:") {
         Some(path) => Ok(Arc::new(sqlite::Sqlite::open(path.as_ref())?)),
         None => Ok(Arc::new(postgres::Postgres::open(config)?)),
+    }
+}
+
+/// Opens what is kept of permissions in the same database.
+pub fn open_governance(
+    config: &crate::config::Warehouse,
+) -> Result<Arc<dyn GovernanceStore>, SinkError> {
+    match config.url.strip_prefix("sqlite:") {
+        Some(path) => Ok(Arc::new(sqlite::SqliteGovernance::open(path.as_ref())?)),
+        None => Ok(Arc::new(postgres::PostgresGovernance::open(config)?)),
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 6] = [
     &["record", "config"],
     &["decode", "avro", "json", "flow", "layout", "generate", "governance"],
-    &["source", "registry", "lake", "warehouse", "publish", "telemetry"],
+    &["source", "registry", "lake", "warehouse", "volume", "publish", "telemetry"],
     &["catalog"],
     &["actors", "verify"],
     &["app", "demo", "load", "replay", "cli"],

@@ -29,6 +29,7 @@ macro_rules! on_each_warehouse {
 }
 
 // Behind the macro, which it uses.
+mod governance;
 mod nested;
 mod replays;
 mod shapes;
@@ -528,7 +529,7 @@ async fn migrates_once_from_many_nodes(lab: Lab) {
     let nodes: Vec<_> = (0..4).map(|_| fresh.other_node()).collect();
     let applied = futures::future::join_all(nodes.iter().map(|node| node.migrate())).await;
     let applied: Vec<String> = applied.into_iter().flat_map(Result::unwrap).collect();
-    assert_eq!(applied, ["0001_bookkeeping", "0002_snapshots", "0003_settled"]);
+    assert_eq!(applied, ["0001_bookkeeping", "0002_snapshots", "0003_settled", "0004_governance"]);
     assert!(fresh.warehouse.check_schema().await.is_ok());
     assert!(fresh.warehouse.migrate().await.unwrap().is_empty());
 }

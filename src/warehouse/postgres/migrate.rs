@@ -26,6 +26,12 @@ const MIGRATIONS: &[Migration] = &[
         breaking: false,
         sql: include_str!("../../../migrations/postgres/0003_settled.sql"),
     },
+    Migration {
+        version: 4,
+        name: "0004_governance",
+        breaking: false,
+        sql: include_str!("../../../migrations/postgres/0004_governance.sql"),
+    },
 ];
 
 /// Any number that others are unlikely to take: "tide", and what the lock is for.

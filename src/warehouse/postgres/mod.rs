@@ -9,6 +9,7 @@ mod check;
 mod copy;
 mod dimension;
 mod gaps;
+mod governance;
 mod grow;
 mod migrate;
 mod pool;
@@ -21,6 +22,7 @@ mod table;
 mod versions;
 mod write;
 
+pub(super) use self::governance::PostgresGovernance;
 pub use self::migrate::bookkeeping;
 pub use self::table::create_table;
 

@@ -12,10 +12,12 @@ use deadpool_postgres::{
     RecyclingMethod, Runtime,
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::DbError;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{Secret, TlsMode, Warehouse, WarehouseTls};
@@ -37,6 +39,21 @@ const WAIT: Duration = Duration::from_secs(30);
 pub(super) struct Sessions {
     pool: Pool,
     staged: Staged,
+    postgres: Config,
+    dial: Dial,
+}
+
+/// A connection that hears of what is told on a channel, as long as it is kept.
+pub(super) struct Hearing {
+    _client: Client,
+    notes: mpsc::Receiver<()>,
+}
+
+impl Hearing {
+    /// Waits for the next note, or for several at once; false when the connection has ended.
+    pub async fn next(&mut self) -> bool {
+        self.notes.recv().await.is_some()
+    }
 }
 
 /// Which staging tables each connection has.
@@ -55,13 +72,22 @@ impl Sessions {
         let postgres = settings(config)?;
         let dial = Dial { tls: tls(&config.tls)?, password: config.password.clone() };
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = Pool::builder(Manager::from_connect(postgres, dial, recycling))
+        let manager = Manager::from_connect(postgres.clone(), dial.clone(), recycling);
+        let pool = Pool::builder(manager)
             .max_size(config.connections.max(1))
             .wait_timeout(Some(WAIT))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(SinkError::lasting)?;
-        Ok(Self { pool, staged: Arc::default() })
+        Ok(Self { pool, staged: Arc::default(), postgres, dial })
+    }
+
+    /// Listens to a channel, on a connection of its own. Not through a pooler of transactions.
+    pub async fn listen(&self, channel: &str) -> Result<Hearing, SinkError> {
+        let (tell, notes) = mpsc::channel(1);
+        let client = self.dial.dial(&self.postgres, Some(tell)).await.map_err(judged)?.0;
+        client.batch_execute(&format!("LISTEN {channel}")).await.map_err(judged)?;
+        Ok(Hearing { _client: client, notes })
     }
 
     pub async fn get(&self) -> Result<Session, SinkError> {
@@ -179,38 +205,61 @@ fn tls(config: &WarehouseTls) -> Result<Option<MakeRustlsConnect>, SinkError> {
 }
 
 /// Opens one connection. The password is read anew each time, so that a rotated one is picked up.
+#[derive(Clone)]
 struct Dial {
     tls: Option<MakeRustlsConnect>,
     password: Option<Secret>,
 }
 
 type Dialled = Result<(Client, JoinHandle<()>), tokio_postgres::Error>;
+/// Who is told of each note that a connection gets.
+type Tell = Option<mpsc::Sender<()>>;
 
-impl Connect for Dial {
-    fn connect(&self, config: &Config) -> Pin<Box<dyn Future<Output = Dialled> + Send + '_>> {
+impl Dial {
+    async fn dial(&self, config: &Config, tell: Tell) -> Dialled {
         let mut config = config.clone();
         // If it cannot be read now, the one read at the start may still do.
         if let Some(Ok(password)) = self.password.as_ref().map(Secret::read) {
             config.password(password.reveal());
         }
-        Box::pin(async move {
-            Ok(match &self.tls {
-                None => {
-                    let (client, connection) = config.connect(NoTls).await?;
-                    (client, tokio::spawn(drive(connection)))
-                }
-                Some(tls) => {
-                    let (client, connection) = config.connect(tls.clone()).await?;
-                    (client, tokio::spawn(drive(connection)))
-                }
-            })
+        Ok(match &self.tls {
+            None => {
+                let (client, connection) = config.connect(NoTls).await?;
+                (client, tokio::spawn(drive(connection, tell)))
+            }
+            Some(tls) => {
+                let (client, connection) = config.connect(tls.clone()).await?;
+                (client, tokio::spawn(drive(connection, tell)))
+            }
         })
     }
 }
 
-async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
-    if let Err(error) = connection.await {
-        tracing::debug!(error = chain(&error), "a connection to PostgreSQL ended");
+impl Connect for Dial {
+    fn connect(&self, config: &Config) -> Pin<Box<dyn Future<Output = Dialled> + Send + '_>> {
+        let config = config.clone();
+        Box::pin(async move { self.dial(&config, None).await })
+    }
+}
+
+async fn drive<S, T>(mut connection: Connection<S, T>, tell: Tell)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        match std::future::poll_fn(|context| connection.poll_message(context)).await {
+            Some(Ok(AsyncMessage::Notification(_))) => {
+                // One that waits to be heard stands for all.
+                let _ = tell.as_ref().map(|tell| tell.try_send(()));
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                tracing::debug!(error = chain(&error), "a connection to PostgreSQL ended");
+                return;
+            }
+            None => return,
+        }
     }
 }
 

@@ -26,6 +26,12 @@ const MIGRATIONS: &[Migration] = &[
         breaking: false,
         sql: include_str!("../../../migrations/sqlite/0003_settled.sql"),
     },
+    Migration {
+        version: 4,
+        name: "0004_governance",
+        breaking: false,
+        sql: include_str!("../../../migrations/sqlite/0004_governance.sql"),
+    },
 ];
 
 const LIST: &str = "CREATE TABLE IF NOT EXISTS tidegate_migrations (

@@ -5,6 +5,7 @@
 
 mod dimension;
 mod gaps;
+mod governance;
 mod migrate;
 mod progress;
 mod reject;
@@ -13,6 +14,7 @@ mod snapshot;
 mod table;
 mod write;
 
+pub(super) use self::governance::SqliteGovernance;
 pub use self::migrate::bookkeeping;
 pub use self::table::create_table;
 

@@ -1,0 +1,271 @@
+//! Permission rows, tokens and the audit. A trigger tells of changes, to whoever listens.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio_postgres::Row as Found;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::pool::{Hearing, Sessions, judged};
+use crate::config;
+use crate::governance::{AuditQuestion, AuditRow, Principal, Row, RowId, Token, Written};
+use crate::record::SinkError;
+use crate::warehouse::{GovernanceStore, Permissions};
+
+const CHANNEL: &str = "tidegate_permissions";
+/// Between attempts to listen.
+const PAUSE: Duration = Duration::from_millis(500);
+
+const ROWS: &str = "
+    SELECT id, principal, feed, action, effect, columns::text, masks::text, predicate, day_from::text,
+           day_to::text, (extract(epoch FROM expires_at) * 1000)::bigint, granted_by, reason
+    FROM tidegate.permissions ORDER BY id";
+
+const TOKENS: &str = "
+    SELECT id, hash, principal, roles::text, groups::text, created_by,
+           (extract(epoch FROM expires_at) * 1000)::bigint, revoked_at IS NOT NULL
+    FROM tidegate.tokens ORDER BY created_at, id";
+
+const SALT: &str = "
+    INSERT INTO tidegate.salt (salt) VALUES (decode(replace(gen_random_uuid()::text ||
+        gen_random_uuid()::text, '-', ''), 'hex')) ON CONFLICT (one) DO NOTHING";
+
+const GRANT: &str = "
+    INSERT INTO tidegate.permissions (principal, feed, action, effect, columns, masks, predicate, day_from,
+                                      day_to, expires_at, granted_by, reason)
+    VALUES ($1, $2, $3, $4, $5::text::jsonb, $6::text::jsonb, $7, $8::text::date, $9::text::date,
+            to_timestamp($10::bigint / 1000.0), $11, $12)
+    RETURNING id";
+
+const REVOKE: &str = "
+    DELETE FROM tidegate.permissions WHERE id = $1
+    RETURNING id, principal, feed, action, effect, columns::text, masks::text, predicate, day_from::text,
+              day_to::text, (extract(epoch FROM expires_at) * 1000)::bigint, granted_by, reason";
+
+const ADD_TOKEN: &str = "
+    INSERT INTO tidegate.tokens (id, hash, principal, roles, groups, created_by, expires_at)
+    VALUES ($1, $2, $3, $4::text::jsonb, $5::text::jsonb, $6, to_timestamp($7::bigint / 1000.0))";
+
+const REVOKE_TOKEN: &str =
+    "UPDATE tidegate.tokens SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL";
+
+const RECORD: &str = "
+    INSERT INTO tidegate.audit (id, at, principal, action, feed, allowed, columns, rows, why, origin,
+                                trace_id, node)
+    SELECT id::uuid, to_timestamp(at / 1000.0), principal, action, feed, allowed, columns::jsonb, rows, why,
+           origin, trace_id, node
+    FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[],
+                $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+         AS sent (id, at, principal, action, feed, allowed, columns, rows, why, origin, trace_id, node)
+    ON CONFLICT (id) DO NOTHING";
+
+const AUDIT: &str = "
+    SELECT id::text, (extract(epoch FROM at) * 1000)::bigint, principal, action, feed, allowed,
+           columns::text, rows, why, origin, trace_id, node
+    FROM tidegate.audit
+    WHERE ($1::text IS NULL OR principal = $1) AND ($2::text IS NULL OR feed = $2)
+      AND ($3::text IS NULL OR action = $3) AND ($4::boolean IS NULL OR allowed = $4)
+      AND ($5::bigint IS NULL OR at >= to_timestamp($5::bigint / 1000.0))
+      AND ($6::bigint IS NULL OR at < to_timestamp($6::bigint / 1000.0))
+    ORDER BY at DESC, id LIMIT $7";
+
+pub(in crate::warehouse) struct PostgresGovernance {
+    sessions: Sessions,
+    hearing: Mutex<Option<Hearing>>,
+}
+
+impl PostgresGovernance {
+    pub fn open(config: &config::Warehouse) -> Result<Self, SinkError> {
+        // Beside the writers', so that none of both waits for the other.
+        let config = config::Warehouse { connections: 2, ..config.clone() };
+        Ok(Self { sessions: Sessions::open(&config)?, hearing: Mutex::default() })
+    }
+}
+
+#[async_trait]
+impl GovernanceStore for PostgresGovernance {
+    async fn load(&self) -> Result<Permissions, SinkError> {
+        let session = self.sessions.get().await?;
+        let load = async {
+            session.execute(SALT, &[]).await?;
+            session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+            let rows = session.query(ROWS, &[]).await?;
+            let tokens = session.query(TOKENS, &[]).await?;
+            let salt = session.query_one("SELECT salt FROM tidegate.salt", &[]).await?.get(0);
+            session.batch_execute("COMMIT").await?;
+            Ok((rows, tokens, salt))
+        };
+        let (rows, tokens, salt) = load.await.map_err(judged)?;
+        session.done();
+        let tokens = tokens.iter().map(token).collect::<Result<_, _>>()?;
+        Ok(Permissions { rows: rows.iter().map(written).collect(), tokens, salt })
+    }
+
+    async fn grant(&self, row: &Row) -> Result<i64, SinkError> {
+        let target = &row.target;
+        let columns = target.columns.as_ref().map(json).transpose()?;
+        let masks = (!target.masks.is_empty()).then(|| json(&target.masks)).transpose()?;
+        let predicate = target.predicate.as_ref().map(ToString::to_string);
+        let [from, to] = [target.days.from, target.days.to].map(|day| day.map(|it| it.to_string()));
+        let params: [&(dyn ToSql + Sync); 12] = [
+            &row.grantee.to_string(),
+            &row.feed.as_str(),
+            &row.action.name(),
+            &row.effect.name(),
+            &columns,
+            &masks,
+            &predicate,
+            &from,
+            &to,
+            &row.expires_at_ms,
+            &row.granted_by,
+            &row.reason,
+        ];
+        let session = self.sessions.get().await?;
+        let id = session.query_one(GRANT, &params).await.map_err(judged)?.get(0);
+        session.done();
+        Ok(id)
+    }
+
+    async fn revoke(&self, id: i64) -> Result<Option<Written>, SinkError> {
+        let session = self.sessions.get().await?;
+        let row = session.query_opt(REVOKE, &[&id]).await.map_err(judged)?;
+        session.done();
+        Ok(row.as_ref().map(written))
+    }
+
+    async fn add_token(&self, token: &Token) -> Result<(), SinkError> {
+        let Principal { name, roles, groups } = &token.principal;
+        let (roles, groups) = (json(roles)?, json(groups)?);
+        let params: [&(dyn ToSql + Sync); 7] = [
+            &token.id,
+            &token.hash,
+            name,
+            &roles,
+            &groups,
+            &token.created_by,
+            &token.expires_at_ms,
+        ];
+        let session = self.sessions.get().await?;
+        session.execute(ADD_TOKEN, &params).await.map_err(judged)?;
+        session.done();
+        Ok(())
+    }
+
+    async fn revoke_token(&self, id: &str) -> Result<bool, SinkError> {
+        let session = self.sessions.get().await?;
+        let count = session.execute(REVOKE_TOKEN, &[&id]).await.map_err(judged)?;
+        session.done();
+        Ok(count > 0)
+    }
+
+    async fn record(&self, rows: &[AuditRow]) -> Result<(), SinkError> {
+        fn each<'r, T>(rows: &'r [AuditRow], of: impl Fn(&'r AuditRow) -> T) -> Vec<T> {
+            rows.iter().map(of).collect()
+        }
+        let columns = rows.iter().map(|row| json(&row.columns)).collect::<Result<Vec<_>, _>>()?;
+        let params: [&(dyn ToSql + Sync); 12] = [
+            &each(rows, |row| row.id.to_string()),
+            &each(rows, |row| row.at_ms),
+            &each(rows, |row| storable(&row.principal)),
+            &each(rows, |row| storable(&row.action)),
+            &each(rows, |row| row.feed.as_deref().map(storable)),
+            &each(rows, |row| row.allowed),
+            &columns,
+            &each(rows, |row| row.rows.as_deref().map(storable)),
+            &each(rows, |row| storable(&row.why)),
+            &each(rows, |row| storable(&row.origin)),
+            &each(rows, |row| row.trace_id.as_deref().map(storable)),
+            &each(rows, |row| storable(&row.node)),
+        ];
+        let session = self.sessions.get().await?;
+        session.execute(RECORD, &params).await.map_err(judged)?;
+        session.done();
+        Ok(())
+    }
+
+    async fn audit(&self, question: &AuditQuestion) -> Result<Vec<AuditRow>, SinkError> {
+        let AuditQuestion { principal, feed, action, allowed, from_ms, before_ms, most } = question;
+        let session = self.sessions.get().await?;
+        let params: [&(dyn ToSql + Sync); 7] =
+            [principal, feed, action, allowed, from_ms, before_ms, most];
+        let rows = session.query(AUDIT, &params).await.map_err(judged)?;
+        session.done();
+        rows.iter().map(audited).collect()
+    }
+
+    async fn changed(&self, within: Duration) {
+        let mut hearing = self.hearing.lock().await;
+        match hearing.as_mut() {
+            Some(heard) => match tokio::time::timeout(within, heard.next()).await {
+                Err(_) | Ok(true) => {}
+                Ok(false) => *hearing = None,
+            },
+            None => match tokio::time::timeout(within, self.sessions.listen(CHANNEL)).await {
+                // What changed before is not told again: it is to be looked at now.
+                Ok(Ok(begun)) => *hearing = Some(begun),
+                Ok(Err(_)) => tokio::time::sleep(PAUSE.min(within)).await,
+                Err(_) => {}
+            },
+        }
+    }
+}
+
+fn written(row: &Found) -> Written {
+    let day = |column| row.get::<_, Option<&str>>(column).and_then(|day| day.parse().ok());
+    Written {
+        id: RowId::Own(row.get(0)),
+        principal: row.get(1),
+        feed: row.get(2),
+        action: row.get(3),
+        effect: row.get(4),
+        columns: row.get(5),
+        masks: row.get(6),
+        predicate: row.get(7),
+        day_from: day(8),
+        day_to: day(9),
+        expires_at_ms: row.get(10),
+        granted_by: row.get(11),
+        reason: row.get(12),
+    }
+}
+
+fn token(row: &Found) -> Result<Token, SinkError> {
+    let names = |column| serde_json::from_str(row.get(column)).map_err(SinkError::lasting);
+    Ok(Token {
+        id: row.get(0),
+        hash: row.get(1),
+        principal: Principal { name: row.get(2), roles: names(3)?, groups: names(4)? },
+        created_by: row.get(5),
+        expires_at_ms: row.get(6),
+        revoked: row.get(7),
+    })
+}
+
+fn audited(row: &Found) -> Result<AuditRow, SinkError> {
+    Ok(AuditRow {
+        id: row.get::<_, &str>(0).parse::<Uuid>().map_err(SinkError::lasting)?,
+        at_ms: row.get(1),
+        principal: row.get(2),
+        action: row.get(3),
+        feed: row.get(4),
+        allowed: row.get(5),
+        columns: serde_json::from_str(row.get(6)).map_err(SinkError::lasting)?,
+        rows: row.get(7),
+        why: row.get(8),
+        origin: row.get(9),
+        trace_id: row.get(10),
+        node: row.get(11),
+    })
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, SinkError> {
+    serde_json::to_string(value).map_err(SinkError::lasting)
+}
+
+/// PostgreSQL's texts hold no NUL, and what somebody sends may hold one.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
+}
