@@ -17,8 +17,8 @@
 //! The floor rule: a room imports only from floors below its own; `telemetry` is open to its own
 //! floor too. F0 `record`, `config`; F1 `decode`, `avro`, `json`, `flow`, `layout`, `generate`,
 //! `governance`; F2
-//! `source`, `registry`, `lake`, `warehouse`, `volume`, `publish`, `telemetry`; F3 `catalog`; F4 `actors`,
-//! `verify`; F5 `app`, `demo`, `load`, `replay`, `cli`.
+//! `source`, `registry`, `lake`, `warehouse`, `volume`, `publish`, `telemetry`; F3 `catalog`,
+//! `grants`; F4 `actors`, `verify`; F5 `app`, `demo`, `load`, `replay`, `cli`.
 //! A test reads the imports and fails on an upward one.
 
 pub mod actors;
@@ -32,6 +32,7 @@ pub mod demo;
 pub mod flow;
 pub mod generate;
 pub mod governance;
+pub mod grants;
 pub mod json;
 pub mod lake;
 pub mod layout;

@@ -1,5 +1,7 @@
-use super::{Exit, NodeFile, block_on, failed};
+use super::{Exit, NodeFile, block_on, failed, permissions};
 use crate::config::{Feed, FeedFile};
+use crate::grants::Grants;
+use crate::record::SinkError;
 use crate::telemetry::print::{answer, tell};
 use crate::warehouse;
 
@@ -15,6 +17,9 @@ pub struct Migrate {
     /// node may not create them. Asks no database.
     #[arg(long)]
     print: bool,
+    /// Let this user grant and revoke, if nobody may yet: the first row of all.
+    #[arg(long, value_name = "NAME", conflicts_with = "print")]
+    admin: Option<String>,
 }
 
 impl Migrate {
@@ -46,7 +51,20 @@ impl Migrate {
             }
             return Exit::Good;
         }
-        let migrated = block_on(async { warehouse::open(&config)?.migrate().await });
+        let migrated = block_on(async {
+            let applied = warehouse::open(&config)?.migrate().await?;
+            if let Some(name) = &self.admin {
+                let name = name.strip_prefix("user:").unwrap_or(name);
+                match Grants::of(&config)?.first_manager(&permissions::hand(), name).await? {
+                    true => answer!("user:{name} may grant and revoke."),
+                    false => answer!(
+                        "Somebody may grant and revoke already: user:{name} was given nothing. \
+                         `tidegate permissions list` says who."
+                    ),
+                }
+            }
+            Ok::<_, SinkError>(applied)
+        });
         match migrated {
             Ok(Ok(applied)) if applied.is_empty() => {
                 answer!("The schema is up to date.");

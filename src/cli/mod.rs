@@ -1,5 +1,6 @@
 //! The command line: one file per command. Each answers an [`Exit`].
 
+mod audit;
 mod config;
 mod demo;
 mod export;
@@ -7,12 +8,15 @@ mod feeds;
 mod generate;
 mod load;
 mod migrate;
+mod permissions;
 mod quarantine;
 mod resolve;
 mod run;
 mod snapshot;
+mod token;
 mod verify;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -58,6 +62,9 @@ enum Command {
     Resolve(resolve::Resolve),
     Snapshot(snapshot::Snapshot),
     Load(load::Load),
+    Permissions(permissions::Permissions),
+    Token(token::Token),
+    Audit(audit::Audit),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -125,8 +132,18 @@ pub fn main() -> Exit {
         Command::Resolve(command) => command.run(),
         Command::Snapshot(command) => command.run(),
         Command::Load(command) => command.run(),
+        Command::Permissions(command) => command.run(),
+        Command::Token(command) => command.run(),
+        Command::Audit(command) => command.run(),
     };
     if exit == Exit::Good && print::is_incomplete() { Exit::Failed } else { exit }
+}
+
+/// The name of whoever runs a command on this machine.
+pub fn local_user() -> String {
+    let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok();
+    let uid = || std::fs::metadata("/proc/self").ok().map(|it| it.uid().to_string());
+    name.filter(|name| !name.is_empty()).or_else(uid).unwrap_or_default()
 }
 
 /// Prints an error for a person and answers that the command failed.

@@ -1,12 +1,12 @@
-use std::os::unix::fs::MetadataExt;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat};
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Exit, NodeFile, Output, block_on, failed, print_json};
+use super::{Exit, NodeFile, Output, block_on, failed, local_user, permissions, print_json};
+use crate::config::Node;
+use crate::governance::AuditRow;
 use crate::record::{OffsetRange, RejectClass, Settled, SinkKind};
 use crate::replay::{Hand, Outcome, discard, replay};
 use crate::telemetry::print::answer;
@@ -263,7 +263,13 @@ fn replayed(file: &NodeFile, chosen: &Chosen, dry_run: bool, output: Output) -> 
         Err(exit) => return exit,
     };
     let hand = Hand { by: by(), dry_run };
-    let outcomes = match answered(replay(&node, &files, chosen, &hand)) {
+    let work = async {
+        if !dry_run {
+            record(&node, "replay", chosen, "from the terminal").await?;
+        }
+        replay(&node, &files, chosen, &hand).await
+    };
+    let outcomes = match answered(work) {
         Ok(outcomes) => outcomes,
         Err(exit) => return exit,
     };
@@ -282,7 +288,13 @@ fn discarded(file: &NodeFile, chosen: &Chosen, why: &str, dry_run: bool) -> Exit
         Err(exit) => return exit,
     };
     let hand = Hand { by: by(), dry_run };
-    let all = match answered(discard(&node, chosen, why, &hand)) {
+    let work = async {
+        if !dry_run {
+            record(&node, "discard", chosen, why).await?;
+        }
+        discard(&node, chosen, why, &hand).await
+    };
+    let all = match answered(work) {
         Ok(all) => all,
         Err(exit) => return exit,
     };
@@ -296,9 +308,19 @@ fn discarded(file: &NodeFile, chosen: &Chosen, why: &str, dry_run: bool) -> Exit
 
 /// Who runs this command, as what is settled says it.
 fn by() -> String {
-    let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok();
-    let uid = || std::fs::metadata("/proc/self").ok().map(|it| it.uid().to_string());
-    format!("local:{}", name.filter(|name| !name.is_empty()).or_else(uid).unwrap_or_default())
+    format!("local:{}", local_user())
+}
+
+/// Writes down what somebody is about to do. Without a database there is no audit.
+async fn record(node: &Node, action: &str, chosen: &Chosen, why: &str) -> Result<(), String> {
+    if node.warehouse.is_none() {
+        return Ok(());
+    }
+    let grants = permissions::grants(node).await.map_err(|error| error.to_string())?;
+    let hand = permissions::hand();
+    let audit = hand.audit(action, chosen.feed.as_deref(), true, why.to_owned());
+    let recorded = grants.record(&[AuditRow { rows: Some(chosen.to_string()), ..audit }]).await;
+    recorded.map_err(|error| format!("the audit: {error}"))
 }
 
 fn outcome_json(outcome: &Outcome) -> Value {

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::fmt;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
@@ -79,6 +80,27 @@ pub struct Chosen {
     pub offsets: OffsetRange,
     /// None: whatever was made of them.
     pub state: Option<State>,
+}
+
+impl fmt::Display for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.state.map_or("any", State::name))?;
+        if let Some(sink) = self.sink {
+            write!(f, ", {sink}")?;
+        }
+        if let Some(class) = self.class {
+            write!(f, ", {}", class.name())?;
+        }
+        if let Some(partition) = self.partition {
+            write!(f, ", partition {partition}")?;
+        }
+        match (self.offsets.start, self.offsets.end) {
+            (i64::MIN, i64::MAX) => Ok(()),
+            (start, i64::MAX) => write!(f, ", offsets {start}.."),
+            (i64::MIN, end) => write!(f, ", offsets ..{end}"),
+            (start, end) => write!(f, ", offsets {start}..{end}"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

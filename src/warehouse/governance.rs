@@ -15,22 +15,37 @@ pub struct Permissions {
     pub salt: Vec<u8>,
 }
 
+/// What can be changed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Adds a row, whose own id is not looked at.
+    Grant(Row),
+    /// Takes the row of this number away.
+    Revoke(i64),
+    AddToken(Token),
+    /// Ends the token of this id.
+    RevokeToken(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Changed {
+    /// The new row has this number.
+    Granted(i64),
+    /// The row as it was.
+    Revoked(Box<Written>),
+    Token,
+    /// There was no such row, or no token that had not ended: nothing was changed, and nothing recorded.
+    Nothing,
+}
+
 /// Where the governor's rows are.
 #[async_trait]
 pub trait GovernanceStore: Send + Sync + 'static {
     /// Everything, in one transaction. Makes the salt where there is none.
     async fn load(&self) -> Result<Permissions, SinkError>;
 
-    /// Adds a row; answers its number. The row's own id is not looked at.
-    async fn grant(&self, row: &Row) -> Result<i64, SinkError>;
-
-    /// Takes a row away; answers it as it was.
-    async fn revoke(&self, id: i64) -> Result<Option<Written>, SinkError>;
-
-    async fn add_token(&self, token: &Token) -> Result<(), SinkError>;
-
-    /// Ends a token; answers whether there was one that had not ended.
-    async fn revoke_token(&self, id: &str) -> Result<bool, SinkError>;
+    /// Carries out a change together with its row in the audit: both or none.
+    async fn change(&self, change: &Change, audit: &AuditRow) -> Result<Changed, SinkError>;
 
     /// Adds rows to the audit, each once however often it is sent.
     async fn record(&self, rows: &[AuditRow]) -> Result<(), SinkError>;

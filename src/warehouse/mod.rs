@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use self::governance::{GovernanceStore, Permissions};
+pub use self::governance::{Change, Changed, GovernanceStore, Permissions};
 pub use self::reduce::record_keys;
 pub use self::script::script;
 pub use self::shape::{shaped, shaped_batch};

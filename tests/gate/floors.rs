@@ -8,7 +8,7 @@ const FLOORS: [&[&str]; 6] = [
     &["record", "config"],
     &["decode", "avro", "json", "flow", "layout", "generate", "governance"],
     &["source", "registry", "lake", "warehouse", "volume", "publish", "telemetry"],
-    &["catalog"],
+    &["catalog", "grants"],
     &["actors", "verify"],
     &["app", "demo", "load", "replay", "cli"],
 ];

@@ -36,6 +36,7 @@ mod metadata;
 mod modes;
 mod outage;
 mod panics;
+mod permissions;
 mod quarantine;
 mod readers;
 mod restored;

@@ -8,7 +8,7 @@ use crate::governance::{
     Action, AuditQuestion, AuditRow, Bearer, Days, Effect, Mask, Principal, Row, RowId, Target,
     Token,
 };
-use crate::warehouse::{self, GovernanceStore};
+use crate::warehouse::{self, Change, Changed, GovernanceStore};
 
 on_each_warehouse! {
     keeps_rows_as_they_were_granted
@@ -36,6 +36,18 @@ fn row(feed: &str) -> Row {
     }
 }
 
+async fn change(store: &dyn GovernanceStore, change: Change) -> Changed {
+    let audit = AuditRow { id: uuid::Uuid::new_v4(), ..audited(1, "f", true) };
+    store.change(&change, &audit).await.unwrap()
+}
+
+async fn grant(store: &dyn GovernanceStore, row: &Row) -> i64 {
+    match change(store, Change::Grant(row.clone())).await {
+        Changed::Granted(id) => id,
+        other => panic!("{other:?}"),
+    }
+}
+
 async fn keeps_rows_as_they_were_granted(lab: Lab) {
     let store = store(&lab);
     let mut narrow = row("sales*");
@@ -49,17 +61,19 @@ async fn keeps_rows_as_they_were_granted(lab: Lab) {
     let deny = Row { effect: Effect::Deny, action: Action::Manage, ..row("f") };
     let mut ids = Vec::new();
     for row in [&narrow, &deny] {
-        ids.push(store.grant(row).await.unwrap());
+        ids.push(grant(&*store, row).await);
     }
     let read = || async { store.load().await.unwrap().rows };
     let rows: Vec<Row> = read().await.into_iter().flat_map(|row| row.read().0).collect();
     let with_id = |row: &Row, id| Row { id: RowId::Own(id), ..row.clone() };
     assert_eq!(rows, [with_id(&narrow, ids[0]), with_id(&deny, ids[1])]);
-    let revoked = store.revoke(ids[0]).await.unwrap().unwrap();
+    let Changed::Revoked(revoked) = change(&*store, Change::Revoke(ids[0])).await else { panic!() };
     assert_eq!(revoked.read().0, rows[..1]);
-    assert!(store.revoke(ids[0]).await.unwrap().is_none());
+    assert_eq!(change(&*store, Change::Revoke(ids[0])).await, Changed::Nothing);
+    // Each change has its row in the audit, and what changed nothing has none.
+    assert_eq!(lab.count("tidegate.audit").await, 3);
     assert_eq!(read().await.len(), 1);
-    let third = store.grant(&narrow).await.unwrap();
+    let third = grant(&*store, &narrow).await;
     assert!(third > ids[1], "numbers are not used twice");
 }
 
@@ -76,8 +90,8 @@ async fn tells_of_changes(lab: Lab) {
             }
         }
     };
-    let grant = async { other.grant(&row("f")).await.unwrap() };
-    let (heard, _) = tokio::join!(wait, grant);
+    let granted = async { grant(&*other, &row("f")).await };
+    let (heard, _) = tokio::join!(wait, granted);
     assert!(heard < Duration::from_secs(2), "{heard:?}");
     if lab.is_postgres() {
         // A connection that is lost is made again, and what came meanwhile is looked at.
@@ -88,7 +102,7 @@ async fn tells_of_changes(lab: Lab) {
         .await;
         store.changed(Duration::from_secs(60)).await;
         store.changed(Duration::from_secs(60)).await;
-        other.grant(&row("g")).await.unwrap();
+        grant(&*other, &row("g")).await;
         store.changed(Duration::from_secs(60)).await;
         assert_eq!(store.load().await.unwrap().rows.len(), 2);
     }
@@ -106,11 +120,14 @@ async fn keeps_tokens_as_hashes(lab: Lab) {
         expires_at_ms: Some(1_760_373_508_047),
         revoked: false,
     };
-    store.add_token(&token).await.unwrap();
-    assert!(store.add_token(&token).await.is_err(), "an id is one token's");
+    assert_eq!(change(&*store, Change::AddToken(token.clone())).await, Changed::Token);
+    let again = store.change(&Change::AddToken(token.clone()), &audited(1, "f", true)).await;
+    assert!(again.is_err(), "an id is one token's");
+    assert_eq!(lab.count("tidegate.audit").await, 1, "of both or none");
     assert_eq!(store.load().await.unwrap().tokens, std::slice::from_ref(&token));
-    assert!(store.revoke_token(&token.id).await.unwrap());
-    assert!(!store.revoke_token(&token.id).await.unwrap());
+    let revoke = || Change::RevokeToken(token.id.clone());
+    assert_eq!(change(&*store, revoke()).await, Changed::Token);
+    assert_eq!(change(&*store, revoke()).await, Changed::Nothing);
     assert_eq!(store.load().await.unwrap().tokens, [Token { revoked: true, ..token }]);
 }
 

@@ -8,11 +8,11 @@ use tokio_postgres::Row as Found;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::pool::{Hearing, Sessions, judged};
+use super::pool::{Hearing, Session, Sessions, judged};
 use crate::config;
 use crate::governance::{AuditQuestion, AuditRow, Principal, Row, RowId, Token, Written};
 use crate::record::SinkError;
-use crate::warehouse::{GovernanceStore, Permissions};
+use crate::warehouse::{Change, Changed, GovernanceStore, Permissions};
 
 const CHANNEL: &str = "tidegate_permissions";
 /// Between attempts to listen.
@@ -103,85 +103,21 @@ impl GovernanceStore for PostgresGovernance {
         Ok(Permissions { rows: rows.iter().map(written).collect(), tokens, salt })
     }
 
-    async fn grant(&self, row: &Row) -> Result<i64, SinkError> {
-        let target = &row.target;
-        let columns = target.columns.as_ref().map(json).transpose()?;
-        let masks = (!target.masks.is_empty()).then(|| json(&target.masks)).transpose()?;
-        let predicate = target.predicate.as_ref().map(ToString::to_string);
-        let [from, to] = [target.days.from, target.days.to].map(|day| day.map(|it| it.to_string()));
-        let params: [&(dyn ToSql + Sync); 12] = [
-            &row.grantee.to_string(),
-            &row.feed.as_str(),
-            &row.action.name(),
-            &row.effect.name(),
-            &columns,
-            &masks,
-            &predicate,
-            &from,
-            &to,
-            &row.expires_at_ms,
-            &row.granted_by,
-            &row.reason,
-        ];
+    async fn change(&self, change: &Change, audit: &AuditRow) -> Result<Changed, SinkError> {
         let session = self.sessions.get().await?;
-        let id = session.query_one(GRANT, &params).await.map_err(judged)?.get(0);
+        session.batch_execute("BEGIN").await.map_err(judged)?;
+        let changed = carry_out(&session, change).await?;
+        if changed != Changed::Nothing {
+            record(&session, std::slice::from_ref(audit)).await?;
+        }
+        session.batch_execute("COMMIT").await.map_err(judged)?;
         session.done();
-        Ok(id)
-    }
-
-    async fn revoke(&self, id: i64) -> Result<Option<Written>, SinkError> {
-        let session = self.sessions.get().await?;
-        let row = session.query_opt(REVOKE, &[&id]).await.map_err(judged)?;
-        session.done();
-        Ok(row.as_ref().map(written))
-    }
-
-    async fn add_token(&self, token: &Token) -> Result<(), SinkError> {
-        let Principal { name, roles, groups } = &token.principal;
-        let (roles, groups) = (json(roles)?, json(groups)?);
-        let params: [&(dyn ToSql + Sync); 7] = [
-            &token.id,
-            &token.hash,
-            name,
-            &roles,
-            &groups,
-            &token.created_by,
-            &token.expires_at_ms,
-        ];
-        let session = self.sessions.get().await?;
-        session.execute(ADD_TOKEN, &params).await.map_err(judged)?;
-        session.done();
-        Ok(())
-    }
-
-    async fn revoke_token(&self, id: &str) -> Result<bool, SinkError> {
-        let session = self.sessions.get().await?;
-        let count = session.execute(REVOKE_TOKEN, &[&id]).await.map_err(judged)?;
-        session.done();
-        Ok(count > 0)
+        Ok(changed)
     }
 
     async fn record(&self, rows: &[AuditRow]) -> Result<(), SinkError> {
-        fn each<'r, T>(rows: &'r [AuditRow], of: impl Fn(&'r AuditRow) -> T) -> Vec<T> {
-            rows.iter().map(of).collect()
-        }
-        let columns = rows.iter().map(|row| json(&row.columns)).collect::<Result<Vec<_>, _>>()?;
-        let params: [&(dyn ToSql + Sync); 12] = [
-            &each(rows, |row| row.id.to_string()),
-            &each(rows, |row| row.at_ms),
-            &each(rows, |row| storable(&row.principal)),
-            &each(rows, |row| storable(&row.action)),
-            &each(rows, |row| row.feed.as_deref().map(storable)),
-            &each(rows, |row| row.allowed),
-            &columns,
-            &each(rows, |row| row.rows.as_deref().map(storable)),
-            &each(rows, |row| storable(&row.why)),
-            &each(rows, |row| storable(&row.origin)),
-            &each(rows, |row| row.trace_id.as_deref().map(storable)),
-            &each(rows, |row| storable(&row.node)),
-        ];
         let session = self.sessions.get().await?;
-        session.execute(RECORD, &params).await.map_err(judged)?;
+        record(&session, rows).await?;
         session.done();
         Ok(())
     }
@@ -211,6 +147,77 @@ impl GovernanceStore for PostgresGovernance {
             },
         }
     }
+}
+
+async fn carry_out(session: &Session, change: &Change) -> Result<Changed, SinkError> {
+    match change {
+        Change::Grant(row) => grant(session, row).await.map(Changed::Granted),
+        Change::Revoke(id) => {
+            let row = session.query_opt(REVOKE, &[id]).await.map_err(judged)?;
+            Ok(row
+                .as_ref()
+                .map(written)
+                .map_or(Changed::Nothing, |row| Changed::Revoked(Box::new(row))))
+        }
+        Change::AddToken(token) => add_token(session, token).await.map(|()| Changed::Token),
+        Change::RevokeToken(id) => {
+            let count = session.execute(REVOKE_TOKEN, &[id]).await.map_err(judged)?;
+            Ok(if count > 0 { Changed::Token } else { Changed::Nothing })
+        }
+    }
+}
+
+async fn grant(session: &Session, row: &Row) -> Result<i64, SinkError> {
+    let target = &row.target;
+    let columns = target.columns.as_ref().map(json).transpose()?;
+    let masks = (!target.masks.is_empty()).then(|| json(&target.masks)).transpose()?;
+    let predicate = target.predicate.as_ref().map(ToString::to_string);
+    let [from, to] = [target.days.from, target.days.to].map(|day| day.map(|it| it.to_string()));
+    let params: [&(dyn ToSql + Sync); 12] = [
+        &row.grantee.to_string(),
+        &row.feed.as_str(),
+        &row.action.name(),
+        &row.effect.name(),
+        &columns,
+        &masks,
+        &predicate,
+        &from,
+        &to,
+        &row.expires_at_ms,
+        &row.granted_by,
+        &row.reason,
+    ];
+    Ok(session.query_one(GRANT, &params).await.map_err(judged)?.get(0))
+}
+
+async fn add_token(session: &Session, token: &Token) -> Result<(), SinkError> {
+    let Principal { name, roles, groups } = &token.principal;
+    let (roles, groups) = (json(roles)?, json(groups)?);
+    let params: [&(dyn ToSql + Sync); 7] =
+        [&token.id, &token.hash, name, &roles, &groups, &token.created_by, &token.expires_at_ms];
+    session.execute(ADD_TOKEN, &params).await.map(drop).map_err(judged)
+}
+
+async fn record(session: &Session, rows: &[AuditRow]) -> Result<(), SinkError> {
+    fn each<'r, T>(rows: &'r [AuditRow], of: impl Fn(&'r AuditRow) -> T) -> Vec<T> {
+        rows.iter().map(of).collect()
+    }
+    let columns = rows.iter().map(|row| json(&row.columns)).collect::<Result<Vec<_>, _>>()?;
+    let params: [&(dyn ToSql + Sync); 12] = [
+        &each(rows, |row| row.id.to_string()),
+        &each(rows, |row| row.at_ms),
+        &each(rows, |row| storable(&row.principal)),
+        &each(rows, |row| storable(&row.action)),
+        &each(rows, |row| row.feed.as_deref().map(storable)),
+        &each(rows, |row| row.allowed),
+        &columns,
+        &each(rows, |row| row.rows.as_deref().map(storable)),
+        &each(rows, |row| storable(&row.why)),
+        &each(rows, |row| storable(&row.origin)),
+        &each(rows, |row| row.trace_id.as_deref().map(storable)),
+        &each(rows, |row| storable(&row.node)),
+    ];
+    session.execute(RECORD, &params).await.map(drop).map_err(judged)
 }
 
 fn written(row: &Found) -> Written {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row as Found};
 use super::{File, Sqlite, judged};
 use crate::governance::{AuditQuestion, AuditRow, Principal, Row, RowId, Token, Written};
 use crate::record::SinkError;
-use crate::warehouse::{GovernanceStore, Permissions};
+use crate::warehouse::{Change, Changed, GovernanceStore, Permissions};
 
 /// How soon a change is looked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -89,84 +89,21 @@ impl GovernanceStore for SqliteGovernance {
         .await
     }
 
-    async fn grant(&self, row: &Row) -> Result<i64, SinkError> {
-        let row = row.clone();
-        self.run("adding a permission row", move |connection| {
-            let target = &row.target;
-            let masks = (!target.masks.is_empty()).then(|| json(&target.masks));
-            connection.execute(
-                GRANT,
-                rusqlite::params![
-                    row.grantee.to_string(),
-                    row.feed.as_str(),
-                    row.action.name(),
-                    row.effect.name(),
-                    target.columns.as_ref().map(json),
-                    masks,
-                    target.predicate.as_ref().map(ToString::to_string),
-                    target.days.from.map(|day| day.to_string()),
-                    target.days.to.map(|day| day.to_string()),
-                    row.expires_at_ms.map(time),
-                    row.granted_by,
-                    row.reason,
-                ],
-            )?;
-            Ok(connection.last_insert_rowid())
+    async fn change(&self, change: &Change, audit: &AuditRow) -> Result<Changed, SinkError> {
+        let (change, audit) = (change.clone(), audit.clone());
+        self.run("changing permissions", move |connection| {
+            let changed = carry_out(connection, &change)?;
+            if changed != Changed::Nothing {
+                record(connection, &[audit])?;
+            }
+            Ok(changed)
         })
         .await
-    }
-
-    async fn revoke(&self, id: i64) -> Result<Option<Written>, SinkError> {
-        self.run("taking a permission row away", move |connection| {
-            let find = format!("{ROWS} WHERE id = ?1");
-            let found = connection.query_row(&find, [id], written).optional()?;
-            connection.execute("DELETE FROM tidegate_permissions WHERE id = ?1", [id])?;
-            Ok(found)
-        })
-        .await
-    }
-
-    async fn add_token(&self, token: &Token) -> Result<(), SinkError> {
-        let token = token.clone();
-        self.run("adding a token", move |connection| {
-            let Principal { name, roles, groups } = &token.principal;
-            let (roles, groups) = (json(roles), json(groups));
-            let expires = token.expires_at_ms.map(time);
-            let params = (&token.id, &token.hash, name, roles, groups, &token.created_by, expires);
-            connection.execute(ADD_TOKEN, params).map(drop)
-        })
-        .await
-    }
-
-    async fn revoke_token(&self, id: &str) -> Result<bool, SinkError> {
-        let id = id.to_owned();
-        let revoke = move |connection: &Connection| connection.execute(REVOKE_TOKEN, [id]);
-        self.run("ending a token", revoke).await.map(|count| count > 0)
     }
 
     async fn record(&self, rows: &[AuditRow]) -> Result<(), SinkError> {
         let rows = rows.to_vec();
-        self.run("writing the audit", move |connection| {
-            let mut record = connection.prepare_cached(RECORD)?;
-            for row in &rows {
-                record.execute(rusqlite::params![
-                    row.id.to_string(),
-                    time(row.at_ms),
-                    row.principal,
-                    row.action,
-                    row.feed,
-                    row.allowed,
-                    json(&row.columns),
-                    row.rows,
-                    row.why,
-                    row.origin,
-                    row.trace_id,
-                    row.node,
-                ])?;
-            }
-            Ok(())
-        })
-        .await
+        self.run("writing the audit", move |connection| record(connection, &rows)).await
     }
 
     async fn audit(&self, question: &AuditQuestion) -> Result<Vec<AuditRow>, SinkError> {
@@ -185,6 +122,74 @@ impl GovernanceStore for SqliteGovernance {
     async fn changed(&self, within: Duration) {
         tokio::time::sleep(LOOK.min(within)).await;
     }
+}
+
+fn carry_out(connection: &Connection, change: &Change) -> rusqlite::Result<Changed> {
+    Ok(match change {
+        Change::Grant(row) => Changed::Granted(grant(connection, row)?),
+        Change::Revoke(id) => {
+            let find = format!("{ROWS} WHERE id = ?1");
+            let found = connection.query_row(&find, [id], written).optional()?;
+            connection.execute("DELETE FROM tidegate_permissions WHERE id = ?1", [id])?;
+            found.map_or(Changed::Nothing, |row| Changed::Revoked(Box::new(row)))
+        }
+        Change::AddToken(token) => {
+            let Principal { name, roles, groups } = &token.principal;
+            let (roles, groups) = (json(roles), json(groups));
+            let expires = token.expires_at_ms.map(time);
+            let params = (&token.id, &token.hash, name, roles, groups, &token.created_by, expires);
+            connection.execute(ADD_TOKEN, params)?;
+            Changed::Token
+        }
+        Change::RevokeToken(id) => match connection.execute(REVOKE_TOKEN, [id])? {
+            0 => Changed::Nothing,
+            _ => Changed::Token,
+        },
+    })
+}
+
+fn grant(connection: &Connection, row: &Row) -> rusqlite::Result<i64> {
+    let target = &row.target;
+    let masks = (!target.masks.is_empty()).then(|| json(&target.masks));
+    connection.execute(
+        GRANT,
+        rusqlite::params![
+            row.grantee.to_string(),
+            row.feed.as_str(),
+            row.action.name(),
+            row.effect.name(),
+            target.columns.as_ref().map(json),
+            masks,
+            target.predicate.as_ref().map(ToString::to_string),
+            target.days.from.map(|day| day.to_string()),
+            target.days.to.map(|day| day.to_string()),
+            row.expires_at_ms.map(time),
+            row.granted_by,
+            row.reason,
+        ],
+    )?;
+    Ok(connection.last_insert_rowid())
+}
+
+fn record(connection: &Connection, rows: &[AuditRow]) -> rusqlite::Result<()> {
+    let mut record = connection.prepare_cached(RECORD)?;
+    for row in rows {
+        record.execute(rusqlite::params![
+            row.id.to_string(),
+            time(row.at_ms),
+            row.principal,
+            row.action,
+            row.feed,
+            row.allowed,
+            json(&row.columns),
+            row.rows,
+            row.why,
+            row.origin,
+            row.trace_id,
+            row.node,
+        ])?;
+    }
+    Ok(())
 }
 
 fn written(row: &Found<'_>) -> rusqlite::Result<Written> {

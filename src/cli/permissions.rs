@@ -1,0 +1,348 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, NaiveDate, Utc};
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{Exit, NodeFile, Output, block_on, failed, local_user, print_json};
+use crate::config::{Duration, Node};
+use crate::governance::{
+    Action, Days, Decision, Effect, Grantee, Hit, Mask, Pattern, Predicate, Principal, Row, RowId,
+    Target, Verdict,
+};
+use crate::grants::{Grants, Hand, Rules, instant, sentence};
+use crate::record::SinkError;
+use crate::telemetry::print::{answer, tell};
+use crate::warehouse;
+
+/// Who may do what with which feed: the permission rows, in the warehouse's database.
+///
+/// Denied is what no row allows, and what any row denies. A change takes effect on every node within
+/// seconds, without a restart, and leaves a row in the audit.
+#[derive(Debug, clap::Args)]
+pub struct Permissions {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Add a row.
+    Grant(Grant),
+    /// Take a row away.
+    Revoke {
+        #[command(flatten)]
+        file: NodeFile,
+        /// The row's number, as `list` shows it.
+        id: i64,
+        /// The reason, for the audit.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// List the rows, those that have expired among them.
+    List {
+        #[command(flatten)]
+        file: NodeFile,
+        /// Only rows that are about this feed.
+        #[arg(long, value_name = "FEED")]
+        feed: Option<String>,
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Say whether somebody may do something with a feed, and which rows decide it.
+    ///
+    /// Exit codes: 0 allowed, 3 denied.
+    Explain {
+        #[command(flatten)]
+        file: NodeFile,
+        #[command(flatten)]
+        who: Who,
+        #[arg(long, value_name = "FEED")]
+        feed: String,
+        #[arg(long, value_name = "ACTION", default_value = "read")]
+        action: Action,
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Grant {
+    #[command(flatten)]
+    file: NodeFile,
+    /// `user:NAME`, `role:NAME`, `group:NAME`, or `*` for everybody who is known.
+    #[arg(long, value_name = "WHOM")]
+    to: Grantee,
+    /// A feed's name; `*` in it stands for any characters.
+    #[arg(long, value_name = "FEED")]
+    feed: Pattern,
+    /// read, quarantine, replay, write or manage.
+    #[arg(long, value_name = "ACTION", default_value = "read")]
+    action: Action,
+    /// Deny instead: a row that denies beats all that allow.
+    #[arg(long)]
+    deny: bool,
+    /// Only these columns.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    columns: Option<Vec<String>>,
+    /// How a column, or a field by its path, is shown: null, hash, last4, month or year.
+    #[arg(long = "mask", value_name = "NAME=MASK", value_parser = mask)]
+    masks: Vec<(String, Mask)>,
+    /// Only rows of which this is true: comparisons of columns with literals, IN, BETWEEN, IS NULL, joined
+    /// by AND, OR and NOT.
+    #[arg(long = "where", value_name = "CONDITION")]
+    predicate: Option<Predicate>,
+    /// Only from this day on, by event time, UTC.
+    #[arg(long, value_name = "DAY")]
+    from: Option<NaiveDate>,
+    /// Only to this day, which is included.
+    #[arg(long, value_name = "DAY")]
+    to_day: Option<NaiveDate>,
+    /// When the row ends: a time (RFC 3339), or how long from now (`30d`).
+    #[arg(long, value_name = "WHEN", value_parser = expiry)]
+    expires: Option<i64>,
+    /// The reason, which is kept with the row.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+/// Somebody, as a token or an issuer would name him.
+#[derive(Debug, clap::Args)]
+pub struct Who {
+    /// `user:NAME`, or the name alone.
+    #[arg(long = "for", value_name = "NAME")]
+    name: String,
+    /// A role he has. May be repeated.
+    #[arg(long = "role", value_name = "NAME")]
+    roles: Vec<String>,
+    /// A group he is in. May be repeated.
+    #[arg(long = "group", value_name = "NAME")]
+    groups: Vec<String>,
+}
+
+impl Who {
+    pub fn principal(self) -> Result<Principal, String> {
+        let name = self.name.strip_prefix("user:").unwrap_or(&self.name);
+        for grantee in [format!("user:{name}")]
+            .into_iter()
+            .chain(self.roles.iter().map(|role| format!("role:{role}")))
+            .chain(self.groups.iter().map(|group| format!("group:{group}")))
+        {
+            grantee.parse::<Grantee>()?;
+        }
+        let (roles, groups) = (BTreeSet::from_iter(self.roles), BTreeSet::from_iter(self.groups));
+        Ok(Principal { roles, groups, ..Principal::user(name) })
+    }
+}
+
+fn mask(text: &str) -> Result<(String, Mask), String> {
+    let (name, mask) = text.split_once('=').ok_or("a name, `=` and a mask, as in `ip=hash`")?;
+    Ok((name.to_owned(), mask.parse()?))
+}
+
+/// A time from now on, milliseconds since the epoch.
+pub fn expiry(text: &str) -> Result<i64, String> {
+    let now = Utc::now().timestamp_millis();
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        let at = time.timestamp_millis();
+        return if at > now { Ok(at) } else { Err(format!("{text} has passed")) };
+    }
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok());
+    let length = match days {
+        Some(days) => days.checked_mul(86_400_000),
+        None => {
+            text.parse::<Duration>().ok().and_then(|it| i64::try_from(it.get().as_millis()).ok())
+        }
+    };
+    let at = length.filter(|length| *length > 0).and_then(|length| now.checked_add(length));
+    at.filter(|at| DateTime::from_timestamp_millis(*at).is_some_and(|it| it.naive_utc() < FAR))
+        .ok_or_else(|| {
+            "a time such as `2027-01-31T00:00:00Z`, or a length such as `30d` or `8h`".to_owned()
+        })
+}
+
+/// Databases and people know no later year.
+const FAR: chrono::NaiveDateTime = match NaiveDate::from_ymd_opt(10_000, 1, 1) {
+    Some(day) => day.and_time(chrono::NaiveTime::MIN),
+    None => chrono::NaiveDateTime::MAX,
+};
+
+/// The permission rows of a node's database.
+pub async fn grants(node: &Node) -> Result<Grants, SinkError> {
+    let grants = Grants::open(node)?;
+    if let Some(config) = &node.warehouse {
+        warehouse::open(config)?.check_schema().await?;
+    }
+    Ok(grants)
+}
+
+/// What is done with them.
+pub fn with_grants<T>(
+    file: &NodeFile,
+    work: impl AsyncFnOnce(Grants) -> Result<T, SinkError>,
+) -> Result<T, Exit> {
+    let (node, _) = file.load()?;
+    let done = block_on(async { work(grants(&node).await?).await })?;
+    done.map_err(failed)
+}
+
+pub fn hand() -> Hand {
+    Hand::local(&local_user())
+}
+
+impl Permissions {
+    pub fn run(self) -> Exit {
+        let done = match self.command {
+            Command::Grant(grant) => grant.run(),
+            Command::Revoke { file, id, reason } => revoke(&file, id, &reason),
+            Command::List { file, feed, output } => list(&file, feed.as_deref(), output),
+            Command::Explain { file, who, feed, action, output } => {
+                explain(&file, who, &feed, action, output)
+            }
+        };
+        done.unwrap_or_else(|exit| exit)
+    }
+}
+
+impl Grant {
+    fn run(self) -> Result<Exit, Exit> {
+        let hand = hand();
+        let row = Row {
+            id: RowId::Own(0),
+            grantee: self.to,
+            feed: self.feed,
+            action: self.action,
+            effect: if self.deny { Effect::Deny } else { Effect::Allow },
+            target: Target {
+                columns: self.columns.map(BTreeSet::from_iter),
+                masks: BTreeMap::from_iter(self.masks),
+                predicate: self.predicate,
+                days: Days { from: self.from, to: self.to_day },
+            },
+            expires_at_ms: self.expires,
+            granted_by: hand.by.name.clone(),
+            reason: self.reason,
+        };
+        if let Some(fault) = row.fault() {
+            tell!("error: {fault}");
+            return Err(Exit::UsedWrongly);
+        }
+        let id = with_grants(&self.file, async |grants| grants.grant(&hand, &row).await)?;
+        answer!("row {id}: {}", sentence(&row));
+        Ok(Exit::Good)
+    }
+}
+
+fn revoke(file: &NodeFile, id: i64, reason: &str) -> Result<Exit, Exit> {
+    let hand = hand();
+    match with_grants(file, async |grants| grants.revoke(&hand, id, reason).await)? {
+        true => {
+            answer!("Row {id} is revoked.");
+            Ok(Exit::Good)
+        }
+        false => Err(failed(format!("there is no row {id}; `permissions list` shows them"))),
+    }
+}
+
+fn rules(file: &NodeFile) -> Result<Rules, Exit> {
+    let rules = with_grants(file, async |grants| grants.rules().await)?;
+    for (id, fault) in &rules.faults {
+        tell!("row {id}: {fault}");
+    }
+    Ok(rules)
+}
+
+fn list(file: &NodeFile, feed: Option<&str>, output: Output) -> Result<Exit, Exit> {
+    let rules = rules(file)?;
+    let now = Utc::now().timestamp_millis();
+    let about = |row: &&Row| feed.is_none_or(|feed| row.feed.matches(feed));
+    let rows: Vec<&Row> = rules.rows.iter().filter(about).collect();
+    match output {
+        Output::Json => print_json(&rows.iter().map(|row| row_json(row)).collect::<Vec<_>>()),
+        Output::Text if rows.is_empty() => answer!("No row: everything is denied."),
+        Output::Text => {
+            for row in rows {
+                let over = row.expires_at_ms.is_some_and(|at| at <= now);
+                let over = if over { " (expired)" } else { "" };
+                let (id, by) = (&row.id, &row.granted_by);
+                answer!("{id}  {}{over}  by {by}: {}", sentence(row), row.reason);
+            }
+        }
+    }
+    Ok(Exit::Good)
+}
+
+fn explain(
+    file: &NodeFile,
+    who: Who,
+    feed: &str,
+    action: Action,
+    output: Output,
+) -> Result<Exit, Exit> {
+    let principal = who.principal().map_err(|error| {
+        tell!("error: {error}");
+        Exit::UsedWrongly
+    })?;
+    let rules = rules(file)?;
+    let now = Utc::now().timestamp_millis();
+    let decision = rules.decide(&principal, action, feed, now);
+    let hits: Vec<Hit<'_>> = rules
+        .rows
+        .iter()
+        .map(|row| Hit::of(row, &principal, action, feed, now))
+        .filter(|hit| hit.verdict != Verdict::Other)
+        .collect();
+    let allowed = decision.is_allowed();
+    match output {
+        Output::Json => {
+            let hit = |hit: &Hit<'_>| {
+                let mut row = row_json(hit.row);
+                row["expired"] = json!(hit.verdict == Verdict::Expired);
+                row
+            };
+            print_json(&json!({
+                "principal": principal.name, "feed": feed, "action": action.name(),
+                "allowed": allowed, "why": why(&decision), "rows": hits.iter().map(hit).collect::<Vec<_>>(),
+            }));
+        }
+        Output::Text => {
+            let may = if allowed { "may" } else { "may not" };
+            answer!("{principal} {may} {action} {feed}: {}", why(&decision));
+            for Hit { row, verdict } in &hits {
+                let over =
+                    if *verdict == Verdict::Expired { " (expired: it does not count)" } else { "" };
+                answer!("  {}  {}{over}", row.id, sentence(row));
+            }
+        }
+    }
+    Ok(if allowed { Exit::Good } else { Exit::Difference })
+}
+
+fn why(decision: &Decision) -> String {
+    match decision {
+        Decision::Denied(None) => "no row allows it".to_owned(),
+        Decision::Denied(Some(id)) => format!("row {id} denies it"),
+        Decision::Allowed(access) => {
+            let ids = |ids: Vec<String>| ids.join(", ");
+            let grants = ids(access.grants.iter().map(|grant| grant.row.to_string()).collect());
+            let denials = ids(access.denials.iter().map(|denial| denial.row.to_string()).collect());
+            match (access.is_all(), denials.is_empty()) {
+                (true, _) => format!("all of it, by row {grants}"),
+                (false, true) => format!("what row {grants} shows"),
+                (false, false) => {
+                    format!("what row {grants} shows, but what row {denials} takes away")
+                }
+            }
+        }
+    }
+}
+
+fn row_json(row: &Row) -> Value {
+    let Target { columns, masks, predicate, days } = &row.target;
+    json!({
+        "id": row.id.to_string(), "principal": row.grantee.to_string(), "feed": row.feed,
+        "action": row.action, "effect": row.effect, "columns": columns, "masks": masks,
+        "where": predicate, "from": days.from, "to": days.to,
+        "expires": row.expires_at_ms.map(instant), "granted_by": row.granted_by, "reason": row.reason,
+    })
+}

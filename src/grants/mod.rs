@@ -1,0 +1,237 @@
+//! Permission rows as they stand in the database, and what people do to them: every change is a transaction
+//! with its row in the audit.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use rand::Rng;
+use uuid::Uuid;
+
+use crate::config::{Node, Warehouse};
+use crate::governance::{
+    Action, AuditQuestion, AuditRow, Bearer, Decision, Effect, Grantee, Pattern, Principal, Row,
+    RowId, Salt, Target, Token, decide,
+};
+use crate::record::SinkError;
+use crate::warehouse::{Change, Changed, GovernanceStore, open_governance};
+
+/// The rows as they are understood now.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    pub rows: Vec<Row>,
+    pub tokens: Vec<Token>,
+    pub salt: Salt,
+    /// Rows that are not as they should be, each with what is wrong.
+    pub faults: Vec<(RowId, String)>,
+    /// When they were read, milliseconds since the epoch.
+    pub as_of_ms: i64,
+}
+
+impl Rules {
+    pub fn decide(
+        &self,
+        principal: &Principal,
+        action: Action,
+        feed: &str,
+        now_ms: i64,
+    ) -> Decision {
+        decide(&self.rows, principal, action, feed, now_ms)
+    }
+}
+
+/// Who does something, and where.
+#[derive(Debug, Clone)]
+pub struct Hand {
+    pub by: Principal,
+    /// An address, or the machine.
+    pub origin: String,
+    pub node: String,
+    pub trace_id: Option<String>,
+}
+
+impl Hand {
+    /// Somebody at the machine's own terminal.
+    pub fn local(user: &str) -> Self {
+        let node = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
+        let node = node.unwrap_or_else(|| "localhost".to_owned());
+        Self { by: Principal::local(user), origin: "terminal".to_owned(), node, trace_id: None }
+    }
+
+    /// A row of the audit about something that is done now.
+    pub fn audit(&self, action: &str, feed: Option<&str>, allowed: bool, why: String) -> AuditRow {
+        AuditRow {
+            id: Uuid::new_v4(),
+            at_ms: Utc::now().timestamp_millis(),
+            principal: self.by.name.clone(),
+            action: action.to_owned(),
+            feed: feed.map(str::to_owned),
+            allowed,
+            columns: Vec::new(),
+            rows: None,
+            why,
+            origin: self.origin.clone(),
+            trace_id: self.trace_id.clone(),
+            node: self.node.clone(),
+        }
+    }
+}
+
+/// Where the rows are.
+#[derive(Clone)]
+pub struct Grants {
+    store: Arc<dyn GovernanceStore>,
+}
+
+impl Grants {
+    pub fn open(node: &Node) -> Result<Self, SinkError> {
+        let Some(config) = &node.warehouse else {
+            return Err(SinkError::lasting(
+                "permission rows live in the warehouse's database, and the node file has no `warehouse`",
+            ));
+        };
+        Self::of(config)
+    }
+
+    pub fn of(config: &Warehouse) -> Result<Self, SinkError> {
+        open_governance(config).map(|store| Self { store })
+    }
+
+    pub async fn rules(&self) -> Result<Rules, SinkError> {
+        let as_of_ms = Utc::now().timestamp_millis();
+        let permissions = self.store.load().await?;
+        let mut rules = Rules {
+            rows: Vec::new(),
+            tokens: permissions.tokens,
+            salt: Salt::new(&permissions.salt),
+            faults: Vec::new(),
+            as_of_ms,
+        };
+        for written in permissions.rows {
+            let id = written.id.clone();
+            let (rows, fault) = written.read();
+            rules.rows.extend(rows);
+            rules.faults.extend(fault.map(|fault| (id, fault)));
+        }
+        Ok(rules)
+    }
+
+    /// Adds a row; answers its number.
+    pub async fn grant(&self, hand: &Hand, row: &Row) -> Result<i64, SinkError> {
+        if let Some(fault) = row.fault() {
+            return Err(SinkError::lasting(fault));
+        }
+        let why = format!("{}: {}", sentence(row), row.reason);
+        let audit = hand.audit("grant", Some(row.feed.as_str()), true, why);
+        match self.store.change(&Change::Grant(row.clone()), &audit).await? {
+            Changed::Granted(id) => Ok(id),
+            other => Err(SinkError::lasting(format!("a grant answered {other:?}"))),
+        }
+    }
+
+    /// Takes a row away; answers whether there was one.
+    pub async fn revoke(&self, hand: &Hand, id: i64, why: &str) -> Result<bool, SinkError> {
+        let audit = hand.audit("revoke", None, true, format!("row {id}: {why}"));
+        Ok(self.store.change(&Change::Revoke(id), &audit).await? != Changed::Nothing)
+    }
+
+    /// Lets somebody manage everything, unless somebody may already. Answers whether he is the first.
+    pub async fn first_manager(&self, hand: &Hand, name: &str) -> Result<bool, SinkError> {
+        let rules = self.rules().await?;
+        let now = Utc::now().timestamp_millis();
+        let manages = |row: &Row| {
+            row.action == Action::Manage
+                && row.effect == Effect::Allow
+                && row.expires_at_ms.is_none_or(|at| now < at)
+        };
+        if rules.rows.iter().any(manages) {
+            return Ok(false);
+        }
+        let row = Row {
+            id: RowId::Own(0),
+            grantee: format!("user:{name}").parse::<Grantee>().map_err(SinkError::lasting)?,
+            feed: Pattern::all(),
+            action: Action::Manage,
+            effect: Effect::Allow,
+            target: Target::default(),
+            expires_at_ms: None,
+            granted_by: hand.by.name.clone(),
+            reason: "the first who may grant".to_owned(),
+        };
+        self.grant(hand, &row).await.map(|_| true)
+    }
+
+    /// Makes a token for somebody. It is told this once.
+    pub async fn create_token(
+        &self,
+        hand: &Hand,
+        principal: Principal,
+        expires_at_ms: Option<i64>,
+    ) -> Result<Bearer, SinkError> {
+        let bearer = Bearer::of(rand::rng().random());
+        let token = Token {
+            id: bearer.id().to_owned(),
+            hash: bearer.hash(),
+            principal,
+            created_by: hand.by.name.clone(),
+            expires_at_ms,
+            revoked: false,
+        };
+        let why = format!("token {} for {}", token.id, token.principal);
+        let audit = hand.audit("token create", None, true, why);
+        self.store.change(&Change::AddToken(token), &audit).await?;
+        Ok(bearer)
+    }
+
+    /// Ends a token; answers whether there was one that had not ended.
+    pub async fn revoke_token(&self, hand: &Hand, id: &str) -> Result<bool, SinkError> {
+        let audit = hand.audit("token revoke", None, true, format!("token {id}"));
+        let changed = self.store.change(&Change::RevokeToken(id.to_owned()), &audit).await?;
+        Ok(changed != Changed::Nothing)
+    }
+
+    pub async fn record(&self, rows: &[AuditRow]) -> Result<(), SinkError> {
+        self.store.record(rows).await
+    }
+
+    pub async fn audit(&self, question: &AuditQuestion) -> Result<Vec<AuditRow>, SinkError> {
+        self.store.audit(question).await
+    }
+}
+
+/// A row in words.
+pub fn sentence(row: &Row) -> String {
+    let effect = match row.effect {
+        Effect::Allow => "may",
+        Effect::Deny => "may not",
+    };
+    let mut said = format!("{} {effect} {} {}", row.grantee, row.action, row.feed);
+    let Target { columns, masks, predicate, days } = &row.target;
+    if let Some(columns) = columns {
+        said += &format!(", columns {}", columns.iter().cloned().collect::<Vec<_>>().join(", "));
+    }
+    for (name, mask) in masks {
+        said += &format!(", {name} as {}", mask.name());
+    }
+    if let Some(predicate) = predicate {
+        said += &format!(", where {predicate}");
+    }
+    match (days.from, days.to) {
+        (None, None) => {}
+        (Some(from), None) => said += &format!(", from {from}"),
+        (None, Some(to)) => said += &format!(", to {to}"),
+        (Some(from), Some(to)) => said += &format!(", from {from} to {to}"),
+    }
+    if let Some(at) = row.expires_at_ms {
+        said += &format!(", until {}", instant(at));
+    }
+    said
+}
+
+/// A time as people write it.
+pub fn instant(ms: i64) -> String {
+    let time = chrono::DateTime::from_timestamp_millis(ms);
+    time.map_or_else(
+        || ms.to_string(),
+        |time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+    )
+}

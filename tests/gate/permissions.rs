@@ -1,0 +1,159 @@
+//! Permission rows, tokens and the audit by hand: what is granted is decided by, listed, taken away, and
+//! written down.
+
+use serde_json::{Value, json};
+
+use crate::source_place::Place;
+
+fn run(place: &Place, code: i32, arguments: &[&str]) -> String {
+    let (found, printed) = place.command(arguments);
+    assert_eq!(found, code, "{arguments:?}: {printed}");
+    printed
+}
+
+fn asked(place: &Place, code: i32, arguments: &[&str]) -> Value {
+    let printed = run(place, code, &[arguments, &["--output", "json"]].concat());
+    serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {printed}"))
+}
+
+fn explained(place: &Place, code: i32, arguments: &[&str]) -> String {
+    let found = asked(place, code, &[&["permissions", "explain"], arguments].concat());
+    assert_eq!(found["allowed"], json!(code == 0));
+    found["why"].as_str().expect("words").to_owned()
+}
+
+#[test]
+fn rows_are_granted_explained_and_revoked() {
+    let place = Place::new("permissions");
+    let first = run(&place, 0, &["migrate", "--admin", "root"]);
+    assert!(first.contains("user:root may grant"), "{first}");
+    let again = run(&place, 0, &["migrate", "--admin", "mallory"]);
+    assert!(again.contains("was given nothing"), "{again}");
+    assert_eq!(explained(&place, 3, &["--for", "mallory", "--feed", "f", "--action", "manage"]), "no row allows it");
+    explained(&place, 0, &["--for", "root", "--feed", "f", "--action", "manage"]);
+    assert_eq!(explained(&place, 3, &["--for", "ada", "--feed", "sales_eu"]), "no row allows it");
+
+    let grant = |arguments: &[&str]| {
+        let printed =
+            run(&place, 0, &[&["permissions", "grant", "--reason", "a test"], arguments].concat());
+        printed.split([' ', ':']).nth(1).expect("a number").to_owned()
+    };
+    let wide = grant(&["--to", "role:analyst", "--feed", "sales*"]);
+    let narrow = grant(&[
+        "--to", "user:ada", "--feed", "sales_eu", "--columns", "city,amount", "--mask", "amount=last4",
+        "--where", "city = 'Perth' AND amount > -1.5", "--from", "2026-01-01", "--expires", "30d",
+    ]);
+    let why = explained(&place, 0, &["--for", "user:ada", "--feed", "sales_eu"]);
+    assert_eq!(why, format!("what row {narrow} shows"));
+    let why = explained(&place, 0, &["--for", "ada", "--role", "analyst", "--feed", "sales_eu"]);
+    assert_eq!(why, format!("all of it, by row {wide}, {narrow}"));
+    let deny = grant(&["--to", "*", "--feed", "*", "--deny", "--columns", "ip"]);
+    let why = explained(&place, 0, &["--for", "ada", "--feed", "sales_eu"]);
+    assert_eq!(why, format!("what row {narrow} shows, but what row {deny} takes away"));
+    let all = grant(&["--to", "user:ada", "--feed", "sales*", "--deny"]);
+    let why = explained(&place, 3, &["--for", "ada", "--role", "analyst", "--feed", "sales_eu"]);
+    assert_eq!(why, format!("row {all} denies it"));
+
+    let listed = asked(&place, 0, &["permissions", "list", "--feed", "sales_eu"]);
+    let row = listed.as_array().expect("rows").iter().find(|row| row["id"] == json!(narrow));
+    let row = row.expect("the row");
+    assert_eq!(row["where"], "(\"city\" = 'Perth') AND (\"amount\" > -1.5)");
+    assert_eq!((&row["masks"], &row["from"]), (&json!({"amount": "last4"}), &json!("2026-01-01")));
+    assert!(row["granted_by"].as_str().is_some_and(|by| by.starts_with("local:")), "{row}");
+    run(&place, 0, &["permissions", "revoke", &all, "--reason", "by mistake"]);
+    run(&place, 1, &["permissions", "revoke", &all, "--reason", "again"]);
+    explained(&place, 0, &["--for", "ada", "--feed", "sales_eu"]);
+
+    // What somebody wrote into the table by hand and nobody understands allows nothing, and denies more.
+    let insert = |effect: &str| {
+        place.world.database.execute(&format!(
+            "INSERT INTO tidegate.permissions (principal, feed, action, effect, predicate, granted_by, reason) \
+             VALUES ('user:eve', 'sales_eu', 'read', '{effect}', 'city ~ 1', 'x', 'x')"
+        ));
+    };
+    insert("allow");
+    let (code, printed) =
+        place.command(&["permissions", "explain", "--for", "eve", "--feed", "sales_eu"]);
+    assert!(code == 3 && printed.contains("predicate: "), "{code} {printed}");
+    grant(&["--to", "user:eve", "--feed", "sales_eu"]);
+    assert_eq!(place.command(&["permissions", "explain", "--for", "eve", "--feed", "sales_eu"]).0, 0);
+    insert("deny");
+    assert_eq!(place.command(&["permissions", "explain", "--for", "eve", "--feed", "sales_eu"]).0, 3);
+
+    // Every change is in the audit, and nothing that changed nothing.
+    let audit = asked(&place, 0, &["audit"]);
+    let done: Vec<&str> =
+        audit.as_array().expect("rows").iter().map(|row| row["action"].as_str().unwrap()).collect();
+    assert_eq!(done, ["grant", "revoke", "grant", "grant", "grant", "grant", "grant"]);
+    let why = audit[1]["why"].as_str().expect("words");
+    assert_eq!(why, format!("row {all}: by mistake"));
+    let first = &audit[6];
+    assert_eq!((&first["feed"], &first["allowed"]), (&json!("*"), &json!(true)));
+    let of_feed = asked(&place, 0, &["audit", "--feed", "sales_eu"]);
+    assert_eq!(of_feed.as_array().map(Vec::len), Some(2));
+    assert_eq!(asked(&place, 0, &["audit", "--denied"]), json!([]));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_the_reason() {
+    let place = Place::new("permissions-wrong");
+    run(&place, 0, &["migrate"]);
+    for (arguments, expected) in [
+        (&["--to", "ada", "--feed", "f"][..], "user:NAME"),
+        (&["--to", "user:ada", "--feed", "F/x"], "names no feed"),
+        (&["--to", "user:ada", "--feed", "f", "--action", "look"], "no action"),
+        (&["--to", "user:ada", "--feed", "f", "--where", "a = (SELECT 1)"], "no literal"),
+        (&["--to", "user:ada", "--feed", "f", "--where", "a = 1; DROP TABLE x"], "not expected"),
+        (&["--to", "user:ada", "--feed", "f", "--mask", "a"], "a mask, as in"),
+        (&["--to", "user:ada", "--feed", "f", "--mask", "a=blur"], "no mask"),
+        (&["--to", "user:ada", "--feed", "f", "--expires", "2020-01-01T00:00:00Z"], "has passed"),
+        (&["--to", "user:ada", "--feed", "f", "--expires", "soon"], "30d"),
+        (&["--to", "user:ada", "--feed", "f", "--action", "write", "--columns", "a"], "for `read`"),
+        (&["--to", "user:ada", "--feed", "f", "--deny", "--mask", "a=null"], "no masks"),
+        (&["--to", "user:ada", "--feed", "f", "--from", "2026-02-01", "--to-day", "2026-01-01"], "are none"),
+    ] {
+        let grant = [&["permissions", "grant", "--reason", "x"], arguments].concat();
+        let (code, printed) = place.command(&grant);
+        assert!(code == 2 && printed.contains(expected), "{arguments:?}: {code} {printed}");
+    }
+    assert_eq!(asked(&place, 0, &["permissions", "list"]), json!([]));
+    assert_eq!(asked(&place, 0, &["audit"]), json!([]));
+}
+
+#[test]
+fn a_token_is_shown_once_and_kept_as_a_hash() {
+    let place = Place::new("tokens");
+    run(&place, 0, &["migrate"]);
+    let printed = run(
+        &place,
+        0,
+        &["token", "create", "--for", "ada", "--role", "analyst", "--expires", "90d"],
+    );
+    let bearer = printed.split_whitespace().find(|word| word.starts_with("tg_")).expect("a token");
+    let id = bearer.strip_prefix("tg_").and_then(|it| it.split_once('.')).expect("two parts").0;
+    let listed = asked(&place, 0, &["token", "list"]);
+    assert_eq!(
+        (&listed[0]["id"], &listed[0]["principal"], &listed[0]["roles"], &listed[0]["state"]),
+        (&json!(id), &json!("user:ada"), &json!(["analyst"]), &json!("good"))
+    );
+    let secret = bearer.split_once('.').expect("two parts").1;
+    for table in ["tokens", "audit"] {
+        let rows = place.world.database.query(&format!("SELECT t::text FROM tidegate.{table} t"));
+        assert!(!rows.is_empty());
+        assert!(rows.iter().all(|row| !row.get::<_, &str>(0).contains(secret)), "{table}");
+    }
+    run(&place, 0, &["token", "revoke", id]);
+    run(&place, 1, &["token", "revoke", id]);
+    assert_eq!(asked(&place, 0, &["token", "list"])[0]["state"], "revoked");
+    let audit = asked(&place, 0, &["audit"]);
+    let done: Vec<&Value> = audit.as_array().expect("rows").iter().map(|row| &row["action"]).collect();
+    assert_eq!(done, ["token revoke", "token create"]);
+}
+
+#[test]
+fn a_database_from_before_says_what_to_do() {
+    let place = Place::new("permissions-before");
+    place.world.database.execute("DROP SCHEMA IF EXISTS tidegate CASCADE");
+    let (code, printed) = place.command(&["permissions", "list"]);
+    assert!(code == 1 && printed.contains("tidegate migrate"), "{code} {printed}");
+}
