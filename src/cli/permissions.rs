@@ -17,8 +17,9 @@ use crate::warehouse;
 
 /// Who may do what with which feed: the permission rows, in the warehouse's database.
 ///
-/// Denied is what no row allows, and what any row denies. A change takes effect on every node within
-/// seconds, without a restart, and leaves a row in the audit.
+/// Denied is what no row allows, and what any row denies. Every change leaves a row in the audit. This
+/// release decides by the rows (`explain`) and enforces nothing by them yet: what reads under them comes
+/// with the API.
 #[derive(Debug, clap::Args)]
 pub struct Permissions {
     #[command(subcommand)]
