@@ -14,6 +14,7 @@ use super::plain::other_kind;
 use super::{At, Found, Pin, ScanFile, State, moment, no_table};
 use crate::lake::delta::judged_delta;
 use crate::lake::log::{judged, read_log};
+use crate::lake::plain::History;
 use crate::record::SinkError;
 
 pub async fn find(
@@ -41,7 +42,8 @@ pub async fn find(
         )));
     }
     let files = table.files(&snapshot).await?;
-    Ok(Found { pin: Pin(State::Version(version, committed_ms)), committed_ms, files })
+    let pin = Pin(State::Version(version, committed_ms));
+    Ok(Found { pin, committed_ms, files, history: History::default() })
 }
 
 struct Log<'a> {

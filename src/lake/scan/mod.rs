@@ -38,7 +38,7 @@ use self::columns::table_schema;
 use self::reading::{Plan, Reading};
 use super::LakeStore;
 use super::log::judged;
-use super::plain::End;
+use super::plain::{End, History};
 use crate::config::{Feed, LakeFormat};
 use crate::layout::Layout;
 use crate::record::SinkError;
@@ -56,10 +56,10 @@ pub enum At {
 }
 
 /// Names a state of a table for good. What is in it is nobody's business but the scan's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pin(State);
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum State {
     /// A version of a Delta log, and when it was committed, so that another log's is not taken for it.
     #[serde(rename = "v")]
@@ -137,11 +137,28 @@ struct Found {
     pin: Pin,
     committed_ms: Option<i64>,
     files: Vec<ScanFile>,
+    /// What a plain table's chains were read as, not to read them again.
+    history: History,
 }
 
 impl TableScan {
     /// Finds the files of the state. A lasting error says which states there are.
     pub async fn open(store: &LakeStore, feed: &Feed, at: At) -> Result<Self, SinkError> {
+        Self::find(store, feed, at, &History::default()).await
+    }
+
+    /// The same table at another state. Commits of a plain table that are known from this one are not
+    /// fetched again, which are all but the latest.
+    pub async fn reopen(&self, store: &LakeStore, feed: &Feed, at: At) -> Result<Self, SinkError> {
+        Self::find(store, feed, at, &self.0.found.history).await
+    }
+
+    async fn find(
+        store: &LakeStore,
+        feed: &Feed,
+        at: At,
+        before: &History,
+    ) -> Result<Self, SinkError> {
         let layout = Layout::of(feed).map_err(SinkError::lasting)?;
         // Snapshots are a Delta table, whatever else is.
         let format =
@@ -153,7 +170,7 @@ impl TableScan {
                 delta::find(&log, below.as_ref(), &feed.name, at).await?
             }
             LakeFormat::Parquet | LakeFormat::Jsonl => {
-                plain::find(below.as_ref(), feed, &layout, format, at).await?
+                plain::find(below.as_ref(), feed, &layout, format, at, before).await?
             }
         };
         let (schema, partitions) = table_schema(feed, &layout);

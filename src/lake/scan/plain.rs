@@ -20,8 +20,9 @@ pub async fn find(
     layout: &Layout,
     format: LakeFormat,
     at: At,
+    before: &History,
 ) -> Result<Found, SinkError> {
-    let history = History::read(store).await?;
+    let history = History::read(store, before).await?;
     if history.is_empty() {
         return Err(no_table(&feed.name));
     }
@@ -49,7 +50,8 @@ pub async fn find(
     files.sort_unstable_by_key(|(order, _)| *order);
     let columns = layout.columns();
     let files = files.into_iter().map(|((at, _, _), file)| scan_file(file, at, &columns));
-    Ok(Found { pin: Pin(State::Chains(pin)), committed_ms, files: files.collect() })
+    let (pin, files) = (Pin(State::Chains(pin)), files.collect());
+    Ok(Found { pin, committed_ms, files, history })
 }
 
 fn chosen<'a>(history: &'a History, feed: &str, at: At) -> Result<Vec<Run<'a>>, SinkError> {

@@ -1,6 +1,6 @@
 //! One reading of a table: file after file, without those that cannot hold a wanted row.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -10,10 +10,13 @@ use arrow::datatypes::{Schema, SchemaRef};
 use super::bounds::{Known, of_file, of_partition};
 use super::columns::shaped;
 use super::lines::LinesFile;
-use super::row_groups::ParquetFile;
+use super::row_groups::{Footer, ParquetFile};
 use super::{Bound, Keep, Position, Request, ScanFile, Table};
 use crate::config::LakeFormat;
 use crate::record::SinkError;
+
+/// Footers that are fetched before their files are read: of small files that is all there is to fetch.
+const AHEAD: usize = 2;
 
 /// A request, checked against the table.
 pub struct Plan {
@@ -123,11 +126,13 @@ pub struct Reading {
     plan: Arc<Plan>,
     at: Position,
     open: Option<Open>,
+    /// The footers of the files that come next.
+    ahead: VecDeque<(usize, Footer)>,
 }
 
 impl Reading {
     pub fn new(table: Arc<Table>, plan: Arc<Plan>, at: Position) -> Self {
-        Self { table, plan, at, open: None }
+        Self { table, plan, at, open: None, ahead: VecDeque::new() }
     }
 
     pub async fn next(&mut self) -> Result<Option<(RecordBatch, Position)>, SinkError> {
@@ -160,22 +165,33 @@ impl Reading {
     }
 
     async fn next_file(&mut self) -> Result<Option<Open>, SinkError> {
-        loop {
-            let index = self.at.file as usize;
-            let Some(file) = self.table.found.files.get(index) else { return Ok(None) };
-            if !self.plan.skips(&self.table, file) {
-                let (table, plan, row) = (self.table.clone(), self.plan.clone(), self.at.row);
-                return Ok(Some(match table.format {
-                    LakeFormat::Jsonl => {
-                        Open::Lines(Box::new(LinesFile::open(table, plan, index, row)))
-                    }
-                    LakeFormat::Delta | LakeFormat::Parquet => {
-                        Open::Parquet(ParquetFile::open(table, plan, index, row).await?)
-                    }
-                }));
-            }
-            self.at = Position { file: self.at.file + 1, row: 0 };
+        let Some(index) = self.after(self.at.file as usize) else { return Ok(None) };
+        if index as u64 > self.at.file {
+            self.at = Position { file: index as u64, row: 0 };
         }
+        let (table, plan, row) = (self.table.clone(), self.plan.clone(), self.at.row);
+        if self.table.format == LakeFormat::Jsonl {
+            return Ok(Some(Open::Lines(Box::new(LinesFile::open(table, plan, index, row)))));
+        }
+        let footer = match self.ahead.pop_front() {
+            Some((of, footer)) if of == index => footer,
+            _ => Footer::fetch(&self.table, index),
+        };
+        let mut last = self.ahead.back().map_or(index, |(last, _)| *last);
+        while self.ahead.len() < AHEAD
+            && let Some(next) = self.after(last + 1)
+        {
+            self.ahead.push_back((next, Footer::fetch(&self.table, next)));
+            last = next;
+        }
+        Ok(Some(Open::Parquet(ParquetFile::open(table, plan, index, row, footer).await?)))
+    }
+
+    /// The first file that may matter, from this one on.
+    fn after(&self, index: usize) -> Option<usize> {
+        let files = self.table.found.files.get(index..)?.iter();
+        let next = files.take_while(|file| self.plan.skips(&self.table, file)).count() + index;
+        (next < self.table.found.files.len()).then_some(next)
     }
 }
 

@@ -6,21 +6,25 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::Field;
+use arrow::datatypes::{Field, Schema};
 use bytes::Bytes;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
+use parquet::basic::Type;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
 };
 
+use tokio::task::JoinHandle;
+
 use super::bounds::of_group;
 use super::reading::{Piece, Plan, died};
 use super::{ScanFile, Table};
+use crate::lake::columns::timestamp;
 use crate::record::SinkError;
 
 /// What is fetched first of a file's end. A file that is no larger needs no second look.
@@ -42,9 +46,10 @@ impl ParquetFile {
         plan: Arc<Plan>,
         index: usize,
         from: u64,
+        footer: Footer,
     ) -> Result<Self, SinkError> {
+        let (metadata, tail) = footer.arrived().await?;
         let file = &table.found.files[index];
-        let (metadata, tail) = footer(&table, file).await?;
         let whole = (tail.len() as u64 == file.size).then_some(tail);
         let (decoder, left) =
             decoder(metadata, &plan, from, whole).map_err(|error| damaged(file, &error))?;
@@ -106,6 +111,26 @@ impl ParquetFile {
     }
 }
 
+/// A file's metadata on its way, and as much of its end as is fetched for it. Dropped, it is given up.
+pub struct Footer(JoinHandle<Result<(ParquetMetaData, Bytes), SinkError>>);
+
+impl Footer {
+    pub fn fetch(table: &Arc<Table>, index: usize) -> Self {
+        let table = table.clone();
+        Self(tokio::spawn(async move { footer(&table, &table.found.files[index]).await }))
+    }
+
+    async fn arrived(mut self) -> Result<(ParquetMetaData, Bytes), SinkError> {
+        (&mut self.0).await.map_err(died)?
+    }
+}
+
+impl Drop for Footer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 enum Step {
     Fetch(Vec<Range<u64>>),
     /// Those that are wanted, and how many were looked at.
@@ -113,7 +138,6 @@ enum Step {
     End,
 }
 
-/// The file's metadata, and as much of its end as was fetched for it.
 async fn footer(table: &Table, file: &ScanFile) -> Result<(ParquetMetaData, Bytes), SinkError> {
     let mut wanted = TAIL;
     loop {
@@ -136,9 +160,7 @@ fn decoder(
     from: u64,
     whole: Option<Bytes>,
 ) -> Result<(ParquetPushDecoder, Vec<Range<u64>>), ParquetError> {
-    // The types are those of the format, and not what a writer of Arrow noted beside them.
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), options)?;
+    let metadata = typed(Arc::new(metadata))?;
     let (mut groups, mut left, mut start) = (Vec::new(), Vec::new(), 0);
     let mut passed = 0;
     for (index, group) in metadata.metadata().row_groups().iter().enumerate() {
@@ -165,6 +187,27 @@ fn decoder(
         decoder.push_range(0..whole.len() as u64, whole)?;
     }
     Ok((decoder, left))
+}
+
+/// The types are those of the format, and not what a writer of Arrow noted beside them; and times as
+/// Spark writes them go beyond the years that nanoseconds do.
+fn typed(metadata: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata, ParquetError> {
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let typed = ArrowReaderMetadata::try_new(metadata.clone(), options.clone())?;
+    let leaves = typed.parquet_schema().columns().iter();
+    let old = leaves.filter(|leaf| leaf.physical_type() == Type::INT96);
+    let old: Vec<&[String]> = old.map(|leaf| leaf.path().parts()).collect();
+    if old.is_empty() {
+        return Ok(typed);
+    }
+    let is_old =
+        |field: &Field| old.iter().any(|path| matches!(path, [own] if own == field.name()));
+    let fields = typed.schema().fields().iter().map(|field| match is_old(field) {
+        true => Field::new(field.name(), timestamp(), field.is_nullable()),
+        false => field.as_ref().clone(),
+    });
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    ArrowReaderMetadata::try_new(metadata, options.with_schema(schema))
 }
 
 /// Whether no row of the group can lie within the bounds.

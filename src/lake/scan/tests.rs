@@ -22,7 +22,7 @@ async fn a_scan_is_what_was_committed() {
         let scan = bench.scan(At::Latest).await.unwrap();
         assert!(scan.files().len() > 3, "one for each day and commit");
         assert_eq!(scan.files().iter().filter_map(|file| file.rows).sum::<u64>(), 73);
-        assert_eq!(scan.version(), (format == LakeFormat::Delta).then_some(4));
+        assert_eq!(scan.version(), (format == LakeFormat::Delta).then_some(5));
         let batches = given(&scan, all(&scan)).await;
         for (batch, _) in &batches {
             assert_eq!(batch.schema(), scan.schema(), "{format:?}");

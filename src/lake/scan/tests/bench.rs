@@ -178,10 +178,13 @@ impl Bench {
     pub async fn counted(&self) -> (TableScan, Arc<Counts>) {
         let counts = Arc::new(Counts::default());
         let counting = counts.clone();
-        let store = self.lab.store();
-        let store = store.over(|inner| Arc::new(Counting { inner, counts: counting }));
+        let store = self.counting(counting);
         let scan = TableScan::open(&store, &self.feed, At::Latest).await.unwrap();
         (scan, counts)
+    }
+
+    pub fn counting(&self, counts: Arc<Counts>) -> LakeStore {
+        self.lab.store().over(|inner| Arc::new(Counting { inner, counts }))
     }
 
     pub fn path(&self, below: &str) -> std::path::PathBuf {
@@ -218,6 +221,7 @@ pub fn collect(batches: &[(RecordBatch, Position)]) -> Vec<String> {
 pub struct Counts {
     gets: AtomicU64,
     bytes: AtomicU64,
+    links: AtomicU64,
 }
 
 impl Counts {
@@ -226,8 +230,15 @@ impl Counts {
         (self.gets.swap(0, Ordering::SeqCst), self.bytes.swap(0, Ordering::SeqCst))
     }
 
+    /// Links of a plain table that were fetched since it was asked last.
+    pub fn take_links(&self) -> u64 {
+        self.links.swap(0, Ordering::SeqCst)
+    }
+
     fn add(&self, location: &object_store::path::Path, bytes: u64) {
-        if !location.as_ref().contains("_delta_log") && !location.as_ref().contains("_commits") {
+        if location.as_ref().contains("_commits") {
+            self.links.fetch_add(1, Ordering::SeqCst);
+        } else if !location.as_ref().contains("_delta_log") {
             self.gets.fetch_add(1, Ordering::SeqCst);
             self.bytes.fetch_add(bytes, Ordering::SeqCst);
         }

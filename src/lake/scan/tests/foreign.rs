@@ -82,11 +82,14 @@ async fn add_batch(
     stats: Option<serde_json::Value>,
     odd: bool,
 ) {
-    let version = bench.scan(At::Latest).await.unwrap().version().unwrap() + 1;
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group)).build();
     let mut file = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties)).unwrap();
     file.write(rows).unwrap();
-    let file = file.into_inner().unwrap();
+    add_bytes(bench, file.into_inner().unwrap(), stats, odd).await;
+}
+
+async fn add_bytes(bench: &Bench, file: Vec<u8>, stats: Option<serde_json::Value>, odd: bool) {
+    let version = bench.scan(At::Latest).await.unwrap().version().unwrap() + 1;
     let (name, said) = match odd {
         // A name is said as in an address.
         true => (format!("part 1%{version}.parquet"), format!("part%201%25{version}.parquet")),
@@ -140,6 +143,30 @@ async fn whatever_types_a_file_has_the_tables_come_out() {
         let found = collect(&given(&scan, Request { bounds, ..all(&scan) }).await);
         assert_eq!(found.len(), rows);
     }
+}
+
+/// Times as Spark writes them; nanoseconds end in the year 2262.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_day_of_all_is_read() {
+    use parquet::data_type::{Int96, Int96Type};
+    use parquet::file::writer::SerializedFileWriter;
+
+    let bench = Bench::new(LakeFormat::Delta).await;
+    let schema = "message rows { optional int96 at; }";
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(schema).unwrap());
+    let mut file = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).unwrap();
+    let mut group = file.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let mut time = Int96::new();
+    // 9999-12-31 as a Julian day, and a second in nanoseconds.
+    time.set_data(1_000_000_000, 0, 5_373_484);
+    column.typed::<Int96Type>().write_batch(&[time], Some(&[1]), None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    add_bytes(&bench, file.into_inner().unwrap(), None, false).await;
+    let scan = bench.scan(At::Latest).await.unwrap();
+    let request = Request { columns: vec!["at".into()], ..Request::default() };
+    assert_eq!(collect(&given(&scan, request).await), ["9999-12-31T00:00:01Z"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

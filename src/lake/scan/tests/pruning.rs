@@ -216,7 +216,8 @@ fn no_bound_ever_loses_a_row() {
         let everything = runtime.block_on(given(&scan, all(&scan)));
         counts.take();
         let most = std::cell::Cell::new((u64::MAX, 0));
-        let mut runner = TestRunner::new(Config { cases: 200, ..Config::default() });
+        let mut runner =
+            TestRunner::new(Config { cases: 200, failure_persistence: None, ..Config::default() });
         let bounds = proptest::collection::vec(bound(), 1..3);
         let outcome = runner.run(&(bounds, 1_usize..20), |(bounds, batch_rows)| {
             let keep = within(&bounds);

@@ -127,6 +127,31 @@ async fn a_table_that_is_another_by_now_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn commits_that_are_known_are_not_fetched_again() {
+    let mut bench = Bench::new(LakeFormat::Parquet).await;
+    for _ in 0..5 {
+        bench.commit(0, 4, &[]).await;
+    }
+    let (first, counts) = bench.counted().await;
+    assert_eq!(counts.take_links(), 7, "two chains begin, and one has five links more");
+    bench.commit(1, 4, &[]).await;
+    let store = bench.counting(counts.clone());
+    let second = first.reopen(&store, &bench.feed, At::Latest).await.unwrap();
+    assert_eq!(counts.take_links(), 1);
+    assert_eq!(second.files(), bench.scan(At::Latest).await.unwrap().files());
+    let back = second.reopen(&store, &bench.feed, At::Pinned(first.pin().clone())).await.unwrap();
+    assert_eq!((back.files(), counts.take_links()), (first.files(), 0));
+    // A link of the same name that was written anew is another.
+    let link = bench.path("_commits/t-0/000000-00000000000000000016.json");
+    let said = std::fs::read_to_string(&link).unwrap().replace("\"rows\":4", "\"rows\":44");
+    std::fs::remove_file(&link).unwrap();
+    std::fs::write(&link, said).unwrap();
+    let third = second.reopen(&store, &bench.feed, At::Latest).await.unwrap();
+    assert_eq!(counts.take_links(), 1);
+    assert!(third.files().iter().any(|file| file.rows == Some(44)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_gone_is_never_passed_over() {
     for format in FORMATS {
         let mut bench = Bench::new(format).await;
@@ -154,15 +179,18 @@ async fn a_plain_file_counts_once_it_is_where_readers_look() {
     };
     let table = open(&lab.store(), feed.clone()).await.unwrap();
     let start = Progress { next_offset: 0, topic_id: topic_id() };
-    table.begin(&[(source(0), start)]).await.unwrap();
+    table.begin(&[(source(0), start), (source(1), start)]).await.unwrap();
     crate::lake::tests::commit(table.as_ref(), vec![part(0, 0..10, &[])]).await;
     let (count, before) = rows().await;
     assert_eq!(count, 10);
     // The link stands and its file was not moved: as after a crash between the two.
     let failing = open(&breaking(&lab, Break::RefuseCopies, 9), feed.clone()).await.unwrap();
-    let staged = failing.stage(vec![part(0, 10..15, &[])]).await.unwrap();
+    let staged = failing.stage(vec![part(1, 0..5, &[])]).await.unwrap();
     failing.commit(&[staged]).await.unwrap_err();
     std::fs::write(lab.folder.path().join("streams/f/foreign.parquet"), "no").unwrap();
+    assert!(
+        lab.folder.path().join("streams/f/_commits/t-1/000000-00000000000000000000.json").is_file()
+    );
     assert_eq!(rows().await, (10, before));
     drop(table.progress().await.unwrap());
     assert_eq!(rows().await.0, 15, "whoever came next has moved it");
