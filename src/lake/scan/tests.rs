@@ -82,8 +82,8 @@ async fn every_position_leads_to_the_rest() {
             let ids = rows.column_by_name("id").ok_or("no id")?.as_primitive::<Int64Type>();
             Ok(ids.iter().map(|id| id.map(|id| id % 3 != 0)).collect())
         });
-        for keep in [None, Some(keep)] {
-            let request = Request { batch_rows: 3, keep, ..all(&scan) };
+        for (keep, batch_rows) in [(None, 1), (Some(keep), 3)] {
+            let request = Request { batch_rows, keep, ..all(&scan) };
             let batches = given(&scan, request.clone()).await;
             assert!(batches.len() > 12, "{}", batches.len());
             for at in 0..batches.len() {
