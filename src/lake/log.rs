@@ -56,6 +56,19 @@ pub struct CommitInfo {
     /// The snapshot that the commit made.
     #[serde(default)]
     pub tidegate_snapshot: Option<Box<Snapshot>>,
+    /// Other writers put here what they like.
+    #[serde(default)]
+    timestamp: Option<serde_json::Value>,
+    #[serde(default)]
+    in_commit_timestamp: Option<serde_json::Value>,
+}
+
+impl CommitInfo {
+    /// When it was committed, by its writer's clock: milliseconds since the epoch.
+    fn committed_ms(&self) -> Option<i64> {
+        let said = [&self.in_commit_timestamp, &self.timestamp].into_iter().flatten();
+        said.filter_map(serde_json::Value::as_i64).next()
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -140,6 +153,15 @@ impl LogFile {
     pub fn is_commit(&self, id: Uuid) -> bool {
         let ours = |line: &CommitLine| matches!(line, CommitLine::CommitInfo(info) if info.tidegate_commit == Some(id));
         self.lines.iter().any(ours)
+    }
+
+    /// When it was committed, as it says itself, else as its store does.
+    pub fn committed_ms(&self) -> i64 {
+        let said = self.lines.iter().find_map(|line| match line {
+            CommitLine::CommitInfo(info) => info.committed_ms(),
+            _ => None,
+        });
+        said.unwrap_or_else(|| self.meta.last_modified.timestamp_millis())
     }
 }
 

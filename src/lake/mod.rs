@@ -16,6 +16,7 @@ mod probe;
 mod quarantine;
 mod retry;
 mod rewind;
+pub mod scan;
 mod settled;
 mod snapshot;
 mod staging;

@@ -26,7 +26,7 @@ use crate::config::LakeFormat;
 use crate::record::{OffsetRange, Progress, SinkError, TopicId, TopicPartition};
 
 pub const COMMITS: &str = "_commits";
-const FIRST: &str = "begin.json";
+pub const FIRST: &str = "begin.json";
 const HINT: &str = "_last.json";
 
 /// One commit of one partition.
@@ -102,7 +102,8 @@ impl Link {
         Progress { next_offset: self.to, topic_id }
     }
 
-    fn next_name(&self) -> String {
+    /// What the link that follows it is called.
+    pub fn next_name(&self) -> String {
         slot(self.generation, self.to)
     }
 }

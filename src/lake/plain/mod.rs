@@ -9,6 +9,7 @@
 //! A link is of one partition, and so are the files it names.
 
 mod chain;
+mod history;
 mod reading;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,8 @@ use crate::record::{
 };
 use crate::telemetry::fault;
 
+pub use chain::LinkedFile as PlainFile;
+pub use history::{End, History, Run};
 pub use reading::PlainReading;
 
 /// Chains that are walked or carried on at the same time, and files of one that are moved.

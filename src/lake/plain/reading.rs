@@ -83,7 +83,8 @@ impl ChainReading {
     }
 }
 
-async fn is_published(store: &dyn ObjectStore, link: &Link) -> Result<bool, SinkError> {
+/// Whether a link's files are where readers look.
+pub async fn is_published(store: &dyn ObjectStore, link: &Link) -> Result<bool, SinkError> {
     for file in &link.files {
         match store.head(&location(&file.path)).await {
             Ok(_) => {}
