@@ -13,7 +13,8 @@ fn run(place: &Place, code: i32, arguments: &[&str]) -> String {
 
 fn asked(place: &Place, code: i32, arguments: &[&str]) -> Value {
     let printed = run(place, code, &[arguments, &["--output", "json"]].concat());
-    serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {printed}"))
+    serde_json::from_str(&printed)
+        .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {printed}"))
 }
 
 fn explained(place: &Place, code: i32, arguments: &[&str]) -> String {
@@ -29,7 +30,10 @@ fn rows_are_granted_explained_and_revoked() {
     assert!(first.contains("user:root may grant"), "{first}");
     let again = run(&place, 0, &["migrate", "--admin", "mallory"]);
     assert!(again.contains("was given nothing"), "{again}");
-    assert_eq!(explained(&place, 3, &["--for", "mallory", "--feed", "f", "--action", "manage"]), "no row allows it");
+    assert_eq!(
+        explained(&place, 3, &["--for", "mallory", "--feed", "f", "--action", "manage"]),
+        "no row allows it"
+    );
     explained(&place, 0, &["--for", "root", "--feed", "f", "--action", "manage"]);
     assert_eq!(explained(&place, 3, &["--for", "ada", "--feed", "sales_eu"]), "no row allows it");
 
@@ -40,8 +44,20 @@ fn rows_are_granted_explained_and_revoked() {
     };
     let wide = grant(&["--to", "role:analyst", "--feed", "sales*"]);
     let narrow = grant(&[
-        "--to", "user:ada", "--feed", "sales_eu", "--columns", "city,amount", "--mask", "amount=last4",
-        "--where", "city = 'Perth' AND amount > -1.5", "--from", "2026-01-01", "--expires", "30d",
+        "--to",
+        "user:ada",
+        "--feed",
+        "sales_eu",
+        "--columns",
+        "city,amount",
+        "--mask",
+        "amount=last4",
+        "--where",
+        "city = 'Perth' AND amount > -1.5",
+        "--from",
+        "2026-01-01",
+        "--expires",
+        "30d",
     ]);
     let why = explained(&place, 0, &["--for", "user:ada", "--feed", "sales_eu"]);
     assert_eq!(why, format!("what row {narrow} shows"));
@@ -76,9 +92,15 @@ fn rows_are_granted_explained_and_revoked() {
         place.command(&["permissions", "explain", "--for", "eve", "--feed", "sales_eu"]);
     assert!(code == 3 && printed.contains("predicate: "), "{code} {printed}");
     grant(&["--to", "user:eve", "--feed", "sales_eu"]);
-    assert_eq!(place.command(&["permissions", "explain", "--for", "eve", "--feed", "sales_eu"]).0, 0);
+    assert_eq!(
+        place.command(&["permissions", "explain", "--for", "eve", "--feed", "sales_eu"]).0,
+        0
+    );
     insert("deny");
-    assert_eq!(place.command(&["permissions", "explain", "--for", "eve", "--feed", "sales_eu"]).0, 3);
+    assert_eq!(
+        place.command(&["permissions", "explain", "--for", "eve", "--feed", "sales_eu"]).0,
+        3
+    );
 
     // Every change is in the audit, and nothing that changed nothing.
     let audit = asked(&place, 0, &["audit"]);
@@ -110,7 +132,10 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
         (&["--to", "user:ada", "--feed", "f", "--expires", "soon"], "30d"),
         (&["--to", "user:ada", "--feed", "f", "--action", "write", "--columns", "a"], "for `read`"),
         (&["--to", "user:ada", "--feed", "f", "--deny", "--mask", "a=null"], "no masks"),
-        (&["--to", "user:ada", "--feed", "f", "--from", "2026-02-01", "--to-day", "2026-01-01"], "are none"),
+        (
+            &["--to", "user:ada", "--feed", "f", "--from", "2026-02-01", "--to-day", "2026-01-01"],
+            "are none",
+        ),
     ] {
         let grant = [&["permissions", "grant", "--reason", "x"], arguments].concat();
         let (code, printed) = place.command(&grant);
@@ -146,7 +171,8 @@ fn a_token_is_shown_once_and_kept_as_a_hash() {
     run(&place, 1, &["token", "revoke", id]);
     assert_eq!(asked(&place, 0, &["token", "list"])[0]["state"], "revoked");
     let audit = asked(&place, 0, &["audit"]);
-    let done: Vec<&Value> = audit.as_array().expect("rows").iter().map(|row| &row["action"]).collect();
+    let done: Vec<&Value> =
+        audit.as_array().expect("rows").iter().map(|row| &row["action"]).collect();
     assert_eq!(done, ["token revoke", "token create"]);
 }
 
