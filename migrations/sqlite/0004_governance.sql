@@ -46,6 +46,6 @@ CREATE TABLE tidegate_audit (
 CREATE INDEX tidegate_audit_at ON tidegate_audit (at);
 
 CREATE TABLE tidegate_salt (
-    one  INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1),
+    one  INTEGER PRIMARY KEY CHECK (one = 1),
     salt BLOB NOT NULL
 );

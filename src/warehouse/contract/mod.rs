@@ -545,9 +545,9 @@ async fn judges_the_schema(lab: Lab) {
              VALUES ({version}, 'future', {breaking})"
         )
     };
-    lab.ask(&newer(4, "false")).await;
+    lab.ask(&newer(5, "false")).await;
     assert!(lab.warehouse.check_schema().await.is_ok());
-    lab.ask("UPDATE tidegate.migrations SET breaking = true WHERE version = 4").await;
+    lab.ask("UPDATE tidegate.migrations SET breaking = true WHERE version = 5").await;
     let error = lab.warehouse.check_schema().await.unwrap_err();
     assert!(error.message.contains("newer release"), "{error}");
 }

@@ -25,7 +25,7 @@ const TOKENS: &str = "
     FROM tidegate_tokens ORDER BY created_at, id";
 
 const SALT: &str = "
-    INSERT INTO tidegate_salt (salt) VALUES (randomblob(32)) ON CONFLICT (one) DO NOTHING";
+    INSERT INTO tidegate_salt (one, salt) VALUES (1, randomblob(32)) ON CONFLICT (one) DO NOTHING";
 
 const GRANT: &str = "
     INSERT INTO tidegate_permissions (principal, feed, action, effect, columns, masks, predicate, day_from,
