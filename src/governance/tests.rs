@@ -393,6 +393,8 @@ fn fields_inside_documents_are_masked() {
     // What is denied is not in the documents either.
     let shown = one(&["columns device; where id = 1", "deny; columns DEVICE.ip device"]);
     assert_eq!(shown, "nothing");
+    let shown = one(&["columns device; where id = 1", "deny; columns DEVICE.ip"]);
+    assert_eq!(shown, r#"device {"ip":null,"os":"x","n":[{"ip":1}]}"#);
 }
 
 #[test]

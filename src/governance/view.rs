@@ -106,7 +106,6 @@ impl Shown {
 impl View {
     /// `None`: nothing of it may be seen.
     pub fn of(access: &Access, columns: &[SinkColumn], time: &TimeColumns) -> Option<Self> {
-        let has = |name: &str| columns.iter().any(|column| column.name == name);
         let unfit_for = |target: &Target| unfit(target, columns, time);
         let mut unfit = Vec::new();
         let mut targets = Vec::new();
@@ -123,13 +122,10 @@ impl View {
                 return None;
             }
             let target = &denial.target;
-            let of_none = |columns: &BTreeSet<String>| !columns.iter().any(|name| has(name));
             if target.columns.is_none() && condition(target).is_all() {
                 return None;
             }
-            if !target.columns.as_ref().is_some_and(of_none) {
-                denials.push(target);
-            }
+            denials.push(target);
         }
         let shown = |column: &SinkColumn| shown(column, columns, &targets, &denials);
         let columns_shown: Vec<Shown> = columns.iter().filter_map(shown).collect();
