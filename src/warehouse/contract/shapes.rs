@@ -319,16 +319,19 @@ async fn a_snapshot_stands_for_its_offsets(lab: Lab) {
     let claim = lab.claimed(&feed, 0).await;
     lab.warehouse.prepare(&feed).await.unwrap();
     let (node, of) = (lab.other_node(), feed.clone());
+    // One write at least between two snapshots: SQLite's lock is not fair, and a loop would keep it.
+    let (tell, mut written) = tokio::sync::mpsc::channel(1);
     let writing = tokio::spawn(async move {
         for round in 0..40 {
             let records: Vec<Record> =
                 (0..10).map(|i| put(&format!("{round}-{i}"), "x", round)).collect();
             let part = part(claim, vec![batch(&of, 0, round * 10, &records)]);
             assert_eq!(node.write(&of, &[part]).await.unwrap(), [DURABLE]);
+            let _ = tell.try_send(());
         }
     });
     let mut taken = 0;
-    while !writing.is_finished() || taken == 0 {
+    while written.recv().await.is_some() {
         taken += i32::from(lab.warehouse.snapshot(&feed, None, u32::MAX).await.unwrap().is_some());
     }
     writing.await.unwrap();
