@@ -146,7 +146,10 @@ pub fn expiry(text: &str) -> Result<i64, String> {
     let now = Utc::now().timestamp_millis();
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         let at = time.timestamp_millis();
-        return if at > now { Ok(at) } else { Err(format!("{text} has passed")) };
+        return match at > now && time.naive_utc() < FAR {
+            true => Ok(at),
+            false => Err(format!("{text} has passed, or is beyond the year 9999")),
+        };
     }
     let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok());
     let length = match days {
@@ -208,6 +211,12 @@ impl Permissions {
 impl Grant {
     fn run(self) -> Result<Exit, Exit> {
         let hand = hand();
+        let mut masked = self.masks.iter().map(|(name, _)| name).collect::<Vec<_>>();
+        masked.sort_unstable();
+        if let Some(twice) = masked.windows(2).find(|pair| pair[0] == pair[1]) {
+            tell!("error: {} has two masks", twice[0]);
+            return Err(Exit::UsedWrongly);
+        }
         let row = Row {
             id: RowId::Own(0),
             grantee: self.to,

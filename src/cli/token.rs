@@ -39,6 +39,7 @@ enum Command {
         #[command(flatten)]
         file: NodeFile,
         /// Its id, as `list` shows it.
+        #[arg(allow_hyphen_values = true)]
         id: String,
     },
 }

@@ -221,9 +221,9 @@ fn compare(values: &ArrayRef, comparison: Comparison, literal: &Literal) -> Outc
             numbers(values, literal).ok_or_else(misfit)??
         }
         DataType::Float64 => {
-            // The two zeros are one, as in SQL.
-            let doubles =
-                values.as_primitive::<Float64Type>().unary::<_, Float64Type>(|it| it + 0.0);
+            // The two zeros are one, as in SQL, and so is what is no number.
+            let one = |it: f64| if it.is_nan() { f64::NAN.copysign(1.0) } else { it + 0.0 };
+            let doubles = values.as_primitive::<Float64Type>().unary::<_, Float64Type>(one);
             let Scalar::Double(value) = scalar(ColumnType::Double, literal).ok_or_else(misfit)?
             else {
                 return Err(misfit());

@@ -25,6 +25,11 @@ impl Salt {
         Self(bytes.into())
     }
 
+    /// For the volume, where it is as safe as the rows beside it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn hash(&self, text: &str) -> String {
         let digest = Sha256::new().chain_update(&self.0).chain_update(text).finalize();
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -154,9 +159,15 @@ impl Inner<'_> {
                     }
                     out.push_str(&serde_json::to_string(&name).ok()?);
                     out.push(':');
-                    let plain = self.by_paths && path.is_empty();
-                    let name = if plain { without_indices(&name) } else { name };
-                    let path = if path.is_empty() { name } else { format!("{path}.{name}") };
+                    let path =
+                        if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                    // A name in the rest is a path, whose indices mean items and not names.
+                    let as_path = without_indices(&path);
+                    let masks_it = |path: &str| self.masks.iter().any(|(it, _)| covers(it, path));
+                    let path = match self.by_paths && !masks_it(&path) {
+                        true => as_path,
+                        false => path,
+                    };
                     self.member(member, &path, out)?;
                 }
                 out.push('}');
@@ -178,9 +189,6 @@ impl Inner<'_> {
     }
 
     fn member(&self, value: &RawValue, path: &str, out: &mut String) -> Option<()> {
-        let covers = |outer: &str, inner: &str| {
-            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
         let hit = self.masks.iter().filter(|(masked, _)| covers(masked, path));
         match hit.map(|(_, mask)| *mask).max() {
             Some(mask) => out.push_str(&self.scalar(value, mask)),
@@ -213,19 +221,23 @@ impl Inner<'_> {
     }
 }
 
-/// `items[2].note` is the field `items.note`.
+/// Whether the field at `outer` is the one at `inner` or holds it.
+fn covers(outer: &str, inner: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// `items[2].note` is the field `items.note`; other brackets are part of a name.
 fn without_indices(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
-    let mut depth = 0;
-    for c in path.chars() {
-        match c {
-            '[' => depth += 1,
-            ']' if depth > 0 => depth -= 1,
-            _ if depth == 0 => out.push(c),
-            _ => {}
-        }
+    let mut rest = path;
+    while let Some(at) = rest.find('[') {
+        let inside = &rest[at + 1..];
+        let digits = inside.bytes().take_while(u8::is_ascii_digit).count();
+        let is_index = digits > 0 && inside[digits..].starts_with(']');
+        out.push_str(&rest[..at + usize::from(!is_index)]);
+        rest = if is_index { &inside[digits + 1..] } else { inside };
     }
-    out
+    out + rest
 }
 
 /// An object's members in their order, one that stands twice twice.

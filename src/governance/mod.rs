@@ -31,6 +31,6 @@ pub use decide::{Access, Decision, Denial, Grant, Hit, Verdict, decide};
 pub use mask::Salt;
 pub use predicate::{Comparison, Literal, Predicate};
 pub use row::{Action, Days, Effect, Grantee, Mask, Pattern, Principal, Row, RowId, Target};
-pub use token::{Bearer, Token, id_of};
-pub use view::{Condition, Denied, Part, Show, Shown, SinkColumn, TimeColumns, View};
+pub use token::{Bearer, Token, WrittenToken, id_of};
+pub use view::{Condition, Denied, Part, Paths, Show, Shown, SinkColumn, TimeColumns, View};
 pub use written::Written;

@@ -94,10 +94,8 @@ impl Predicate {
     }
 }
 
-impl FromStr for Predicate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
+impl Predicate {
+    fn parse(text: &str) -> Result<Self, String> {
         if text.len() > MOST_BYTES {
             return Err(format!("a predicate of {} bytes; at most {MOST_BYTES}", text.len()));
         }
@@ -109,6 +107,19 @@ impl FromStr for Predicate {
             return Err(format!("`{rest}` is not expected there"));
         }
         of(&parsed)
+    }
+}
+
+impl FromStr for Predicate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let predicate = Self::parse(text)?;
+        // It is kept as it prints, and must be read again from there.
+        match Self::parse(&predicate.to_string()) {
+            Ok(_) => Ok(predicate),
+            Err(error) => Err(format!("too long or too deep to be kept: {error}")),
+        }
     }
 }
 
@@ -229,8 +240,15 @@ impl fmt::Display for Predicate {
             }
             Self::IsNull { column } => write!(f, "{} IS NULL", ident(column)),
             Self::Not(inner) => write!(f, "NOT ({inner})"),
-            Self::And(one, other) => write!(f, "({one}) AND ({other})"),
-            Self::Or(one, other) => write!(f, "({one}) OR ({other})"),
+            // Chains are flat, however long: what is in parentheses is nested when it is read.
+            Self::And(one, other) => {
+                let part = |part: &Self| match part {
+                    Self::Or(..) => format!("({part})"),
+                    _ => part.to_string(),
+                };
+                write!(f, "{} AND {}", part(one), part(other))
+            }
+            Self::Or(one, other) => write!(f, "{one} OR {other}"),
         }
     }
 }

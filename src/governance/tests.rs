@@ -156,8 +156,8 @@ fn predicates_are_a_small_part_of_sql() {
         ("a <> 'it''s'", "\"a\" <> 'it''s'"),
         ("a = -1.50", "\"a\" = -1.50"),
         ("\"A b\" IS NOT NULL", "NOT (\"A b\" IS NULL)"),
-        ("a IN ('x', 'y') OR NOT b", "(\"a\" IN ('x', 'y')) OR (NOT (\"b\" = true))"),
-        ("a BETWEEN 1 AND 2 AND c = false", "((\"a\" >= 1) AND (\"a\" <= 2)) AND (\"c\" = false)"),
+        ("a IN ('x', 'y') OR NOT b", "\"a\" IN ('x', 'y') OR NOT (\"b\" = true)"),
+        ("a BETWEEN 1 AND 2 AND c = false", "\"a\" >= 1 AND \"a\" <= 2 AND \"c\" = false"),
     ] {
         let parsed: Predicate = text.parse().unwrap();
         assert_eq!(parsed.to_string(), meant);
@@ -260,13 +260,24 @@ fn columns() -> Vec<SinkColumn> {
     ]
 }
 
+/// `email` is a column of the other sink alone.
+fn paths() -> Paths {
+    let own = columns().into_iter().filter(|it| matches!(it.part, Part::Key | Part::Value));
+    let own = own.map(|it| (it.name, it.path));
+    own.chain([("email".to_owned(), "who.email".to_owned())]).collect()
+}
+
 fn view(rows: &[&str]) -> Option<View> {
+    view_with(rows, &paths())
+}
+
+fn view_with(rows: &[&str], paths: &Paths) -> Option<View> {
     let rows: Vec<Row> = (1..).zip(rows).map(|(id, text)| row(id, text)).collect();
     let Decision::Allowed(access) = decide(&rows, &ada(), Action::Read, "f", 0) else {
         return None;
     };
     let time = TimeColumns { event: Some("at".to_owned()), kafka: Some("_timestamp".to_owned()) };
-    View::of(&access, &columns(), &time)
+    View::of(&access, &columns(), paths, &time)
 }
 
 fn salt() -> Salt {
@@ -452,4 +463,87 @@ fn a_view_says_what_it_reads_and_what_was_unfit() {
 fn masks_fit_types() {
     assert!(Mask::Null.fits(ColumnType::Json) && !Mask::Hash.fits(ColumnType::Double));
     assert!(Mask::Month.fits(ColumnType::Date) && !Mask::Month.fits(ColumnType::String));
+}
+
+/// A mask or a denial that hides nothing would look like one that does.
+#[test]
+fn what_hides_nothing_is_not_taken_for_what_hides() {
+    for rows in [
+        &["mask City hash"][..],
+        &["mask LOCATION.city hash"],
+        &["mask _timestamp null"],
+        &["", "deny; columns CITY"],
+    ] {
+        assert_eq!(view(rows), None, "{rows:?}");
+    }
+    let without_time = view(&["", "deny; columns _timestamp"]).unwrap();
+    assert!(without_time.columns.iter().all(|it| it.column.name != "_timestamp"));
+    // The key's bytes are hidden with what of the key is, whatever it is called.
+    for hidden in ["mask ID hash", "mask id null"] {
+        assert!(!seen(&[&format!("{hidden}; where id = 1")])[0].contains("_key"), "{hidden}");
+    }
+    assert!(!seen(&["where id = 1", "deny; columns ID"])[0].contains("_key"));
+    assert!(seen(&["mask city null; where id = 1"])[0].contains("_key k1"));
+    // A text may hold a document that nobody looks into.
+    assert!(seen(&["mask LOCATION.CITY.part null; where id = 1"])[0].contains("city ·"));
+    // A grant of nothing tells not even of records.
+    let view = view(&["columns id; where id = 1", "columns nothing"]).unwrap();
+    assert_eq!((view.grants.len(), view.unfit.len()), (1, 1));
+}
+
+#[test]
+fn a_column_of_the_other_sink_is_hidden_where_its_field_is() {
+    let mut paths = paths();
+    paths.insert("who".to_owned(), "who.name".to_owned());
+    let rest = |rows: &[&str]| {
+        let seen = view_with(rows, &paths).unwrap().see(&batch(), &salt()).unwrap();
+        array_value_to_string(seen.column_by_name("_rest").unwrap(), 0).unwrap()
+    };
+    let hidden = r#"{"who.name":null,"who.tags[0].x":1.50,"free":null}"#;
+    assert_eq!(rest(&["mask who null; where id = 1"]), hidden);
+    assert_eq!(rest(&["where id = 1", "deny; columns who"]), hidden);
+    // What a grant of some columns does not show, the rest does not show either.
+    assert_eq!(rest(&["columns id _rest; where id = 1"]), hidden);
+    assert_eq!(rest(&["columns id who _rest; where id = 1"]).matches("Ann").count(), 1);
+}
+
+#[test]
+fn names_with_brackets_are_names() {
+    let masks = |path: &str| {
+        let texts = StringArray::from(vec![r#"{"price[usd]":7,"a[0].b":8,"open[":9}"#]);
+        let batch = RecordBatch::try_from_iter([("_rest", Arc::new(texts) as ArrayRef)]).unwrap();
+        let rest = columns().into_iter().filter(|it| it.part == Part::Rest).collect::<Vec<_>>();
+        let rows = [row(1, &format!("mask {path} null"))];
+        let Decision::Allowed(access) = decide(&rows, &ada(), Action::Read, "f", 0) else {
+            panic!()
+        };
+        let view = View::of(&access, &rest, &Paths::new(), &TimeColumns::default()).unwrap();
+        let seen = view.see(&batch, &salt()).unwrap();
+        array_value_to_string(seen.column(0), 0).unwrap()
+    };
+    assert_eq!(masks("price[usd]"), r#"{"price[usd]":null,"a[0].b":8,"open[":9}"#);
+    assert_eq!(masks("a.b"), r#"{"price[usd]":7,"a[0].b":null,"open[":9}"#);
+    assert_eq!(masks("open["), r#"{"price[usd]":7,"a[0].b":8,"open[":null}"#);
+}
+
+/// What is granted is kept as it prints, and read again from there.
+#[test]
+fn long_predicates_are_read_again_as_they_were_kept() {
+    let terms = |count: usize, with: &str| -> String {
+        (0..count).map(|n| format!("a = {n}")).collect::<Vec<_>>().join(with)
+    };
+    for text in [terms(500, " OR "), terms(500, " AND "), format!("NOT ({})", terms(60, " OR "))] {
+        let predicate: Predicate = text.parse().unwrap();
+        assert_eq!(predicate.to_string().parse(), Ok(predicate));
+    }
+    let long =
+        format!("a IN ({})", (0..999).map(|n| format!("'{n:06}'")).collect::<Vec<_>>().join(","));
+    match long.parse::<Predicate>() {
+        Ok(predicate) => assert!(predicate.to_string().parse::<Predicate>().is_ok()),
+        Err(error) => assert!(error.contains("to be kept"), "{error}"),
+    }
+    let negative = Float64Array::from(vec![-f64::NAN, 1.0]);
+    let batch = RecordBatch::try_from_iter([("a", Arc::new(negative) as ArrayRef)]).unwrap();
+    let below: Predicate = "a < 3".parse().unwrap();
+    assert!(!below.holds(&batch).unwrap().value(0) && below.holds(&batch).unwrap().value(1));
 }

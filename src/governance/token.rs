@@ -1,5 +1,6 @@
 //! Bearer tokens: shown once, kept as hashes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use base64::Engine;
@@ -7,7 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Principal;
+use super::written::expiry;
+use super::{Grantee, Principal};
 
 /// What every token begins with, so that scanners for secrets know one.
 const PREFIX: &str = "tg_";
@@ -25,6 +27,39 @@ pub struct Token {
     /// Milliseconds since the epoch.
     pub expires_at_ms: Option<i64>,
     pub revoked: bool,
+}
+
+/// A token as a table has it, which anybody may have written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WrittenToken {
+    pub id: String,
+    pub hash: Vec<u8>,
+    pub principal: String,
+    /// JSON arrays of names.
+    pub roles: String,
+    pub groups: String,
+    pub created_by: String,
+    /// RFC 3339; `infinity` for never.
+    pub expires_at: Option<String>,
+    pub revoked: bool,
+}
+
+impl WrittenToken {
+    /// The token; one that is not understood is none: who holds it might be denied less than is meant.
+    pub fn read(self) -> Result<Token, String> {
+        let Self { id, hash, principal, roles, groups, created_by, expires_at, revoked } = self;
+        match principal.parse::<Grantee>()? {
+            Grantee::User(_) => {}
+            other => return Err(format!("{other} is no user")),
+        }
+        let names = |what: &str, text: &str| -> Result<BTreeSet<String>, String> {
+            serde_json::from_str(text).map_err(|error| format!("{what}: {error}"))
+        };
+        let (roles, groups) = (names("roles", &roles)?, names("groups", &groups)?);
+        let expires_at_ms = expiry(expires_at.as_deref())?;
+        let principal = Principal { name: principal, roles, groups };
+        Ok(Token { id, hash, principal, created_by, expires_at_ms, revoked })
+    }
 }
 
 /// A token itself. Prints as its id.
@@ -103,6 +138,34 @@ mod tests {
         assert!(!Token { revoked: true, ..token.clone() }.admits(one.reveal(), 0));
         let forged = format!("{PREFIX}{}.{}", one.id(), other.reveal().split_once('.').unwrap().1);
         assert!(id_of(&forged) == Some(one.id()) && !token.admits(&forged, 0));
+    }
+
+    #[test]
+    fn a_token_that_is_not_understood_is_none() {
+        let written = || WrittenToken {
+            id: "x".to_owned(),
+            hash: vec![1],
+            principal: "user:ada".to_owned(),
+            roles: "[\"analyst\"]".to_owned(),
+            groups: "[]".to_owned(),
+            created_by: "local:root".to_owned(),
+            expires_at: Some("2026-01-31T00:00:00.500Z".to_owned()),
+            revoked: false,
+        };
+        let token = written().read().unwrap();
+        assert_eq!(token.expires_at_ms.map(|at| at % 1000), Some(500));
+        assert!(token.principal.roles.contains("analyst"));
+        for broken in [
+            WrittenToken { principal: "ada".to_owned(), ..written() },
+            WrittenToken { principal: "role:ada".to_owned(), ..written() },
+            WrittenToken { roles: "{}".to_owned(), ..written() },
+            WrittenToken { groups: String::new(), ..written() },
+            WrittenToken { expires_at: Some("2026-01-31".to_owned()), ..written() },
+        ] {
+            assert!(broken.read().is_err());
+        }
+        let never = WrittenToken { expires_at: Some("infinity".to_owned()), ..written() };
+        assert_eq!(never.read().unwrap().expires_at_ms, None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What somebody may see of a feed, as one sink has it: which columns, how each is shown by which grant, and
 //! which records.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Access, Days, Mask, Predicate, RowId, Target};
 use crate::config::ColumnType;
@@ -39,6 +39,10 @@ pub struct TimeColumns {
     pub event: Option<String>,
     pub kafka: Option<String>,
 }
+
+/// The feed's columns by their names in either sink, with their paths in the message: what a row calls by a
+/// name may stand elsewhere under its path.
+pub type Paths = BTreeMap<String, String>;
 
 /// What may be seen.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,42 +108,43 @@ impl Shown {
 }
 
 impl View {
-    /// `None`: nothing of it may be seen.
-    pub fn of(access: &Access, columns: &[SinkColumn], time: &TimeColumns) -> Option<Self> {
-        let unfit_for = |target: &Target| unfit(target, columns, time);
+    /// `None`: nothing of it may be seen. `paths` has the columns of both sinks.
+    pub fn of(
+        access: &Access,
+        columns: &[SinkColumn],
+        paths: &Paths,
+        time: &TimeColumns,
+    ) -> Option<Self> {
+        let sink = Sink { columns, paths, time };
         let mut unfit = Vec::new();
         let mut targets = Vec::new();
         for grant in &access.grants {
-            match unfit_for(&grant.target) {
+            match sink.unfit(&grant.target).or_else(|| sink.shows_nothing(&grant.target)) {
                 Some(why) => unfit.push((grant.row.clone(), why)),
                 None => targets.push(&grant.target),
             }
         }
         let mut denials = Vec::new();
         for denial in &access.denials {
-            // Whom it would keep from what is not known here.
-            if unfit_for(&denial.target).is_some() {
-                return None;
-            }
             let target = &denial.target;
-            if target.columns.is_none() && condition(target).is_all() {
+            // Whom it would keep from what is not known here.
+            let everything = target.columns.is_none() && condition(target).is_all();
+            if everything || sink.unfit(target).is_some() {
                 return None;
             }
             denials.push(target);
         }
-        let shown = |column: &SinkColumn| shown(column, columns, &targets, &denials);
-        let columns_shown: Vec<Shown> = columns.iter().filter_map(shown).collect();
-        let tells = columns_shown.iter().any(|it| it.column.part != Part::Coordinate);
+        let columns: Vec<Shown> =
+            columns.iter().filter_map(|column| sink.shown(column, &targets, &denials)).collect();
+        let tells = columns.iter().any(|it| it.column.part != Part::Coordinate);
+        let denied = |target: &&Target| Denied {
+            condition: condition(target),
+            whole: target.columns.is_none(),
+        };
         (tells && !targets.is_empty()).then(|| Self {
-            columns: columns_shown,
+            columns,
             grants: targets.iter().map(|target| condition(target)).collect(),
-            denials: denials
-                .iter()
-                .map(|target| Denied {
-                    condition: condition(target),
-                    whole: target.columns.is_none(),
-                })
-                .collect(),
+            denials: denials.iter().map(denied).collect(),
             time: time.clone(),
             unfit,
         })
@@ -170,123 +175,190 @@ fn condition(target: &Target) -> Condition {
     Condition { predicate: target.predicate.clone(), days: target.days }
 }
 
-/// Why a target cannot be judged in this sink.
-fn unfit(target: &Target, columns: &[SinkColumn], time: &TimeColumns) -> Option<String> {
-    for name in target.predicate.iter().flat_map(Predicate::columns) {
-        let Some(column) = columns.iter().find(|column| column.name == name) else {
-            return Some(format!("its predicate reads {name}, which the feed does not have"));
-        };
-        if let Some(why) =
-            target.predicate.as_ref().and_then(|it| it.misfit(&column.name, column.kind))
-        {
-            return Some(why);
-        }
-    }
-    let timeless = time.event.is_none() && time.kafka.is_none();
-    (timeless && !target.days.is_all()).then(|| "its days are of no column of the table".to_owned())
+/// A sink's columns, and what names mean in it.
+struct Sink<'s> {
+    columns: &'s [SinkColumn],
+    paths: &'s Paths,
+    time: &'s TimeColumns,
 }
 
-/// A column as grants and denials leave it; none if nobody shows it.
-fn shown(
-    column: &SinkColumn,
-    columns: &[SinkColumn],
-    grants: &[&Target],
-    denials: &[&Target],
-) -> Option<Shown> {
-    let by = grants.iter().enumerate();
-    let mut by: Vec<(usize, Show)> =
-        by.filter_map(|(index, target)| Some((index, show(column, columns, target)?))).collect();
-    by.sort_by(|(_, a), (_, b)| a.cmp(b));
-    let mut but = Vec::new();
-    for (index, target) in denials.iter().enumerate() {
-        let Some(names) = &target.columns else { continue };
-        match hidden(column, columns, names.iter().map(|name| (name.as_str(), Mask::Null))) {
-            // Of every record: it is not there.
-            Some(Show::Masked(_)) if condition(target).is_all() => return None,
-            Some(show) => but.push((index, show)),
-            None => {}
-        }
-    }
-    let masks = by.iter().filter_map(|(_, show)| match show {
-        Show::Masked(mask) => Some(*mask),
-        Show::Plain | Show::Inside(_) => None,
-    });
-    let as_text = masks.clone().any(|mask| matches!(mask, Mask::Hash | Mask::Last4))
-        || (matches!(column.kind, ColumnType::Nested(_))
-            && by.iter().chain(&but).any(|(_, show)| matches!(show, Show::Inside(_))));
-    (!by.is_empty()).then(|| Shown { column: column.clone(), by, but, as_text })
-}
-
-/// How one grant shows a column; none if it does not.
-fn show(column: &SinkColumn, columns: &[SinkColumn], target: &Target) -> Option<Show> {
-    if column.part == Part::Coordinate {
-        return Some(Show::Plain);
-    }
-    if target.columns.as_ref().is_some_and(|names| !names.contains(&column.name)) {
-        return None;
-    }
-    if column.part == Part::RawKey
-        && let Some(names) = &target.columns
-        && columns.iter().any(|it| it.part == Part::Key && !names.contains(&it.name))
-    {
-        return None;
-    }
-    let masks = target.masks.iter().map(|(name, mask)| (name.as_str(), *mask));
-    Some(match hidden(column, columns, masks) {
-        None => Show::Plain,
-        // Of raw bytes no part can be hidden.
-        Some(_) if column.part == Part::RawKey => return None,
-        Some(Show::Masked(mask)) => {
-            Show::Masked(if mask.fits(column.kind) { mask } else { Mask::Null })
-        }
-        Some(show) => show,
-    })
-}
-
-/// What hiding these columns and fields does to a column.
-fn hidden<'n>(
-    column: &SinkColumn,
-    columns: &[SinkColumn],
-    names: impl Iterator<Item = (&'n str, Mask)>,
-) -> Option<Show> {
-    let mut inside = Vec::new();
-    let mut whole: Option<Mask> = None;
-    for (name, mask) in names {
-        let named = columns.iter().find(|it| it.name == name);
-        let part = named.map(|it| it.part);
-        if column.part == Part::RawKey {
-            // It holds every part of the key.
-            if part == Some(Part::Key) || name == column.name {
-                whole = Some(Mask::Null);
+impl Sink<'_> {
+    /// Why a target cannot be judged here.
+    fn unfit(&self, target: &Target) -> Option<String> {
+        for name in target.predicate.iter().flat_map(Predicate::columns) {
+            let Some(column) = self.columns.iter().find(|column| column.name == name) else {
+                return Some(format!("its predicate reads {name}, which the feed does not have"));
+            };
+            let misfit = target.predicate.as_ref().and_then(|it| it.misfit(name, column.kind));
+            if misfit.is_some() {
+                return misfit;
             }
-            continue;
         }
-        if name == column.name {
-            whole = whole.max(Some(mask));
-            continue;
+        // A column that is to be shown and is not there is only not shown; one that is to be hidden may be
+        // there under another name.
+        let denied = target.columns.iter().flatten().filter(|_| target.masks.is_empty());
+        let denied = denied.filter(|name| !self.is_column(name));
+        for name in target.masks.keys().chain(denied) {
+            if let Some(why) = self.unknown(name) {
+                return Some(why);
+            }
         }
-        if part == Some(Part::Coordinate) {
-            continue;
+        let timeless = self.time.event.is_none() && self.time.kafka.is_none();
+        (timeless && !target.days.is_all())
+            .then(|| "its days are of no column of the table".to_owned())
+    }
+
+    fn is_column(&self, name: &str) -> bool {
+        self.columns.iter().any(|it| it.name == name) || self.paths.contains_key(name)
+    }
+
+    /// Why a name hides nothing that is here.
+    fn unknown(&self, name: &str) -> Option<String> {
+        if let Some(column) = self.columns.iter().find(|it| it.name == name) {
+            let is_place = column.part == Part::Coordinate;
+            return is_place
+                .then(|| format!("{name} is where a record stood, and is never hidden"));
         }
-        // By their paths, since two columns may hold one field, and key and value the same.
-        let path = named.map_or(name, |it| it.path.as_str());
-        match column.part {
-            Part::Rest | Part::Document => inside.push((path.to_owned(), mask)),
-            Part::Value | Part::Key => match path.strip_prefix(column.path.as_str()) {
-                Some("") => whole = whole.max(Some(mask)),
-                Some(below) if below.starts_with('.') => inside.push((below[1..].to_owned(), mask)),
-                _ if is_below(&column.path, path) => whole = whole.max(Some(mask)),
-                _ => {}
-            },
-            Part::Coordinate | Part::RawKey | Part::Headers => {}
+        let path = self.path_of(name);
+        let alike = |known: &str| known != name && known.eq_ignore_ascii_case(name);
+        let own = self.columns.iter().flat_map(|it| [it.name.as_str(), it.path.as_str()]);
+        let known = self.paths.iter().flat_map(|(name, path)| [name.as_str(), path.as_str()]);
+        if !self.paths.contains_key(name)
+            && let Some(meant) = own.chain(known).find(|known| alike(known))
+        {
+            return Some(format!(
+                "{name} is no column or field of the feed: did you mean {meant}?"
+            ));
+        }
+        let hits = |column: &SinkColumn| match column.part {
+            Part::Rest | Part::Document => true,
+            Part::Value | Part::Key => overlap(path, &column.path),
+            Part::Coordinate | Part::RawKey | Part::Headers => false,
+        };
+        // A column of the other sink alone is nothing that this one shows.
+        let elsewhere = self.paths.contains_key(name);
+        let found = elsewhere || self.columns.iter().any(hits);
+        (!found).then(|| format!("{name} is no column or field of the feed"))
+    }
+
+    fn path_of<'n>(&'n self, name: &'n str) -> &'n str {
+        let own = self.columns.iter().find(|it| it.name == name).map(|it| it.path.as_str());
+        own.or_else(|| self.paths.get(name).map(String::as_str)).unwrap_or(name)
+    }
+
+    /// A grant of columns that the sink does not have shows not even that there are records.
+    fn shows_nothing(&self, target: &Target) -> Option<String> {
+        let shows = |column: &SinkColumn| {
+            column.part != Part::Coordinate && self.show(column, target).is_some()
+        };
+        (!self.columns.iter().any(shows)).then(|| "it shows no column of the table".to_owned())
+    }
+
+    /// A column as grants and denials leave it; none if nobody shows it.
+    fn shown(&self, column: &SinkColumn, grants: &[&Target], denials: &[&Target]) -> Option<Shown> {
+        let by = grants.iter().enumerate();
+        let mut by: Vec<(usize, Show)> =
+            by.filter_map(|(index, target)| Some((index, self.show(column, target)?))).collect();
+        by.sort_by(|(_, a), (_, b)| a.cmp(b));
+        let mut but = Vec::new();
+        for (index, target) in denials.iter().enumerate() {
+            let Some(names) = &target.columns else { continue };
+            match self.hidden(column, names.iter().map(|name| (name.as_str(), Mask::Null))) {
+                // Of every record: it is not there.
+                Some(Show::Masked(_)) if condition(target).is_all() => return None,
+                Some(show) => but.push((index, show)),
+                None => {}
+            }
+        }
+        let masks = by.iter().filter_map(|(_, show)| match show {
+            Show::Masked(mask) => Some(*mask),
+            Show::Plain | Show::Inside(_) => None,
+        });
+        let as_text = masks.clone().any(|mask| matches!(mask, Mask::Hash | Mask::Last4))
+            || (matches!(column.kind, ColumnType::Nested(_))
+                && by.iter().chain(&but).any(|(_, show)| matches!(show, Show::Inside(_))));
+        (!by.is_empty()).then(|| Shown { column: column.clone(), by, but, as_text })
+    }
+
+    /// How one grant shows a column; none if it does not.
+    fn show(&self, column: &SinkColumn, target: &Target) -> Option<Show> {
+        if column.part == Part::Coordinate {
+            return Some(Show::Plain);
+        }
+        if target.columns.as_ref().is_some_and(|names| !names.contains(&column.name)) {
+            return None;
+        }
+        if column.part == Part::RawKey
+            && let Some(names) = &target.columns
+            && self.columns.iter().any(|it| it.part == Part::Key && !names.contains(&it.name))
+        {
+            return None;
+        }
+        let masks = target.masks.iter().map(|(name, mask)| (name.as_str(), *mask));
+        // Documents hold the columns that are not shown, too.
+        let others = self.paths.keys().filter(|name| {
+            let is_document = matches!(column.part, Part::Rest | Part::Document);
+            is_document && target.columns.as_ref().is_some_and(|names| !names.contains(*name))
+        });
+        let masks = masks.chain(others.map(|name| (name.as_str(), Mask::Null)));
+        Some(match self.hidden(column, masks) {
+            None => Show::Plain,
+            // Of raw bytes no part can be hidden.
+            Some(_) if column.part == Part::RawKey => return None,
+            Some(Show::Masked(mask)) if !mask.fits(column.kind) => Show::Masked(Mask::Null),
+            Some(show) => show,
+        })
+    }
+
+    /// What hiding these columns and fields does to a column.
+    fn hidden<'n>(
+        &self,
+        column: &SinkColumn,
+        names: impl Iterator<Item = (&'n str, Mask)>,
+    ) -> Option<Show> {
+        let mut inside: Vec<(String, Mask)> = Vec::new();
+        let mut whole: Option<Mask> = None;
+        for (name, mask) in names {
+            if name == column.name {
+                whole = whole.max(Some(mask));
+                continue;
+            }
+            // By their paths, since two columns may hold one field, and key and value the same.
+            let path = self.path_of(name);
+            match column.part {
+                Part::RawKey => {
+                    // It holds every part of the key; what it holds where no column does, nobody knows.
+                    let mut keys = self.columns.iter().filter(|it| it.part == Part::Key).peekable();
+                    if keys.peek().is_none() || keys.any(|key| overlap(path, &key.path)) {
+                        whole = Some(Mask::Null);
+                    }
+                }
+                Part::Rest | Part::Document => inside.push((path.to_owned(), mask)),
+                Part::Value | Part::Key => match path.strip_prefix(column.path.as_str()) {
+                    Some("") => whole = whole.max(Some(mask)),
+                    Some(below) if below.starts_with('.') => match column.kind {
+                        ColumnType::Json | ColumnType::Nested(_) => {
+                            inside.push((below[1..].to_owned(), mask));
+                        }
+                        // A text that holds a document, perhaps: nobody looks into it.
+                        _ => whole = Some(Mask::Null),
+                    },
+                    _ if is_below(&column.path, path) => whole = whole.max(Some(mask)),
+                    _ => {}
+                },
+                Part::Coordinate | Part::Headers => {}
+            }
+        }
+        match whole {
+            Some(mask) => Some(Show::Masked(mask)),
+            None => (!inside.is_empty()).then_some(Show::Inside(inside)),
         }
     }
-    match whole {
-        Some(mask) => Some(Show::Masked(mask)),
-        None if inside.is_empty() => None,
-        // Nothing is inside a plain value; a path there names nothing.
-        None => Some(Show::Inside(inside)),
-    }
+}
+
+/// Whether one of the fields is or holds the other.
+fn overlap(one: &str, other: &str) -> bool {
+    one == other || is_below(one, other) || is_below(other, one)
 }
 
 /// Whether the field at `path` lies in the one at `outer`.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate};
 
 use super::{Action, Days, Effect, Grantee, Mask, Pattern, Predicate, Row, RowId, Target};
 
@@ -19,9 +19,11 @@ pub struct Written {
     /// JSON: an object of names and masks.
     pub masks: Option<String>,
     pub predicate: Option<String>,
-    pub day_from: Option<NaiveDate>,
-    pub day_to: Option<NaiveDate>,
-    pub expires_at_ms: Option<i64>,
+    /// `YYYY-MM-DD`.
+    pub day_from: Option<String>,
+    pub day_to: Option<String>,
+    /// RFC 3339; `infinity` for never.
+    pub expires_at: Option<String>,
     pub granted_by: String,
     pub reason: String,
 }
@@ -30,13 +32,16 @@ impl Written {
     /// The row, if it is one, and what is wrong with it. One that allows and is not understood is none; one
     /// that denies then denies more than was meant, and not less.
     pub fn read(self) -> (Vec<Row>, Option<String>) {
-        let Self { id, granted_by, reason, expires_at_ms, .. } = &self;
+        let Self { id, granted_by, reason, .. } = &self;
         let mut faults = Vec::new();
         let mut noted = |fault: String| faults.push(fault);
         let grantee = self.principal.parse::<Grantee>().map_err(&mut noted);
         let feed = self.feed.parse::<Pattern>().map_err(&mut noted);
         let action = self.action.parse::<Action>().map_err(&mut noted);
         let target = self.target().map_err(&mut noted);
+        let expires = expiry(self.expires_at.as_deref()).map_err(&mut noted);
+        // A denial that ends nobody knows when does not end.
+        let expires_at_ms = expires.unwrap_or(None);
         // Whatever is not said to allow denies.
         let effect = if self.effect == Effect::Allow.name() { Effect::Allow } else { Effect::Deny };
         let row = |grantee, feed, action, target| Row {
@@ -46,11 +51,12 @@ impl Written {
             action,
             effect,
             target,
-            expires_at_ms: *expires_at_ms,
+            expires_at_ms,
             granted_by: granted_by.clone(),
             reason: reason.clone(),
         };
         let rows = match (grantee, feed, action, target, effect) {
+            (_, _, _, _, Effect::Allow) if expires.is_err() => Vec::new(),
             (Ok(grantee), Ok(feed), Ok(action), Ok(target), _) => {
                 vec![row(grantee, feed, action, target)]
             }
@@ -94,12 +100,23 @@ impl Written {
             .unwrap_or_default();
         let predicate = self.predicate.as_deref().map(str::parse::<Predicate>).transpose();
         let predicate = predicate.map_err(|error| format!("predicate: {error}"))?;
-        Ok(Target {
-            columns,
-            masks,
-            predicate,
-            days: Days { from: self.day_from, to: self.day_to },
-        })
+        let day = |day: &Option<String>| {
+            let day = day.as_deref().map(str::parse::<NaiveDate>).transpose();
+            day.map_err(|error| format!("day: {error}; expected YYYY-MM-DD"))
+        };
+        let days = Days { from: day(&self.day_from)?, to: day(&self.day_to)? };
+        Ok(Target { columns, masks, predicate, days })
+    }
+}
+
+/// Milliseconds since the epoch; none for never.
+pub(super) fn expiry(text: Option<&str>) -> Result<Option<i64>, String> {
+    match text {
+        None | Some("infinity") => Ok(None),
+        Some(text) => match DateTime::parse_from_rfc3339(text) {
+            Ok(time) => Ok(Some(time.timestamp_millis())),
+            Err(error) => Err(format!("expires: {error}; expected a time as in RFC 3339")),
+        },
     }
 }
 
@@ -119,7 +136,7 @@ mod tests {
             predicate: Some("a = 1".to_owned()),
             day_from: None,
             day_to: None,
-            expires_at_ms: None,
+            expires_at: None,
             granted_by: String::new(),
             reason: String::new(),
         }
@@ -138,7 +155,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_allows_nothing_and_denies_more() {
         let text = |text: &str| Some(text.to_owned());
-        let broken: [&dyn Fn(Written) -> Written; 7] = [
+        let broken: [&dyn Fn(Written) -> Written; 9] = [
             &|row| Written { principal: "ada".to_owned(), ..row },
             &|row| Written { feed: "../x".to_owned(), ..row },
             &|row| Written { action: "look".to_owned(), ..row },
@@ -146,6 +163,8 @@ mod tests {
             &|row| Written { columns: text("a"), ..row },
             &|row| Written { masks: text("{\"a\":\"blur\"}"), ..row },
             &|row| Written { action: "write".to_owned(), ..row },
+            &|row| Written { day_from: text("01.01.2026"), ..row },
+            &|row| Written { expires_at: text("2020-01-01 00:00:00"), ..row },
         ];
         for (index, broken) in broken.iter().enumerate() {
             let (rows, fault) = broken(written("allow")).read();
@@ -153,7 +172,11 @@ mod tests {
             for effect in ["deny", "Allow?"] {
                 let (rows, fault) = broken(written(effect)).read();
                 assert!(fault.is_some() && !rows.is_empty(), "{index}");
-                assert!(rows.iter().all(|row| row.effect == Effect::Deny && row.target.is_all()));
+                assert!(rows.iter().all(|row| row.effect == Effect::Deny));
+                assert!(rows.iter().all(|row| row.expires_at_ms.is_none()), "{index}");
+                let narrow = rows.iter().any(|row| !row.target.is_all());
+                // What it is about is understood where only its end is not, or whom it is for.
+                assert!(!narrow || [0, 1, 2, 8].contains(&index), "{index}");
             }
         }
         let (rows, _) = Written { action: String::new(), ..written("deny") }.read();

@@ -101,7 +101,7 @@ impl Grants {
         let permissions = self.store.load().await?;
         let mut rules = Rules {
             rows: Vec::new(),
-            tokens: permissions.tokens,
+            tokens: Vec::new(),
             salt: Salt::new(&permissions.salt),
             faults: Vec::new(),
             as_of_ms,
@@ -112,7 +112,20 @@ impl Grants {
             rules.rows.extend(rows);
             rules.faults.extend(fault.map(|fault| (id, fault)));
         }
+        for written in permissions.tokens {
+            let id = RowId::Source("token".to_owned(), 0);
+            let name = written.id.clone();
+            match written.read() {
+                Ok(token) => rules.tokens.push(token),
+                Err(fault) => rules.faults.push((id, format!("{name}: {fault}"))),
+            }
+        }
         Ok(rules)
+    }
+
+    /// Waits until something may have changed, at most so long. For one who waits.
+    pub async fn changed(&self, within: std::time::Duration) {
+        self.store.changed(within).await;
     }
 
     /// Adds a row; answers its number.
@@ -136,16 +149,6 @@ impl Grants {
 
     /// Lets somebody manage everything, unless somebody may already. Answers whether he is the first.
     pub async fn first_manager(&self, hand: &Hand, name: &str) -> Result<bool, SinkError> {
-        let rules = self.rules().await?;
-        let now = Utc::now().timestamp_millis();
-        let manages = |row: &Row| {
-            row.action == Action::Manage
-                && row.effect == Effect::Allow
-                && row.expires_at_ms.is_none_or(|at| now < at)
-        };
-        if rules.rows.iter().any(manages) {
-            return Ok(false);
-        }
         let row = Row {
             id: RowId::Own(0),
             grantee: format!("user:{name}").parse::<Grantee>().map_err(SinkError::lasting)?,
@@ -157,7 +160,10 @@ impl Grants {
             granted_by: hand.by.name.clone(),
             reason: "the first who may grant".to_owned(),
         };
-        self.grant(hand, &row).await.map(|_| true)
+        let audit =
+            hand.audit("grant", Some("*"), true, format!("{}: {}", sentence(&row), row.reason));
+        let changed = self.store.change(&Change::FirstManager(row), &audit).await?;
+        Ok(changed != Changed::Nothing)
     }
 
     /// Makes a token for somebody. It is told this once.

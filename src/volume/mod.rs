@@ -10,4 +10,4 @@ mod sealed;
 mod spool;
 
 pub use remembered::{Remembered, recall, remember};
-pub use spool::{Spool, SpoolFull};
+pub use spool::{Oldest, Spool, SpoolFull};

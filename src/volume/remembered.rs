@@ -28,6 +28,10 @@ pub struct Remembered {
 pub fn remember(volume: &Path, remembered: &Remembered) -> Result<(), String> {
     let said = |error: std::io::Error| format!("{}: {error}", volume.join(FILE).display());
     let sealed = seal(KIND, remembered)?;
+    // What cannot be read back would be missed when it is needed.
+    if open::<Remembered>(KIND, &sealed).is_err() {
+        return Err("the permission rows do not read back as they were written".to_owned());
+    }
     let fresh = volume.join(format!("{FILE}.new"));
     prepare(volume)?;
     let mut file = private(&fresh).map_err(said)?;
@@ -40,31 +44,39 @@ pub fn remember(volume: &Path, remembered: &Remembered) -> Result<(), String> {
 pub fn recall(volume: &Path) -> Result<Option<Remembered>, String> {
     let path = volume.join(FILE);
     match fs::read(&path) {
-        Ok(bytes) => Ok(open(KIND, &bytes).map(|(remembered, _)| remembered)),
+        Ok(bytes) => Ok(open(KIND, &bytes).ok().map(|(remembered, _)| remembered)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("{}: {error}", path.display())),
     }
 }
 
-/// Makes the folder, for its owner alone: it holds the salt, and who may see what.
-pub(super) fn prepare(volume: &Path) -> Result<(), String> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    let said = |error: std::io::Error| format!("{}: {error}", volume.display());
-    if volume.is_dir() {
-        let mode = fs::metadata(volume).map_err(said)?.permissions().mode();
-        // A volume that is mounted may be another's, and what lies in it has rights of its own.
-        if mode & 0o077 != 0 {
-            let _ = fs::set_permissions(volume, fs::Permissions::from_mode(0o700));
-        }
+/// Makes the folder, for its owner alone: it holds the salt, and who may see what. One that is there has
+/// rights of its own; the files in it are their owner's alone all the same.
+pub(super) fn prepare(folder: &Path) -> Result<(), String> {
+    use std::os::unix::fs::DirBuilderExt;
+    let said = |error: std::io::Error| format!("{}: {error}", folder.display());
+    if folder.is_dir() {
         return Ok(());
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(volume).map_err(said)
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(said)?;
+    // Its name must outlive a crash as its files do.
+    let above = folder.ancestors().skip(1).filter(|it| !it.as_os_str().is_empty()).take(2);
+    for folder in above {
+        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(said)?;
+    }
+    Ok(())
 }
 
 /// An empty file for its owner alone.
 pub(super) fn private(path: &Path) -> std::io::Result<fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
     fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// The same where none is there.
+pub(super) fn fresh(path: &Path) -> std::io::Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 #[cfg(test)]

@@ -37,23 +37,35 @@ pub(super) fn seal(kind: Kind, value: &impl Serialize) -> Result<Vec<u8>, String
     Ok(sealed)
 }
 
-/// The value at the start of the bytes, and how many of them it takes; none if it is not whole, of another
-/// kind or of another form.
-pub(super) fn open<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Option<(T, usize)> {
-    let header = bytes.get(..HEADER)?;
-    let length = u32::from_be_bytes(*header[HEADER - 4..].first_chunk()?) as usize;
+/// Why there is no value at the start of the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// They end before it does: it was never written whole.
+    Cut,
+    /// Of another kind or form, or not what was written.
+    Bad,
+}
+
+/// The value at the start of the bytes, and how many of them it takes.
+pub(super) fn open<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<(T, usize), Broken> {
+    let header = bytes.get(..HEADER).ok_or(Broken::Cut)?;
     let right = header.starts_with(&MAGIC)
         && header[4] == kind.letter
         && header[5..7] == kind.version.to_be_bytes();
-    let checksum = bytes.get(HEADER..HEADER + CHECKSUM)?;
-    let end = (HEADER + CHECKSUM).checked_add(length)?;
-    let value = bytes.get(HEADER + CHECKSUM..end)?;
-    let found = Sha256::new().chain_update(header).chain_update(value).finalize();
-    if !right || found[..] != *checksum {
-        return None;
+    if !right {
+        return Err(Broken::Bad);
     }
-    let (value, read) = bincode::serde::decode_from_slice(value, form()).ok()?;
-    (read == length).then_some((value, end))
+    let length = header.last_chunk().map_or(0, |length| u32::from_be_bytes(*length)) as usize;
+    let checksum = bytes.get(HEADER..HEADER + CHECKSUM).ok_or(Broken::Cut)?;
+    let end = (HEADER + CHECKSUM).checked_add(length).ok_or(Broken::Bad)?;
+    let value = bytes.get(HEADER + CHECKSUM..end).ok_or(Broken::Cut)?;
+    let found = Sha256::new().chain_update(header).chain_update(value).finalize();
+    if found[..] != *checksum {
+        return Err(Broken::Bad);
+    }
+    let decoded = bincode::serde::decode_from_slice(value, form()).map_err(|_| Broken::Bad)?;
+    let (value, read) = decoded;
+    if read == length { Ok((value, end)) } else { Err(Broken::Bad) }
 }
 
 #[cfg(test)]
@@ -67,16 +79,16 @@ mod tests {
         let value = (7_u64, vec!["a".to_owned(), String::new()], Some(-1_i64));
         let sealed = seal(KIND, &value).unwrap();
         let read = |bytes: &[u8]| open::<(u64, Vec<String>, Option<i64>)>(KIND, bytes);
-        assert_eq!(read(&sealed), Some((value, sealed.len())));
+        assert_eq!(read(&sealed), Ok((value, sealed.len())));
         let longer = [sealed.as_slice(), b"more"].concat();
-        assert_eq!(read(&longer).map(|(_, end)| end), Some(sealed.len()));
+        assert_eq!(read(&longer).map(|(_, end)| end), Ok(sealed.len()));
         for end in 0..sealed.len() {
-            assert_eq!(read(&sealed[..end]), None, "cut at {end}");
+            assert_eq!(read(&sealed[..end]), Err(Broken::Cut), "cut at {end}");
         }
         for at in 0..sealed.len() {
             let mut broken = sealed.clone();
             broken[at] ^= 0x10;
-            assert_eq!(read(&broken), None, "broken at {at}");
+            assert!(read(&broken).is_err(), "broken at {at}");
         }
     }
 
@@ -84,9 +96,9 @@ mod tests {
     fn another_kind_or_form_is_not_read() {
         let sealed = seal(KIND, &1_u8).unwrap();
         for kind in [Kind { letter: b'y', ..KIND }, Kind { version: 4, ..KIND }] {
-            assert_eq!(open::<u8>(kind, &sealed), None);
+            assert_eq!(open::<u8>(kind, &sealed), Err(Broken::Bad));
         }
         // The same kind of another type has other bytes, or too few.
-        assert_eq!(open::<(u8, u8)>(KIND, &sealed), None);
+        assert_eq!(open::<(u8, u8)>(KIND, &sealed), Err(Broken::Bad));
     }
 }

@@ -6,11 +6,11 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::remembered::{prepare, private};
-use super::sealed::{Kind, open, seal};
+use super::remembered::{fresh, prepare, private};
+use super::sealed::{Broken, Kind, open, seal};
 use crate::governance::AuditRow;
 
 const ENDING: &str = "audit";
@@ -34,6 +34,8 @@ pub struct Spool {
     files: VecDeque<Segment>,
     writing: Option<fs::File>,
     next: u64,
+    /// Held as long as the spool is open: two nodes on one volume would lose each other's rows.
+    _lock: fs::File,
 }
 
 #[derive(Debug, Clone)]
@@ -42,11 +44,28 @@ struct Segment {
     bytes: u64,
 }
 
+/// The rows of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Oldest {
+    pub path: PathBuf,
+    pub rows: Vec<AuditRow>,
+    /// Something in it is not what was written, or is of another release; what stands behind it is not read.
+    pub spoiled: bool,
+}
+
 impl Spool {
     /// Opens the spool in a folder of the volume, with what a former node of it left there.
     pub fn open(volume: &Path, most: u64) -> Result<Self, SpoolFull> {
         let folder = volume.join("audit");
         prepare(&folder).map_err(SpoolFull::Failing)?;
+        let lock = private(&folder.join("lock")).map_err(|error| failing(&folder, &error))?;
+        if lock.try_lock().is_err() {
+            let taken = format!(
+                "{} is another node's: give each node a volume of its own",
+                folder.display()
+            );
+            return Err(SpoolFull::Failing(taken));
+        }
         let mut found = Vec::new();
         for entry in fs::read_dir(&folder).map_err(|error| failing(&folder, &error))? {
             let path = entry.map_err(|error| failing(&folder, &error))?.path();
@@ -60,7 +79,7 @@ impl Spool {
         found.sort_unstable_by_key(|(number, _)| *number);
         let next = found.last().map_or(0, |(number, _)| number + 1);
         let files = found.into_iter().map(|(_, segment)| segment).collect();
-        Ok(Self { folder, most, files, writing: None, next })
+        Ok(Self { folder, most, files, writing: None, next, _lock: lock })
     }
 
     pub fn bytes(&self) -> u64 {
@@ -81,55 +100,88 @@ impl Spool {
         if bytes + sealed.len() as u64 > self.most {
             return Err(SpoolFull::Full { bytes });
         }
-        let written = self.append(&sealed);
-        if written.is_err() {
-            // What was half written ends that file: the next row begins another.
-            self.writing = None;
-        }
-        written
+        self.append(&sealed)
     }
 
     fn append(&mut self, sealed: &[u8]) -> Result<(), SpoolFull> {
         let long = self.files.back().is_none_or(|segment| segment.bytes >= FILE_BYTES);
         if self.writing.is_none() || long {
-            let path = self.folder.join(format!("{:020}.{ENDING}", self.next));
-            self.next += 1;
-            let file = private(&path).map_err(|error| failing(&path, &error))?;
-            let folder = fs::File::open(&self.folder).and_then(|folder| folder.sync_all());
-            folder.map_err(|error| failing(&self.folder, &error))?;
-            self.writing = Some(file);
-            self.files.push_back(Segment { path, bytes: 0 });
+            self.begin_file()?;
         }
         let (Some(file), Some(segment)) = (&mut self.writing, self.files.back_mut()) else {
             return Err(SpoolFull::Failing("no file to write to".to_owned()));
         };
+        if let Err(error) = file.write_all(sealed).and_then(|()| file.sync_data()) {
+            // What was refused is not to be sent later. If that fails, too, the file ends here: rows that are
+            // sent although their reads were refused tell of more than happened, not of less.
+            let undone = file.set_len(segment.bytes).and_then(|()| file.seek(SeekFrom::End(0)));
+            if undone.is_err() {
+                self.writing = None;
+            }
+            return Err(failing(&segment.path, &error));
+        }
         segment.bytes += sealed.len() as u64;
-        let written = file.write_all(sealed).and_then(|()| file.sync_data());
-        written.map_err(|error| failing(&segment.path, &error))
+        Ok(())
+    }
+
+    fn begin_file(&mut self) -> Result<(), SpoolFull> {
+        let path = self.folder.join(format!("{:020}.{ENDING}", self.next));
+        self.next += 1;
+        let file = fresh(&path).map_err(|error| failing(&path, &error))?;
+        let folder = fs::File::open(&self.folder).and_then(|folder| folder.sync_all());
+        folder.map_err(|error| failing(&self.folder, &error))?;
+        self.writing = Some(file);
+        self.files.push_back(Segment { path, bytes: 0 });
+        Ok(())
     }
 
     /// The rows of the oldest file, which then is written to no more. What is not whole at its end was never
     /// answered for, and is left out.
-    pub fn oldest(&mut self) -> Result<Option<(PathBuf, Vec<AuditRow>)>, SpoolFull> {
-        let Some(segment) = self.files.front() else { return Ok(None) };
-        if self.files.len() == 1 {
-            self.writing = None;
-        }
-        let path = segment.path.clone();
-        let bytes = fs::read(&path).map_err(|error| failing(&path, &error))?;
-        let mut rows = Vec::new();
-        let mut at = 0;
-        while let Some((row, length)) = open(KIND, &bytes[at..]) {
-            rows.push(row);
-            at += length;
-        }
-        Ok(Some((path, rows)))
+    pub fn oldest(&mut self) -> Result<Option<Oldest>, SpoolFull> {
+        let (path, bytes) = loop {
+            let Some(segment) = self.files.front() else { return Ok(None) };
+            if self.files.len() == 1 {
+                self.writing = None;
+            }
+            let path = segment.path.clone();
+            match fs::read(&path) {
+                Ok(bytes) => break (path, bytes),
+                // Somebody took it away.
+                Err(error) if error.kind() == ErrorKind::NotFound => drop(self.files.pop_front()),
+                Err(error) => {
+                    // Those behind it need not wait for a file that cannot be read now.
+                    self.files.rotate_left(1);
+                    self.writing = None;
+                    return Err(failing(&path, &error));
+                }
+            }
+        };
+        let (mut rows, mut at) = (Vec::new(), 0);
+        let spoiled = loop {
+            match open(KIND, &bytes[at..]) {
+                Ok((row, length)) => {
+                    rows.push(row);
+                    at += length;
+                }
+                Err(Broken::Cut) => break false,
+                Err(Broken::Bad) => break true,
+            }
+        };
+        Ok(Some(Oldest { path, rows, spoiled }))
     }
 
-    /// Takes a file away whose rows have arrived.
-    pub fn arrived(&mut self, path: &Path) -> Result<(), SpoolFull> {
-        fs::remove_file(path).map_err(|error| failing(path, &error))?;
-        self.files.retain(|segment| segment.path != path);
+    /// Takes a file away whose rows have arrived. One that is spoiled is set aside, for somebody to look at.
+    pub fn arrived(&mut self, oldest: &Oldest) -> Result<(), SpoolFull> {
+        let path = &oldest.path;
+        let done = match oldest.spoiled {
+            true => fs::rename(path, path.with_extension("spoiled")),
+            false => fs::remove_file(path),
+        };
+        match done {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failing(path, &error)),
+            _ => {}
+        }
+        self.files.retain(|segment| segment.path != *path);
         Ok(())
     }
 }
@@ -161,9 +213,9 @@ mod tests {
 
     fn all(spool: &mut Spool) -> Vec<u128> {
         let mut ids = Vec::new();
-        while let Some((path, rows)) = spool.oldest().unwrap() {
-            ids.extend(rows.iter().map(|row| row.id.as_u128()));
-            spool.arrived(&path).unwrap();
+        while let Some(oldest) = spool.oldest().unwrap() {
+            ids.extend(oldest.rows.iter().map(|row| row.id.as_u128()));
+            spool.arrived(&oldest).unwrap();
         }
         ids
     }
@@ -179,7 +231,7 @@ mod tests {
         let mut spool = Spool::open(folder.path(), 1 << 20).unwrap();
         spool.keep(&[row(4)]).unwrap();
         // Sent, and the answer lost: it is sent again.
-        assert_eq!(spool.oldest().unwrap().unwrap().1.len(), 3);
+        assert_eq!(spool.oldest().unwrap().unwrap().rows.len(), 3);
         assert_eq!(all(&mut spool), [1, 2, 3, 4]);
         assert!(spool.is_empty());
         spool.keep(&[row(5)]).unwrap();
@@ -191,10 +243,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(folder.path(), 1 << 20).unwrap();
         spool.keep(&[row(1)]).unwrap();
-        let (path, rows) = spool.oldest().unwrap().unwrap();
+        let oldest = spool.oldest().unwrap().unwrap();
         spool.keep(&[row(2)]).unwrap();
-        assert_eq!(rows.len(), 1);
-        spool.arrived(&path).unwrap();
+        assert_eq!(oldest.rows.len(), 1);
+        spool.arrived(&oldest).unwrap();
+        spool.arrived(&oldest).unwrap();
         assert_eq!(all(&mut spool), [2]);
     }
 
@@ -214,13 +267,53 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(folder.path(), 1 << 20).unwrap();
         spool.keep(&[row(1), row(2)]).unwrap();
-        let (path, _) = spool.oldest().unwrap().unwrap();
+        let path = spool.oldest().unwrap().unwrap().path;
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
         drop(spool);
         let mut spool = Spool::open(folder.path(), 1 << 20).unwrap();
         spool.keep(&[row(3)]).unwrap();
         assert_eq!(all(&mut spool), [1, 3]);
+    }
+
+    #[test]
+    fn what_is_spoiled_is_set_aside_and_not_taken_for_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(folder.path(), 1 << 20).unwrap();
+        spool.keep(&[row(1), row(2), row(3)]).unwrap();
+        let oldest = spool.oldest().unwrap().unwrap();
+        let mut bytes = fs::read(&oldest.path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&oldest.path, &bytes).unwrap();
+        spool.keep(&[row(4)]).unwrap();
+        let oldest = spool.oldest().unwrap().unwrap();
+        assert!(oldest.spoiled && oldest.rows.len() == 1, "{oldest:?}");
+        spool.arrived(&oldest).unwrap();
+        assert_eq!(all(&mut spool), [4]);
+        let kept = fs::read(oldest.path.with_extension("spoiled")).unwrap();
+        assert_eq!(kept, bytes);
+    }
+
+    #[test]
+    fn a_volume_is_one_nodes() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path(), 1 << 20).unwrap();
+        let other = Spool::open(folder.path(), 1 << 20).err();
+        assert!(matches!(other, Some(SpoolFull::Failing(why)) if why.contains("another node")));
+        drop(spool);
+        assert!(Spool::open(folder.path(), 1 << 20).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_somebody_took_away_is_waited_for_by_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(folder.path(), 1 << 20).unwrap();
+        spool.keep(&[row(1)]).unwrap();
+        let oldest = spool.oldest().unwrap().unwrap();
+        spool.keep(&[row(2)]).unwrap();
+        fs::remove_file(&oldest.path).unwrap();
+        assert_eq!(all(&mut spool), [2]);
     }
 
     #[test]

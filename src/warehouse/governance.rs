@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::governance::{AuditQuestion, AuditRow, Row, Token, Written};
+use crate::governance::{AuditQuestion, AuditRow, Row, Token, Written, WrittenToken};
 use crate::record::SinkError;
 
 /// All that decisions are made from, as it stood at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Permissions {
     pub rows: Vec<Written>,
-    pub tokens: Vec<Token>,
+    pub tokens: Vec<WrittenToken>,
     pub salt: Vec<u8>,
 }
 
@@ -25,6 +25,8 @@ pub enum Change {
     AddToken(Token),
     /// Ends the token of this id.
     RevokeToken(String),
+    /// Adds a row that lets somebody manage, unless there is one that does.
+    FirstManager(Row),
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -73,7 +73,7 @@ fn rows_are_granted_explained_and_revoked() {
     let listed = asked(&place, 0, &["permissions", "list", "--feed", "sales_eu"]);
     let row = listed.as_array().expect("rows").iter().find(|row| row["id"] == json!(narrow));
     let row = row.expect("the row");
-    assert_eq!(row["where"], "(\"city\" = 'Perth') AND (\"amount\" > -1.5)");
+    assert_eq!(row["where"], "\"city\" = 'Perth' AND \"amount\" > -1.5");
     assert_eq!((&row["masks"], &row["from"]), (&json!({"amount": "last4"}), &json!("2026-01-01")));
     assert!(row["granted_by"].as_str().is_some_and(|by| by.starts_with("local:")), "{row}");
     run(&place, 0, &["permissions", "revoke", &all, "--reason", "by mistake"]);

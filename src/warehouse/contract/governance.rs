@@ -14,6 +14,8 @@ on_each_warehouse! {
     keeps_rows_as_they_were_granted
     tells_of_changes
     keeps_tokens_as_hashes
+    lets_one_be_the_first_manager
+    reads_what_others_wrote
     records_what_is_sent_twice_once
     keeps_one_salt
 }
@@ -108,6 +110,67 @@ async fn tells_of_changes(lab: Lab) {
     }
 }
 
+async fn tokens(store: &dyn GovernanceStore) -> Vec<Token> {
+    let tokens = store.load().await.unwrap().tokens;
+    tokens.into_iter().map(|token| token.read().unwrap()).collect()
+}
+
+async fn lets_one_be_the_first_manager(lab: Lab) {
+    let (one, other) = (store(&lab), store(&lab));
+    let first = |name: &str| {
+        let row = Row { action: Action::Manage, ..row("*") };
+        Change::FirstManager(Row { grantee: format!("user:{name}").parse().unwrap(), ..row })
+    };
+    let (one, other) = tokio::join!(change(&*one, first("ada")), change(&*other, first("bob")));
+    let granted = [one, other].iter().filter(|it| matches!(it, Changed::Granted(_))).count();
+    assert_eq!((granted, lab.count("tidegate.permissions").await), (1, 1));
+    assert_eq!(lab.count("tidegate.audit").await, 1);
+}
+
+/// Whatever anybody wrote into the tables: one row is none of the others'.
+async fn reads_what_others_wrote(lab: Lab) {
+    let store = store(&lab);
+    let id = grant(&*store, &row("f")).await;
+    if lab.is_postgres() {
+        lab.ask(
+            "INSERT INTO tidegate.permissions \
+             (principal, feed, action, effect, day_from, day_to, expires_at, granted_by, reason) VALUES \
+             ('user:a', 'f', 'read', 'allow', '-infinity', NULL, 'infinity', 'x', 'x'), \
+             ('user:b', 'f', 'read', 'deny', '2026-01-31', 'infinity', '-infinity', 'x', 'x'); \
+             ALTER DATABASE CURRENT SET datestyle = 'German'; SELECT 1"
+                .replace("DATABASE CURRENT", &format!("DATABASE \"{}\"", lab.database()))
+                .as_str(),
+        )
+        .await;
+    } else {
+        lab.ask(
+            "INSERT INTO tidegate.permissions \
+             (principal, feed, action, effect, day_from, expires_at, granted_by, reason) VALUES \
+             ('user:a', 'f', 'read', 'allow', '01.01.2026', NULL, 'x', 'x'), \
+             ('user:b', 'f', 'read', 'deny', NULL, '2027-01-31 00:00:00', 'x', 'x'); SELECT 1",
+        )
+        .await;
+    }
+    let narrow = Row {
+        target: Target {
+            days: Days { from: "2026-01-31".parse().ok(), to: None },
+            ..Target::default()
+        },
+        expires_at_ms: Some(1_900_000_000_123),
+        ..row("g")
+    };
+    let last = grant(&*warehouse::open_governance(&lab.config).unwrap(), &narrow).await;
+    let store = warehouse::open_governance(&lab.config).unwrap();
+    let rows = store.load().await.unwrap().rows;
+    let read: Vec<_> = rows.into_iter().map(|row| (row.id.clone(), row.read())).collect();
+    assert_eq!(read.len(), 4);
+    assert!(read[0].0 == RowId::Own(id) && read[0].1.1.is_none());
+    let (allow, deny) = (&read[1].1, &read[2].1);
+    assert!(allow.0.is_empty() && allow.1.is_some(), "{allow:?}");
+    assert!(deny.1.is_some() && deny.0[0].target.is_all() && deny.0[0].expires_at_ms.is_none());
+    assert_eq!(read[3].1, (vec![Row { id: RowId::Own(last), ..narrow }], None));
+}
+
 async fn keeps_tokens_as_hashes(lab: Lab) {
     let store = store(&lab);
     let bearer = Bearer::of([5; 41]);
@@ -124,11 +187,11 @@ async fn keeps_tokens_as_hashes(lab: Lab) {
     let again = store.change(&Change::AddToken(token.clone()), &audited(1, "f", true)).await;
     assert!(again.is_err(), "an id is one token's");
     assert_eq!(lab.count("tidegate.audit").await, 1, "of both or none");
-    assert_eq!(store.load().await.unwrap().tokens, std::slice::from_ref(&token));
+    assert_eq!(tokens(&*store).await, std::slice::from_ref(&token));
     let revoke = || Change::RevokeToken(token.id.clone());
     assert_eq!(change(&*store, revoke()).await, Changed::Token);
     assert_eq!(change(&*store, revoke()).await, Changed::Nothing);
-    assert_eq!(store.load().await.unwrap().tokens, [Token { revoked: true, ..token }]);
+    assert_eq!(tokens(&*store).await, [Token { revoked: true, ..token }]);
 }
 
 fn audited(number: u128, feed: &str, allowed: bool) -> AuditRow {
@@ -177,7 +240,11 @@ async fn records_what_is_sent_twice_once(lab: Lab) {
     let last = store.audit(&AuditQuestion { most: 1, ..Default::default() }).await.unwrap();
     assert_eq!(last, rows[2..]);
     // What somebody sends may be anything.
-    let odd = AuditRow { why: "a\0b".to_owned(), ..audited(4, "f", true) };
+    let odd = AuditRow {
+        why: "a\0b".to_owned(),
+        columns: vec!["c\0".to_owned()],
+        ..audited(4, "f", true)
+    };
     store.record(&[odd]).await.unwrap();
 }
 

@@ -89,6 +89,14 @@ impl Lab {
         matches!(self.inside, Inside::Postgres { .. })
     }
 
+    /// The PostgreSQL database's name.
+    pub fn database(&self) -> &str {
+        match &self.inside {
+            Inside::Postgres { database, .. } => database,
+            Inside::Sqlite { .. } => panic!("no PostgreSQL here"),
+        }
+    }
+
     pub fn client(&self) -> &Client {
         match &self.inside {
             Inside::Postgres { client, .. } => client,

@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 use super::pool::{Hearing, Session, Sessions, judged};
 use crate::config;
-use crate::governance::{AuditQuestion, AuditRow, Principal, Row, RowId, Token, Written};
+use crate::governance::{
+    AuditQuestion, AuditRow, Principal, Row, RowId, Token, Written, WrittenToken,
+};
 use crate::record::SinkError;
 use crate::warehouse::{Change, Changed, GovernanceStore, Permissions};
 
@@ -18,14 +20,25 @@ const CHANNEL: &str = "tidegate_permissions";
 /// Between attempts to listen.
 const PAUSE: Duration = Duration::from_millis(500);
 
-const ROWS: &str = "
-    SELECT id, principal, feed, action, effect, columns::text, masks::text, predicate, day_from::text,
-           day_to::text, (extract(epoch FROM expires_at) * 1000)::bigint, granted_by, reason
-    FROM tidegate.permissions ORDER BY id";
+/// A row's columns. Times and days as one text whatever the database's style, and its infinities as they are.
+macro_rules! row {
+    () => {
+        "id, principal, feed, action, effect, columns::text, masks::text, predicate,
+         CASE WHEN isfinite(day_from) THEN to_char(day_from, 'YYYY-MM-DD') ELSE day_from::text END,
+         CASE WHEN isfinite(day_to) THEN to_char(day_to, 'YYYY-MM-DD') ELSE day_to::text END,
+         CASE WHEN isfinite(expires_at)
+              THEN to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')
+              ELSE expires_at::text END, granted_by, reason"
+    };
+}
+
+const ROWS: &str = concat!("SELECT ", row!(), " FROM tidegate.permissions ORDER BY id");
 
 const TOKENS: &str = "
     SELECT id, hash, principal, roles::text, groups::text, created_by,
-           (extract(epoch FROM expires_at) * 1000)::bigint, revoked_at IS NOT NULL
+           CASE WHEN isfinite(expires_at)
+                THEN to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')
+                ELSE expires_at::text END, revoked_at IS NOT NULL
     FROM tidegate.tokens ORDER BY created_at, id";
 
 const SALT: &str = "
@@ -39,10 +52,14 @@ const GRANT: &str = "
             to_timestamp($10::bigint / 1000.0), $11, $12)
     RETURNING id";
 
-const REVOKE: &str = "
-    DELETE FROM tidegate.permissions WHERE id = $1
-    RETURNING id, principal, feed, action, effect, columns::text, masks::text, predicate, day_from::text,
-              day_to::text, (extract(epoch FROM expires_at) * 1000)::bigint, granted_by, reason";
+const REVOKE: &str = concat!("DELETE FROM tidegate.permissions WHERE id = $1 RETURNING ", row!());
+
+/// Whoever asks at the same time waits, and then finds the first.
+const ONE_MANAGER: &str = "
+    LOCK TABLE tidegate.permissions IN SHARE ROW EXCLUSIVE MODE;
+    SELECT EXISTS (SELECT FROM tidegate.permissions
+                   WHERE action = 'manage' AND effect = 'allow'
+                     AND (expires_at IS NULL OR expires_at > now()))";
 
 const ADD_TOKEN: &str = "
     INSERT INTO tidegate.tokens (id, hash, principal, roles, groups, created_by, expires_at)
@@ -99,7 +116,7 @@ impl GovernanceStore for PostgresGovernance {
         };
         let (rows, tokens, salt) = load.await.map_err(judged)?;
         session.done();
-        let tokens = tokens.iter().map(token).collect::<Result<_, _>>()?;
+        let tokens = tokens.iter().map(token).collect();
         Ok(Permissions { rows: rows.iter().map(written).collect(), tokens, salt })
     }
 
@@ -152,6 +169,14 @@ impl GovernanceStore for PostgresGovernance {
 async fn carry_out(session: &Session, change: &Change) -> Result<Changed, SinkError> {
     match change {
         Change::Grant(row) => grant(session, row).await.map(Changed::Granted),
+        Change::FirstManager(row) => {
+            let (lock, find) = ONE_MANAGER.split_once(';').unwrap_or_default();
+            session.batch_execute(lock).await.map_err(judged)?;
+            match session.query_one(find, &[]).await.map_err(judged)?.get(0) {
+                true => Ok(Changed::Nothing),
+                false => grant(session, row).await.map(Changed::Granted),
+            }
+        }
         Change::Revoke(id) => {
             let row = session.query_opt(REVOKE, &[id]).await.map_err(judged)?;
             Ok(row
@@ -202,7 +227,11 @@ async fn record(session: &Session, rows: &[AuditRow]) -> Result<(), SinkError> {
     fn each<'r, T>(rows: &'r [AuditRow], of: impl Fn(&'r AuditRow) -> T) -> Vec<T> {
         rows.iter().map(of).collect()
     }
-    let columns = rows.iter().map(|row| json(&row.columns)).collect::<Result<Vec<_>, _>>()?;
+    let columns = rows.iter().map(|row| {
+        let columns: Vec<String> = row.columns.iter().map(|name| storable(name)).collect();
+        json(&columns)
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let params: [&(dyn ToSql + Sync); 12] = [
         &each(rows, |row| row.id.to_string()),
         &each(rows, |row| row.at_ms),
@@ -221,7 +250,6 @@ async fn record(session: &Session, rows: &[AuditRow]) -> Result<(), SinkError> {
 }
 
 fn written(row: &Found) -> Written {
-    let day = |column| row.get::<_, Option<&str>>(column).and_then(|day| day.parse().ok());
     Written {
         id: RowId::Own(row.get(0)),
         principal: row.get(1),
@@ -231,24 +259,25 @@ fn written(row: &Found) -> Written {
         columns: row.get(5),
         masks: row.get(6),
         predicate: row.get(7),
-        day_from: day(8),
-        day_to: day(9),
-        expires_at_ms: row.get(10),
+        day_from: row.get(8),
+        day_to: row.get(9),
+        expires_at: row.get(10),
         granted_by: row.get(11),
         reason: row.get(12),
     }
 }
 
-fn token(row: &Found) -> Result<Token, SinkError> {
-    let names = |column| serde_json::from_str(row.get(column)).map_err(SinkError::lasting);
-    Ok(Token {
+fn token(row: &Found) -> WrittenToken {
+    WrittenToken {
         id: row.get(0),
         hash: row.get(1),
-        principal: Principal { name: row.get(2), roles: names(3)?, groups: names(4)? },
+        principal: row.get(2),
+        roles: row.get(3),
+        groups: row.get(4),
         created_by: row.get(5),
-        expires_at_ms: row.get(6),
+        expires_at: row.get(6),
         revoked: row.get(7),
-    })
+    }
 }
 
 fn audited(row: &Found) -> Result<AuditRow, SinkError> {

@@ -8,7 +8,7 @@ use chrono::{DateTime, SecondsFormat};
 use rusqlite::{Connection, OptionalExtension, Row as Found};
 
 use super::{File, Sqlite, judged};
-use crate::governance::{AuditQuestion, AuditRow, Principal, Row, RowId, Token, Written};
+use crate::governance::{AuditQuestion, AuditRow, Principal, Row, RowId, Written, WrittenToken};
 use crate::record::SinkError;
 use crate::warehouse::{Change, Changed, GovernanceStore, Permissions};
 
@@ -31,6 +31,10 @@ const GRANT: &str = "
     INSERT INTO tidegate_permissions (principal, feed, action, effect, columns, masks, predicate, day_from,
                                       day_to, expires_at, granted_by, reason)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+
+const MANAGERS: &str = "
+    SELECT count(*) FROM tidegate_permissions
+    WHERE action = 'manage' AND effect = 'allow' AND (expires_at IS NULL OR expires_at > ?1)";
 
 const ADD_TOKEN: &str = "
     INSERT INTO tidegate_tokens (id, hash, principal, roles, groups, created_by, expires_at)
@@ -127,6 +131,14 @@ impl GovernanceStore for SqliteGovernance {
 fn carry_out(connection: &Connection, change: &Change) -> rusqlite::Result<Changed> {
     Ok(match change {
         Change::Grant(row) => Changed::Granted(grant(connection, row)?),
+        Change::FirstManager(row) => {
+            let found =
+                connection.query_row(MANAGERS, [time(now_ms())], |it| it.get::<_, i64>(0))?;
+            match found {
+                0 => Changed::Granted(grant(connection, row)?),
+                _ => Changed::Nothing,
+            }
+        }
         Change::Revoke(id) => {
             let find = format!("{ROWS} WHERE id = ?1");
             let found = connection.query_row(&find, [id], written).optional()?;
@@ -193,9 +205,6 @@ fn record(connection: &Connection, rows: &[AuditRow]) -> rusqlite::Result<()> {
 }
 
 fn written(row: &Found<'_>) -> rusqlite::Result<Written> {
-    let day = |column| -> rusqlite::Result<_> {
-        Ok(row.get::<_, Option<String>>(column)?.and_then(|day| day.parse().ok()))
-    };
     Ok(Written {
         id: RowId::Own(row.get(0)?),
         principal: row.get(1)?,
@@ -205,25 +214,23 @@ fn written(row: &Found<'_>) -> rusqlite::Result<Written> {
         columns: row.get(5)?,
         masks: row.get(6)?,
         predicate: row.get(7)?,
-        day_from: day(8)?,
-        day_to: day(9)?,
-        expires_at_ms: row.get::<_, Option<String>>(10)?.map(|at| millis(&at)),
+        day_from: row.get(8)?,
+        day_to: row.get(9)?,
+        expires_at: row.get(10)?,
         granted_by: row.get(11)?,
         reason: row.get(12)?,
     })
 }
 
-fn token(row: &Found<'_>) -> rusqlite::Result<Token> {
-    // What is not a list of names names nobody.
-    let names = |column| -> rusqlite::Result<_> {
-        Ok(serde_json::from_str(&row.get::<_, String>(column)?).unwrap_or_default())
-    };
-    Ok(Token {
+fn token(row: &Found<'_>) -> rusqlite::Result<WrittenToken> {
+    Ok(WrittenToken {
         id: row.get(0)?,
         hash: row.get(1)?,
-        principal: Principal { name: row.get(2)?, roles: names(3)?, groups: names(4)? },
+        principal: row.get(2)?,
+        roles: row.get(3)?,
+        groups: row.get(4)?,
         created_by: row.get(5)?,
-        expires_at_ms: row.get::<_, Option<String>>(6)?.map(|at| millis(&at)),
+        expires_at: row.get(6)?,
         revoked: row.get(7)?,
     })
 }
@@ -245,6 +252,10 @@ fn audited(row: &Found<'_>) -> rusqlite::Result<AuditRow> {
     })
 }
 
+fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
+
 fn json(value: &impl serde::Serialize) -> String {
     // Lists and maps of names are always JSON.
     serde_json::to_string(value).unwrap_or_default()
@@ -256,7 +267,6 @@ fn time(ms: i64) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// What is no time has passed: an expiry that nobody can read is over.
 fn millis(text: &str) -> i64 {
     DateTime::parse_from_rfc3339(text).map_or(i64::MIN, |time| time.timestamp_millis())
 }
