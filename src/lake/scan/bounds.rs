@@ -78,7 +78,7 @@ fn compare(one: &Value, other: &Value) -> Option<Ordering> {
         (Double(one), Double(other)) => one.partial_cmp(other),
         (Double(_), Long(_) | Decimal { .. }) | (Long(_) | Decimal { .. }, Double(_)) => {
             let (one, other) = (about(one)?, about(other)?);
-            let near = (one - other).abs() <= 1e-12 * one.abs().max(other.abs());
+            let near = (one - other).abs() <= ROUNDED * one.abs().max(other.abs());
             if near { None } else { one.partial_cmp(&other) }
         }
         (Long(_) | Decimal { .. }, Long(_) | Decimal { .. }) => {
@@ -114,8 +114,8 @@ pub fn of_file(stats: &serde_json::Value, column: &str, kind: &DataType) -> Know
     let nulls = stats["nullCount"][column].as_u64();
     let (least, greatest) = (&stats["minValues"][column], &stats["maxValues"][column]);
     Known {
-        least: said(least, kind, -TRUNCATED_MICROS),
-        greatest: said(greatest, kind, TRUNCATED_MICROS),
+        least: said(least, kind, -1),
+        greatest: said(greatest, kind, 1),
         // Writers cut texts where they like, and not all say so.
         cut: true,
         nulls: rows.is_some() && rows == nulls,
@@ -125,17 +125,26 @@ pub fn of_file(stats: &serde_json::Value, column: &str, kind: &DataType) -> Know
 /// Statistics of times are cut to milliseconds.
 const TRUNCATED_MICROS: i64 = 1000;
 
-fn said(value: &serde_json::Value, kind: &DataType, slack_micros: i64) -> Option<Value> {
+/// Readers and writers of JSON differ in a double's last digits.
+const ROUNDED: f64 = 1e-12;
+
+/// One end of what a file holds, moved outwards (-1 or 1) by what its writer may have left away.
+fn said(value: &serde_json::Value, kind: &DataType, outwards: i8) -> Option<Value> {
     Some(match kind {
         DataType::Int32 | DataType::Int64 => Value::Long(value.as_i64()?),
         // JSON has a decimal's first digits only, so it is compared as a double is.
-        DataType::Float64 | DataType::Decimal128(..) => Value::Double(value.as_f64()?),
+        DataType::Float64 | DataType::Decimal128(..) => {
+            let value = value.as_f64()?;
+            let slack = (value.abs() * ROUNDED).max(f64::MIN_POSITIVE);
+            Value::Double(value + slack * f64::from(outwards))
+        }
         DataType::Utf8 => Value::Text(value.as_str()?.to_owned()),
         DataType::Boolean => Value::Bool(value.as_bool()?),
         DataType::Date32 => day(value.as_str()?)?,
         DataType::Timestamp(..) => {
             let time = DateTime::parse_from_rfc3339(value.as_str()?).ok()?;
-            Value::Timestamp(time.timestamp_micros().checked_add(slack_micros)?)
+            let slack = TRUNCATED_MICROS * i64::from(outwards);
+            Value::Timestamp(time.timestamp_micros().checked_add(slack)?)
         }
         _ => return None,
     })
@@ -250,6 +259,12 @@ mod tests {
         let at = |micros| between(Value::Timestamp(micros), Value::Timestamp(micros));
         assert!(!at(2_000_999).misses(&times), "cut to milliseconds");
         assert!(at(2_001_001).misses(&times) && at(998_999).misses(&times));
+
+        let doubles = of(&DataType::Float64, json!(0.0), json!(1.6666666666666663));
+        let double = |value| between(Value::Double(value), Value::Double(value));
+        assert!(!double(1.6666666666666665).misses(&doubles), "its last digits were lost");
+        assert!(!double(-1e-310).misses(&doubles));
+        assert!(double(1.66666667).misses(&doubles) && double(-1e-300).misses(&doubles));
 
         let texts = of(&DataType::Utf8, json!("b"), json!("d"));
         assert!(!between(text("dx"), text("dz")).misses(&texts), "cut to its beginning");
