@@ -21,7 +21,7 @@ pub use self::table::create_table;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
@@ -111,12 +111,26 @@ impl File {
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
-    // The answer to this pragma is the mode; what matters is that it is asked for.
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    log_ahead(&connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// SQLite does not wait itself where two turn a new file over at once: each could wait for the other.
+fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let asked = Instant::now();
+    loop {
+        // The answer is the mode; what matters is that it is asked for.
+        let turned = connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()));
+        match turned.as_ref().err().and_then(rusqlite::Error::sqlite_error_code) {
+            Some(ErrorCode::DatabaseBusy) if asked.elapsed() < BUSY => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            _ => return turned,
+        }
+    }
 }
 
 /// An error of SQLite, judged and put into words.
@@ -281,5 +295,29 @@ impl Warehouse for Sqlite {
             file.connection()?.query_row("SELECT 1", [], |_| Ok(())).map_err(judged)
         };
         self.run("asking the warehouse".to_owned(), ask).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_open_a_new_file_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..20 {
+            let path = folder.path().join(format!("{round}.db"));
+            let start = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                let open = || {
+                    start.wait();
+                    connect(&path).map(drop)
+                };
+                let opened: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+                for opened in opened {
+                    opened.join().unwrap().unwrap();
+                }
+            });
+        }
     }
 }
