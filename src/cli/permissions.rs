@@ -256,8 +256,8 @@ fn revoke(file: &NodeFile, id: i64, reason: &str) -> Result<Exit, Exit> {
 
 fn rules(file: &NodeFile) -> Result<Rules, Exit> {
     let rules = with_grants(file, async |grants| grants.rules().await)?;
-    for (id, fault) in &rules.faults {
-        tell!("row {id}: {fault}");
+    for (name, fault) in &rules.faults {
+        tell!("{name}: {fault}");
     }
     Ok(rules)
 }

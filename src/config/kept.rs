@@ -67,12 +67,14 @@ impl Kept {
     }
 }
 
+/// Whether the field at `outer` is the one at `inner` or holds it.
+pub fn covers(outer: &str, inner: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// Whether a column at `path` stands for, holds or lies in the field at `other`.
 pub fn overlaps(path: &str, other: &str) -> bool {
-    let inside = |outer: &str, inner: &str| {
-        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    inside(path, other) || inside(other, path)
+    covers(path, other) || covers(other, path)
 }
 
 /// Declared columns, then those kept beside them whose name and field are free.

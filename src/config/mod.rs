@@ -40,7 +40,7 @@ pub use feed::{
 };
 pub use files::Codec;
 pub use folder::{ACTIVE, ARCHIVED, Folder};
-pub use kept::{Kept, overlaps};
+pub use kept::{Kept, covers, overlaps};
 pub use lake_time::{LakeTime, TimeSource};
 pub use load::{load, load_feeds, load_node};
 pub use mode::Mode;

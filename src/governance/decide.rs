@@ -1,6 +1,6 @@
 //! May somebody do something, and why.
 
-use super::{Action, Effect, Mask, Principal, Row, RowId, Target};
+use super::{Action, Effect, Principal, Row, RowId, Target};
 
 /// What the rows say.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,18 +13,13 @@ pub enum Decision {
 /// What may be seen: of each record what one of the grants shows and none of the denials takes away.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Access {
-    pub grants: Vec<Grant>,
-    pub denials: Vec<Denial>,
+    pub grants: Vec<Counted>,
+    pub denials: Vec<Counted>,
 }
 
+/// What a row that counts is about.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Grant {
-    pub row: RowId,
-    pub target: Target,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Denial {
+pub struct Counted {
     pub row: RowId,
     pub target: Target,
 }
@@ -32,19 +27,12 @@ pub struct Denial {
 impl Access {
     /// The rows it comes from.
     pub fn rows(&self) -> impl Iterator<Item = &RowId> {
-        let grants = self.grants.iter().map(|grant| &grant.row);
-        grants.chain(self.denials.iter().map(|denial| &denial.row))
+        self.grants.iter().chain(&self.denials).map(|counted| &counted.row)
     }
 
     /// Whether everything is seen as it stands.
     pub fn is_all(&self) -> bool {
         self.denials.is_empty() && self.grants.iter().any(|grant| grant.target.is_all())
-    }
-
-    /// Whether some value is shown otherwise than it is.
-    pub fn masks(&self) -> impl Iterator<Item = (&str, Mask)> {
-        let masks = self.grants.iter().flat_map(|grant| &grant.target.masks);
-        masks.map(|(name, mask)| (name.as_str(), *mask))
     }
 }
 
@@ -67,14 +55,14 @@ pub fn decide<'r>(
         if judged(row, principal, action, feed, now_ms) != Verdict::Counts {
             continue;
         }
-        let (id, target) = (row.id.clone(), row.target.clone());
+        let counted = Counted { row: row.id.clone(), target: row.target.clone() };
         match row.effect {
             // What is narrower is for reading alone; elsewhere it is not to be less than meant.
-            Effect::Deny if action != Action::Read || target.is_all() => {
-                return Decision::Denied(Some(id));
+            Effect::Deny if action != Action::Read || row.target.is_all() => {
+                return Decision::Denied(Some(counted.row));
             }
-            Effect::Deny => access.denials.push(Denial { row: id, target }),
-            Effect::Allow => access.grants.push(Grant { row: id, target }),
+            Effect::Deny => access.denials.push(counted),
+            Effect::Allow => access.grants.push(counted),
         }
     }
     match access.grants.is_empty() {

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::{Mask, Part};
-use crate::config::ColumnType;
+use crate::config::{ColumnType, covers};
 
 /// What an installation's hashes begin with, so that nobody else's tables tell their values.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,11 +23,6 @@ pub struct Salt(Arc<[u8]>);
 impl Salt {
     pub fn new(bytes: &[u8]) -> Self {
         Self(bytes.into())
-    }
-
-    /// For the volume, where it is as safe as the rows beside it.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
     }
 
     fn hash(&self, text: &str) -> String {
@@ -219,11 +214,6 @@ impl Inner<'_> {
         });
         shown.map_or_else(|| "null".to_owned(), |shown| serde_json::Value::from(shown).to_string())
     }
-}
-
-/// Whether the field at `outer` is the one at `inner` or holds it.
-fn covers(outer: &str, inner: &str) -> bool {
-    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// `items[2].note` is the field `items.note`; other brackets are part of a name.

@@ -27,7 +27,7 @@ mod view;
 mod written;
 
 pub use audit::{AuditQuestion, AuditRow};
-pub use decide::{Access, Decision, Denial, Grant, Hit, Verdict, decide};
+pub use decide::{Access, Counted, Decision, Hit, Verdict, decide};
 pub use mask::Salt;
 pub use predicate::{Comparison, Literal, Predicate};
 pub use row::{Action, Days, Effect, Grantee, Mask, Pattern, Principal, Row, RowId, Target};

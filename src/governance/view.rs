@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Access, Days, Mask, Predicate, RowId, Target};
-use crate::config::ColumnType;
+use crate::config::{ColumnType, covers, overlaps};
 
 /// A column as a sink has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -232,7 +232,7 @@ impl Sink<'_> {
         }
         let hits = |column: &SinkColumn| match column.part {
             Part::Rest | Part::Document => true,
-            Part::Value | Part::Key => overlap(path, &column.path),
+            Part::Value | Part::Key => overlaps(path, &column.path),
             Part::Coordinate | Part::RawKey | Part::Headers => false,
         };
         // A column of the other sink alone is nothing that this one shows.
@@ -329,7 +329,7 @@ impl Sink<'_> {
                 Part::RawKey => {
                     // It holds every part of the key; what it holds where no column does, nobody knows.
                     let mut keys = self.columns.iter().filter(|it| it.part == Part::Key).peekable();
-                    if keys.peek().is_none() || keys.any(|key| overlap(path, &key.path)) {
+                    if keys.peek().is_none() || keys.any(|key| overlaps(path, &key.path)) {
                         whole = Some(Mask::Null);
                     }
                 }
@@ -343,7 +343,7 @@ impl Sink<'_> {
                         // A text that holds a document, perhaps: nobody looks into it.
                         _ => whole = Some(Mask::Null),
                     },
-                    _ if is_below(&column.path, path) => whole = whole.max(Some(mask)),
+                    _ if covers(path, &column.path) => whole = whole.max(Some(mask)),
                     _ => {}
                 },
                 Part::Coordinate | Part::Headers => {}
@@ -354,16 +354,6 @@ impl Sink<'_> {
             None => (!inside.is_empty()).then_some(Show::Inside(inside)),
         }
     }
-}
-
-/// Whether one of the fields is or holds the other.
-fn overlap(one: &str, other: &str) -> bool {
-    one == other || is_below(one, other) || is_below(other, one)
-}
-
-/// Whether the field at `path` lies in the one at `outer`.
-fn is_below(path: &str, outer: &str) -> bool {
-    path.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))
 }
 
 impl Mask {

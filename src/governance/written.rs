@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate};
+use serde::de::DeserializeOwned;
 
 use super::{Action, Days, Effect, Grantee, Mask, Pattern, Predicate, Row, RowId, Target};
 
@@ -83,21 +84,11 @@ impl Written {
     }
 
     fn target(&self) -> Result<Target, String> {
-        let columns: Option<BTreeSet<String>> = self
-            .columns
-            .as_deref()
-            .map(serde_json::from_str::<Option<_>>)
-            .transpose()
-            .map_err(|error| format!("columns: {error}; expected a JSON array of names"))?
-            .flatten();
-        let masks: BTreeMap<String, Mask> = self
-            .masks
-            .as_deref()
-            .map(serde_json::from_str::<Option<_>>)
-            .transpose()
-            .map_err(|error| format!("masks: {error}; expected a JSON object of names and masks"))?
-            .flatten()
-            .unwrap_or_default();
+        let columns: Option<BTreeSet<String>> =
+            json("columns", &self.columns, "a JSON array of names")?;
+        let masks: Option<BTreeMap<String, Mask>> =
+            json("masks", &self.masks, "a JSON object of names and masks")?;
+        let masks = masks.unwrap_or_default();
         let predicate = self.predicate.as_deref().map(str::parse::<Predicate>).transpose();
         let predicate = predicate.map_err(|error| format!("predicate: {error}"))?;
         let day = |day: &Option<String>| {
@@ -107,6 +98,17 @@ impl Written {
         let days = Days { from: day(&self.day_from)?, to: day(&self.day_to)? };
         Ok(Target { columns, masks, predicate, days })
     }
+}
+
+/// JSON's null is as good as nothing.
+fn json<T: DeserializeOwned>(
+    name: &str,
+    text: &Option<String>,
+    expected: &str,
+) -> Result<Option<T>, String> {
+    let value = text.as_deref().map(serde_json::from_str::<Option<T>>).transpose();
+    let value = value.map_err(|error| format!("{name}: {error}; expected {expected}"))?;
+    Ok(value.flatten())
 }
 
 /// Milliseconds since the epoch; none for never.

@@ -21,8 +21,8 @@ pub struct Rules {
     pub rows: Vec<Row>,
     pub tokens: Vec<Token>,
     pub salt: Salt,
-    /// Rows that are not as they should be, each with what is wrong.
-    pub faults: Vec<(RowId, String)>,
+    /// What is not as it should be: which row or token, and what is wrong with it.
+    pub faults: Vec<(String, String)>,
     /// When they were read, milliseconds since the epoch.
     pub as_of_ms: i64,
 }
@@ -107,17 +107,16 @@ impl Grants {
             as_of_ms,
         };
         for written in permissions.rows {
-            let id = written.id.clone();
+            let name = format!("row {}", written.id);
             let (rows, fault) = written.read();
             rules.rows.extend(rows);
-            rules.faults.extend(fault.map(|fault| (id, fault)));
+            rules.faults.extend(fault.map(|fault| (name, fault)));
         }
         for written in permissions.tokens {
-            let id = RowId::Source("token".to_owned(), 0);
-            let name = written.id.clone();
+            let name = format!("token {}", written.id);
             match written.read() {
                 Ok(token) => rules.tokens.push(token),
-                Err(fault) => rules.faults.push((id, format!("{name}: {fault}"))),
+                Err(fault) => rules.faults.push((name, fault)),
             }
         }
         Ok(rules)

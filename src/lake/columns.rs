@@ -7,7 +7,7 @@ use deltalake_core::kernel::{
     ArrayType, DataType as DeltaType, MapType, PrimitiveType, StructField, StructType,
 };
 
-use crate::config::{Feed, FeedKind, Placeholder, VERSION};
+use crate::config::{Column, ColumnType, Feed, FeedKind, Placeholder, VERSION};
 use crate::layout::Layout;
 
 /// The Arrow schema of the files of a feed: its columns, then the record's coordinates.
@@ -41,6 +41,23 @@ pub fn lake_schema(feed: &Feed) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
+/// The columns of a file of JSON lines, as if a line were a record: those of [`lake_schema`], whatever of them
+/// the feed keeps.
+pub fn line_columns(feed: &Feed) -> impl Iterator<Item = Column> {
+    let own = feed.schema.columns.iter();
+    let own = own.map(|column| Column::new(column.name.clone(), column.kind));
+    let ours = [
+        ("_op", ColumnType::String),
+        ("_topic", ColumnType::String),
+        ("_partition", ColumnType::Int),
+        ("_offset", ColumnType::Long),
+        ("_timestamp", ColumnType::Timestamp),
+        ("_key", ColumnType::Bytes),
+        ("_headers", ColumnType::Json),
+    ];
+    own.chain(ours.map(|(name, kind)| Column::new(name, kind)))
+}
+
 /// Text of few values: one byte a row in memory.
 pub fn constant_text() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8))
@@ -54,17 +71,20 @@ pub fn timestamp() -> DataType {
 pub fn delta_columns(files: &Schema, layout: &Layout) -> Vec<StructField> {
     let columns =
         files.fields().iter().map(|field| (field.name().as_str(), delta_type(field.data_type())));
-    let partitions = layout.partitioned_by().into_iter().map(|(name, of)| {
-        let kind = match of {
-            Placeholder::Date => PrimitiveType::Date,
-            Placeholder::Year | Placeholder::Month | Placeholder::Day | Placeholder::Hour => {
-                PrimitiveType::Integer
-            }
-            _ => PrimitiveType::String,
-        };
-        (name, DeltaType::Primitive(kind))
-    });
+    let partitions = layout.partitioned_by().into_iter();
+    let partitions = partitions.map(|(name, of)| (name, delta_type(&partition_type(of))));
     columns.chain(partitions).map(|(name, kind)| StructField::nullable(name, kind)).collect()
+}
+
+/// The type of a partition column.
+pub fn partition_type(of: Placeholder) -> DataType {
+    match of {
+        Placeholder::Date => DataType::Date32,
+        Placeholder::Year | Placeholder::Month | Placeholder::Day | Placeholder::Hour => {
+            DataType::Int32
+        }
+        _ => DataType::Utf8,
+    }
 }
 
 /// The Delta schema of a table of snapshots: the feed's columns, and the version they are of.

@@ -37,6 +37,7 @@ use crate::record::{
     GapReason, Part, Progress, Reject, SinkError, TopicId, TopicPartition, Verdict,
 };
 
+pub use columns::line_columns;
 pub use delta::DeltaTable;
 pub use encode::{encode, lake_schema};
 pub use log::{CommitLine, LogFile, read_log};

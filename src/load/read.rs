@@ -19,8 +19,9 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::document::documents;
 use super::rows::{Rows, batch_of};
-use crate::config::{Column, ColumnType, Feed, FeedKind, LakeFormat, Schema};
+use crate::config::{Feed, FeedKind, LakeFormat, Schema};
 use crate::decode::Decoder;
+use crate::lake::line_columns;
 use crate::record::{
     OffsetRange, RawBatch, Reject, RejectClass, TopicId, TopicPartition, headers_of,
 };
@@ -49,20 +50,20 @@ struct Held {
 impl Index {
     pub async fn of(table: &LakeTable, feed: &Feed, allow_missing: bool) -> Result<Self, String> {
         let format = feed.lake.as_ref().map(|options| options.format).unwrap_or_default();
-        Self::build(table, feed, format, lines_schema(feed), allow_missing).await
+        Self::build(table, feed, format, allow_missing).await
     }
 
     pub async fn of_quarantine(table: &LakeTable, feed: &Feed) -> Result<Self, String> {
-        Self::build(table, feed, LakeFormat::Delta, lines_schema(feed), false).await
+        Self::build(table, feed, LakeFormat::Delta, false).await
     }
 
     async fn build(
         table: &LakeTable,
         feed: &Feed,
         format: LakeFormat,
-        columns: Schema,
         allow_missing: bool,
     ) -> Result<Self, String> {
+        let columns = Schema::json(line_columns(feed).collect(), 0);
         let mut index = Self { store: table.store(), format, columns, partitions: HashMap::new() };
         for file in table.files() {
             let batches = match index.read(&file.path, &COORDINATES, None).await {
@@ -298,23 +299,6 @@ fn read_parquet(
         keep(&mut kept, batch.map_err(|error| error.to_string())?, only)?;
     }
     Ok(kept)
-}
-
-/// The columns of a line, as if it were a record.
-fn lines_schema(feed: &Feed) -> Schema {
-    let own = feed.schema.columns.iter();
-    let own = own.map(|column| Column::new(column.name.clone(), column.kind));
-    let ours = [
-        ("_op", ColumnType::String),
-        ("_topic", ColumnType::String),
-        ("_partition", ColumnType::Int),
-        ("_offset", ColumnType::Long),
-        ("_timestamp", ColumnType::Timestamp),
-        ("_key", ColumnType::Bytes),
-        ("_headers", ColumnType::Json),
-    ];
-    let ours = ours.map(|(name, kind)| Column::new(name, kind));
-    Schema::json(own.chain(ours).collect(), 0)
 }
 
 fn read_lines(

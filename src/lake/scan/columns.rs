@@ -12,8 +12,8 @@ use arrow::error::ArrowError;
 use chrono::NaiveDate;
 
 use super::ScanFile;
-use crate::config::{Feed, Placeholder, VERSION};
-use crate::lake::columns::constant_text;
+use crate::config::{Feed, VERSION};
+use crate::lake::columns::{constant_text, partition_type};
 use crate::lake::lake_schema;
 use crate::layout::Layout;
 
@@ -34,17 +34,6 @@ pub fn table_schema(feed: &Feed, layout: &Layout) -> (SchemaRef, usize) {
     let partitions = partitions.into_iter().map(|(name, kind)| Field::new(name, kind, true));
     let fields: Vec<Field> = files.fields().iter().map(plain).chain(partitions).collect();
     (Arc::new(Schema::new(fields)), count)
-}
-
-/// As the Delta table has it.
-fn partition_type(of: Placeholder) -> DataType {
-    match of {
-        Placeholder::Date => DataType::Date32,
-        Placeholder::Year | Placeholder::Month | Placeholder::Day | Placeholder::Hour => {
-            DataType::Int32
-        }
-        _ => DataType::Utf8,
-    }
 }
 
 /// A file's rows in the columns of `schema`: cast where the file has another type, null where it has

@@ -9,8 +9,9 @@ use object_store::ObjectStoreExt;
 
 use super::reading::{Piece, Plan, died};
 use super::{ScanFile, Table};
-use crate::config::{Column, ColumnType, Feed, Schema};
+use crate::config::Schema;
 use crate::decode::Decoder;
+use crate::lake::columns::line_columns;
 use crate::record::{RawBatch, SinkError, TopicPartition};
 
 /// What is fetched at once, and about as much is held.
@@ -36,7 +37,8 @@ pub struct LinesFile {
 
 impl LinesFile {
     pub fn open(table: Arc<Table>, plan: Arc<Plan>, index: usize, from: u64) -> Self {
-        let schema = lines_schema(&table.feed, &plan.in_files);
+        let columns = line_columns(&table.feed).filter(|it| plan.in_files.contains(&it.name));
+        let schema = Schema::json(columns.collect(), 0);
         let decoder =
             (!plan.in_files.is_empty()).then(|| Decoder::new(&schema, false, false, false));
         let (fetched, text, lines, row) = Default::default();
@@ -132,22 +134,4 @@ fn decode(
         ))),
         None => Ok(decoded.rows),
     }
-}
-
-/// These columns of a line, as if it were a record.
-fn lines_schema(feed: &Feed, wanted: &[String]) -> Schema {
-    let own = feed.schema.columns.iter();
-    let own = own.map(|column| Column::new(column.name.clone(), column.kind));
-    let ours = [
-        ("_op", ColumnType::String),
-        ("_topic", ColumnType::String),
-        ("_partition", ColumnType::Int),
-        ("_offset", ColumnType::Long),
-        ("_timestamp", ColumnType::Timestamp),
-        ("_key", ColumnType::Bytes),
-        ("_headers", ColumnType::Json),
-    ];
-    let ours = ours.map(|(name, kind)| Column::new(name, kind));
-    let columns = own.chain(ours).filter(|column| wanted.contains(&column.name));
-    Schema::json(columns.collect(), 0)
 }

@@ -20,28 +20,50 @@ const CHANNEL: &str = "tidegate_permissions";
 /// Between attempts to listen.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// A row's columns. Times and days as one text whatever the database's style, and its infinities as they are.
+/// A time or a day as one text whatever the database's style, and its infinities as they are.
+macro_rules! text_of {
+    (time $column:literal) => {
+        text_of!($column, " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'")
+    };
+    (day $column:literal) => {
+        text_of!($column, ", 'YYYY-MM-DD'")
+    };
+    ($column:literal, $form:literal) => {
+        concat!(
+            "CASE WHEN isfinite(",
+            $column,
+            ") THEN to_char(",
+            $column,
+            $form,
+            ") ELSE ",
+            $column,
+            "::text END"
+        )
+    };
+}
+
+/// A row's columns.
 macro_rules! row {
     () => {
-        "id, principal, feed, action, effect, columns::text, masks::text, predicate,
-         CASE WHEN isfinite(day_from) THEN to_char(day_from, 'YYYY-MM-DD') ELSE day_from::text END,
-         CASE WHEN isfinite(day_to) THEN to_char(day_to, 'YYYY-MM-DD') ELSE day_to::text END,
-         CASE WHEN isfinite(expires_at)
-              THEN to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')
-              ELSE expires_at::text END, granted_by, reason"
+        concat!(
+            "id, principal, feed, action, effect, columns::text, masks::text, predicate, ",
+            text_of!(day "day_from"), ", ", text_of!(day "day_to"), ", ", text_of!(time "expires_at"),
+            ", granted_by, reason"
+        )
     };
 }
 
 const ROWS: &str = concat!("SELECT ", row!(), " FROM tidegate.permissions ORDER BY id");
 
-const TOKENS: &str = "
-    SELECT id, hash, principal, roles::text, groups::text, created_by,
-           CASE WHEN isfinite(expires_at)
-                THEN to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')
-                ELSE expires_at::text END, revoked_at IS NOT NULL
-    FROM tidegate.tokens ORDER BY created_at, id";
+const TOKENS: &str = concat!(
+    "SELECT id, hash, principal, roles::text, groups::text, created_by, ",
+    text_of!(time "expires_at"),
+    ", revoked_at IS NOT NULL FROM tidegate.tokens ORDER BY created_at, id"
+);
 
-const SALT: &str = "
+const FIND_SALT: &str = "SELECT salt FROM tidegate.salt";
+
+const MAKE_SALT: &str = "
     INSERT INTO tidegate.salt (salt) VALUES (decode(replace(gen_random_uuid()::text ||
         gen_random_uuid()::text, '-', ''), 'hex')) ON CONFLICT (one) DO NOTHING";
 
@@ -55,8 +77,9 @@ const GRANT: &str = "
 const REVOKE: &str = concat!("DELETE FROM tidegate.permissions WHERE id = $1 RETURNING ", row!());
 
 /// Whoever asks at the same time waits, and then finds the first.
-const ONE_MANAGER: &str = "
-    LOCK TABLE tidegate.permissions IN SHARE ROW EXCLUSIVE MODE;
+const ALONE: &str = "LOCK TABLE tidegate.permissions IN SHARE ROW EXCLUSIVE MODE";
+
+const MANAGERS: &str = "
     SELECT EXISTS (SELECT FROM tidegate.permissions
                    WHERE action = 'manage' AND effect = 'allow'
                      AND (expires_at IS NULL OR expires_at > now()))";
@@ -106,11 +129,11 @@ impl GovernanceStore for PostgresGovernance {
     async fn load(&self) -> Result<Permissions, SinkError> {
         let session = self.sessions.get().await?;
         let load = async {
-            session.execute(SALT, &[]).await?;
+            // It never changes: whatever the others are read with is its own.
+            let salt = salt(&session).await?;
             session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
             let rows = session.query(ROWS, &[]).await?;
             let tokens = session.query(TOKENS, &[]).await?;
-            let salt = session.query_one("SELECT salt FROM tidegate.salt", &[]).await?.get(0);
             session.batch_execute("COMMIT").await?;
             Ok((rows, tokens, salt))
         };
@@ -166,13 +189,20 @@ impl GovernanceStore for PostgresGovernance {
     }
 }
 
+async fn salt(session: &Session) -> Result<Vec<u8>, tokio_postgres::Error> {
+    if let Some(found) = session.query_opt(FIND_SALT, &[]).await? {
+        return Ok(found.get(0));
+    }
+    session.execute(MAKE_SALT, &[]).await?;
+    session.query_one(FIND_SALT, &[]).await.map(|found| found.get(0))
+}
+
 async fn carry_out(session: &Session, change: &Change) -> Result<Changed, SinkError> {
     match change {
         Change::Grant(row) => grant(session, row).await.map(Changed::Granted),
         Change::FirstManager(row) => {
-            let (lock, find) = ONE_MANAGER.split_once(';').unwrap_or_default();
-            session.batch_execute(lock).await.map_err(judged)?;
-            match session.query_one(find, &[]).await.map_err(judged)?.get(0) {
+            session.batch_execute(ALONE).await.map_err(judged)?;
+            match session.query_one(MANAGERS, &[]).await.map_err(judged)?.get(0) {
                 true => Ok(Changed::Nothing),
                 false => grant(session, row).await.map(Changed::Granted),
             }

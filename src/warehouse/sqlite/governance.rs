@@ -24,7 +24,9 @@ const TOKENS: &str = "
     SELECT id, hash, principal, roles, groups, created_by, expires_at, revoked_at IS NOT NULL
     FROM tidegate_tokens ORDER BY created_at, id";
 
-const SALT: &str = "
+const FIND_SALT: &str = "SELECT salt FROM tidegate_salt";
+
+const MAKE_SALT: &str = "
     INSERT INTO tidegate_salt (one, salt) VALUES (1, randomblob(32)) ON CONFLICT (one) DO NOTHING";
 
 const GRANT: &str = "
@@ -63,6 +65,19 @@ impl SqliteGovernance {
         Sqlite::open(path).map(Self)
     }
 
+    /// What only reads takes no lock that a writer waits for.
+    async fn read<T: Send + 'static>(
+        &self,
+        doing: &str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, SinkError> {
+        let work = |file: &mut File| {
+            let transaction = file.connection()?.transaction().map_err(judged)?;
+            work(&transaction).map_err(judged)
+        };
+        self.0.run(doing.to_owned(), work).await
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         doing: &str,
@@ -76,21 +91,29 @@ impl SqliteGovernance {
 #[async_trait]
 impl GovernanceStore for SqliteGovernance {
     async fn load(&self) -> Result<Permissions, SinkError> {
-        self.run("reading the permission rows", |connection| {
-            connection.execute(SALT, [])?;
-            let rows = connection
-                .prepare_cached(&format!("{ROWS} ORDER BY id"))?
-                .query_map([], written)?
-                .collect::<rusqlite::Result<_>>()?;
-            let tokens = connection
-                .prepare_cached(TOKENS)?
-                .query_map([], token)?
-                .collect::<rusqlite::Result<_>>()?;
-            let salt =
-                connection.query_row("SELECT salt FROM tidegate_salt", [], |it| it.get(0))?;
-            Ok(Permissions { rows, tokens, salt })
-        })
-        .await
+        let (rows, tokens, salt) = self
+            .read("reading the permission rows", |connection| {
+                let rows = connection
+                    .prepare_cached(&format!("{ROWS} ORDER BY id"))?
+                    .query_map([], written)?
+                    .collect::<rusqlite::Result<_>>()?;
+                let tokens = connection
+                    .prepare_cached(TOKENS)?
+                    .query_map([], token)?
+                    .collect::<rusqlite::Result<_>>()?;
+                let salt = connection.query_row(FIND_SALT, [], |it| it.get(0)).optional()?;
+                Ok((rows, tokens, salt))
+            })
+            .await?;
+        let make = |connection: &Connection| {
+            connection.execute(MAKE_SALT, [])?;
+            connection.query_row(FIND_SALT, [], |it| it.get(0))
+        };
+        let salt = match salt {
+            Some(salt) => salt,
+            None => self.run("making the salt", make).await?,
+        };
+        Ok(Permissions { rows, tokens, salt })
     }
 
     async fn change(&self, change: &Change, audit: &AuditRow) -> Result<Changed, SinkError> {
@@ -112,7 +135,7 @@ impl GovernanceStore for SqliteGovernance {
 
     async fn audit(&self, question: &AuditQuestion) -> Result<Vec<AuditRow>, SinkError> {
         let question = question.clone();
-        self.run("reading the audit", move |connection| {
+        self.read("reading the audit", move |connection| {
             let AuditQuestion { principal, feed, action, allowed, from_ms, before_ms, most } =
                 question;
             let (from, before) = (from_ms.map(time), before_ms.map(time));
