@@ -76,7 +76,10 @@ fn flatten_into(column: Column, path: Vec<usize>, flat: &mut Vec<Flat>) {
         return;
     };
     for (index, (name, kind)) in fields.iter().enumerate() {
-        let inner = Column::new(format!("{}_{name}", column.name), *kind);
+        let inner = Column {
+            path: Some(format!("{}.{name}", column.path())),
+            ..Column::new(format!("{}_{name}", column.name), *kind)
+        };
         let path = path.iter().copied().chain([index]).collect();
         flatten_into(inner, path, flat);
     }

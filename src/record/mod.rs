@@ -3,6 +3,7 @@
 //! The ground floor. Plain values only: no actor, no runtime, no client library, no clock.
 
 mod batch;
+mod bound;
 mod error;
 mod headers;
 mod offsets;
@@ -11,6 +12,7 @@ mod raw;
 mod reject;
 
 pub use batch::{Batch, Hold, Op};
+pub use bound::{Bound, Value};
 pub use error::{Blame, SinkError};
 pub use headers::{Header, headers_json, headers_of};
 pub use offsets::{Claim, GapReason, OffsetRange, Progress, TopicId, TopicPartition, Verdict};

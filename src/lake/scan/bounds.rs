@@ -11,33 +11,7 @@ use parquet::data_type::ByteArray;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
 
-/// A value that statistics can be compared with.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    /// Of `int` and `long` columns.
-    Long(i64),
-    Double(f64),
-    Decimal {
-        unscaled: i128,
-        scale: u8,
-    },
-    /// Compared by its bytes, as in UTF-8.
-    Text(String),
-    /// Microseconds since the epoch.
-    Timestamp(i64),
-    /// Days since the epoch.
-    Date(i32),
-    Bool(bool),
-}
-
-/// What the value of a column must lie between, both inclusive, for a file or a row group to matter.
-/// With neither end it must be no null.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Bound {
-    pub column: String,
-    pub least: Option<Value>,
-    pub greatest: Option<Value>,
-}
+use crate::record::{Bound, Value};
 
 /// What is known of a column's values somewhere.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -52,7 +26,7 @@ pub struct Known {
 
 impl Bound {
     /// Whether no value can lie between.
-    pub fn misses(&self, known: &Known) -> bool {
+    pub(super) fn misses(&self, known: &Known) -> bool {
         let above = |one: &Option<Value>, other: &Option<Value>| match (one, other) {
             (Some(one), Some(other)) => compare(one, other) == Some(Ordering::Greater),
             _ => false,

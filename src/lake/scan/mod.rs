@@ -33,7 +33,6 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStore};
 use serde::{Deserialize, Serialize};
 
-pub use self::bounds::{Bound, Value};
 use self::columns::table_schema;
 use self::reading::{Plan, Reading};
 use super::LakeStore;
@@ -41,7 +40,7 @@ use super::log::judged;
 use super::plain::{End, History};
 use crate::config::{Feed, LakeFormat};
 use crate::layout::Layout;
-use crate::record::SinkError;
+use crate::record::{Bound, SinkError};
 
 /// Which state of the table.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Int64Type};
 use self::bench::{Bench, FORMATS, all, collect, feed, given, text};
 use super::*;
 use crate::config::{Column, ColumnType};
+use crate::record::Value;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scan_is_what_was_committed() {

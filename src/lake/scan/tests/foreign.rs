@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::super::*;
 use super::bench::{Bench, all, collect, given, rows, text, timestamp};
+use crate::record::Value;
 
 /// Adds a file of these offsets with so many rows to a row group; with `stats`, Delta's of all columns
 /// too, cut as other writers cut them.

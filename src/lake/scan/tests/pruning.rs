@@ -9,6 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::super::*;
 use super::bench::{Bench, FORMATS, all, collect, given};
 use super::foreign::add_file;
+use crate::record::{Bound, Value};
 
 fn between(column: &str, least: Value, greatest: Value) -> Vec<Bound> {
     vec![Bound { column: column.into(), least: Some(least), greatest: Some(greatest) }]
