@@ -4,11 +4,13 @@
 //! here knows an actor. All errors leave as a [`SinkError`], already judged by `flow::blame`.
 
 mod dimension;
+mod filling;
 mod governance;
 mod intake;
 mod nested;
 mod postgres;
 mod reduce;
+mod rows;
 mod schema;
 mod script;
 mod shape;
@@ -26,6 +28,7 @@ use async_trait::async_trait;
 
 pub use self::governance::{Change, Changed, GovernanceStore, Permissions};
 pub use self::reduce::record_keys;
+pub use self::rows::{After, Read, RowReader, Rows, RowsRequest};
 pub use self::script::script;
 pub use self::shape::{shaped, shaped_batch};
 use crate::config::{Column, Feed};
@@ -233,5 +236,13 @@ pub fn open_governance(
     match config.url.strip_prefix("sqlite:") {
         Some(path) => Ok(Arc::new(sqlite::SqliteGovernance::open(path.as_ref())?)),
         None => Ok(Arc::new(postgres::PostgresGovernance::open(config)?)),
+    }
+}
+
+/// Opens the tables for reading, on sessions of their own.
+pub fn open_rows(config: &crate::config::Warehouse) -> Result<Arc<dyn RowReader>, SinkError> {
+    match config.url.strip_prefix("sqlite:") {
+        Some(path) => Ok(Arc::new(sqlite::SqliteRows::open(path.as_ref())?)),
+        None => Ok(Arc::new(postgres::PostgresRows::open(config)?)),
     }
 }

@@ -229,7 +229,7 @@ fn put8(out: &mut Vec<u8>, value: [u8; 8]) {
 }
 
 /// `numeric`: digits to the base of 10,000, the first with its weight, and how many decimals to show.
-fn put_numeric(out: &mut Vec<u8>, value: i128, scale: u32) {
+pub(super) fn put_numeric(out: &mut Vec<u8>, value: i128, scale: u32) {
     // 38 decimal digits are at most 11 groups, with a part of one on either side of the point.
     let mut digits = [0u16; 12];
     let mut count = 0;

@@ -16,6 +16,7 @@ mod pool;
 mod progress;
 mod reject;
 mod replay;
+mod rows;
 mod snapshot;
 mod stage;
 mod table;
@@ -24,6 +25,7 @@ mod write;
 
 pub(super) use self::governance::PostgresGovernance;
 pub use self::migrate::bookkeeping;
+pub(super) use self::rows::PostgresRows;
 pub use self::table::create_table;
 
 use std::collections::HashMap;

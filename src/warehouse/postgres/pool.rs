@@ -69,7 +69,19 @@ pub(super) struct Session {
 
 impl Sessions {
     pub fn open(config: &Warehouse) -> Result<Self, SinkError> {
-        let postgres = settings(config)?;
+        Self::with(config, settings(config)?)
+    }
+
+    /// Sessions that can write nothing.
+    pub fn reading(config: &Warehouse) -> Result<Self, SinkError> {
+        let mut postgres = settings(config)?;
+        let options = postgres.get_options().unwrap_or_default();
+        let options = format!("{options} -c default_transaction_read_only=on");
+        postgres.options(options);
+        Self::with(config, postgres)
+    }
+
+    fn with(config: &Warehouse, postgres: Config) -> Result<Self, SinkError> {
         let dial = Dial { tls: tls(&config.tls)?, password: config.password.clone() };
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_connect(postgres.clone(), dial.clone(), recycling);

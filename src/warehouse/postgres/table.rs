@@ -31,7 +31,7 @@ impl Postgres {
     }
 
     pub(super) fn table_name(&self, feed: &Feed) -> String {
-        Place::of(feed, &self.schema).name()
+        table_name(feed, &self.schema)
     }
 
     /// Forgets what is known of the feed's table, for an error that a person mends there.
@@ -125,6 +125,11 @@ impl Place {
     fn name(&self) -> String {
         format!("{}.{}", self.schema, self.table)
     }
+}
+
+/// The feed's table in quotes, whether it is there or not.
+pub(super) fn table_name(feed: &Feed, schema: &str) -> String {
+    Place::of(feed, schema).name()
 }
 
 /// The type of a column as PostgreSQL itself spells it.

@@ -10,12 +10,14 @@ mod migrate;
 mod progress;
 mod reject;
 mod replay;
+mod rows;
 mod snapshot;
 mod table;
 mod write;
 
 pub(super) use self::governance::SqliteGovernance;
 pub use self::migrate::bookkeeping;
+pub(super) use self::rows::SqliteRows;
 pub use self::table::create_table;
 
 use std::collections::HashMap;

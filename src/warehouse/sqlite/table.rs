@@ -108,7 +108,7 @@ pub(super) fn ident(name: &str) -> String {
 }
 
 /// A file has no schemas: `schema.name` is the table's name as it stands.
-fn table_name(feed: &Feed) -> String {
+pub(super) fn table_name(feed: &Feed) -> String {
     match feed.table() {
         (Some(schema), name) => ident(&format!("{schema}.{name}")),
         (None, name) => ident(&name),
