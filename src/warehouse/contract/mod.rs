@@ -32,6 +32,7 @@ macro_rules! on_each_warehouse {
 mod governance;
 mod nested;
 mod replays;
+mod rows;
 mod shapes;
 mod versions;
 

@@ -14,7 +14,7 @@ on_each_warehouse! {
     takes_structs_as_columns
 }
 
-fn nested_feed(nested: NestedIn) -> Feed {
+pub(super) fn nested_feed(nested: NestedIn) -> Feed {
     let kind = |text: &str| text.parse::<ColumnType>().unwrap();
     let columns = vec![
         Column::new("id", ColumnType::String),
@@ -46,7 +46,7 @@ fn records(feed: &Feed) -> Batch {
     Decoder::new(&feed.schema, true, false, false).decode(&raw, 0)
 }
 
-async fn write(lab: &Lab, feed: &Feed) {
+pub(super) async fn write(lab: &Lab, feed: &Feed) {
     let claim = lab.claimed(feed, 0).await;
     let batch = records(feed);
     assert_eq!(batch.rejects.len(), 0);

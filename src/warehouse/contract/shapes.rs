@@ -28,13 +28,13 @@ on_each_warehouse! {
     a_snapshot_follows_the_columns
 }
 
-fn documents(kind: FeedKind) -> Feed {
+pub(super) fn documents(kind: FeedKind) -> Feed {
     let mut feed = accounts(kind);
     feed.warehouse.as_mut().unwrap().shape = Shape::Document;
     feed
 }
 
-fn with_documents(batch: Batch, documents: &[Option<&str>]) -> Batch {
+pub(super) fn with_documents(batch: Batch, documents: &[Option<&str>]) -> Batch {
     Batch { documents: Some(StringArray::from(documents.to_vec())), ..batch }
 }
 
