@@ -226,10 +226,10 @@ async fn a_read_is_of_one_moment(lab: Lab) {
     keep_accounts(&lab, &feed, &numbered(100)).await;
     let reader = reader(&lab);
     let asked = RowsRequest { batch_rows: 10, ..of(&["id", "balance"]) };
-    let untouched = reader.rows(&feed, asked.clone()).await.unwrap();
     let mut begun = reader.rows(&feed, asked.clone()).await.unwrap();
     let (first, _) = begun.next().await.unwrap().unwrap();
     assert_eq!(first.num_rows(), 10);
+    let untouched = reader.rows(&feed, asked.clone()).await.unwrap();
     // Nobody who writes waits for those who read.
     let changes = [put("k00050", "bob", -1), gone("k00060"), put("k00000a", "new", 5)];
     let written = keep_accounts(&lab, &feed, &changes);

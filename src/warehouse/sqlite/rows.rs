@@ -220,8 +220,8 @@ mod tests {
             slow.push(reader.rows(&feed, request.clone()).await.unwrap());
         }
         // All turns are taken, until those who have them lose theirs.
-        let rows: Vec<Read> =
-            reader.rows(&feed, request.clone()).await.unwrap().try_collect().await.unwrap();
+        let next = SqliteRows { patience: PATIENCE, ..reader };
+        let rows: Vec<Read> = next.rows(&feed, request).await.unwrap().try_collect().await.unwrap();
         assert_eq!(rows.len(), 10);
         for batches in slow {
             let error = batches.try_collect::<Vec<Read>>().await.unwrap_err();
