@@ -223,6 +223,7 @@ mod tests {
         let next = SqliteRows { patience: PATIENCE, ..reader };
         let rows: Vec<Read> = next.rows(&feed, request).await.unwrap().try_collect().await.unwrap();
         assert_eq!(rows.len(), 10);
+        drop(next.readers.acquire_many(READERS as u32).await.unwrap());
         for batches in slow {
             let error = batches.try_collect::<Vec<Read>>().await.unwrap_err();
             assert_eq!(error.blame, Blame::Passing, "{error}");
