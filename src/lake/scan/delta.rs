@@ -11,7 +11,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use super::plain::other_kind;
-use super::{At, Found, Pin, ScanFile, State, moment, no_table};
+use super::{At, Found, NotOpened, Pin, ScanFile, State, moment, no_table};
 use crate::lake::delta::judged_delta;
 use crate::lake::log::{judged, read_log};
 use crate::lake::plain::History;
@@ -22,7 +22,7 @@ pub async fn find(
     store: &dyn ObjectStore,
     feed: &str,
     at: At,
-) -> Result<Found, SinkError> {
+) -> Result<Found, NotOpened> {
     let table = Log { log, store, feed };
     let snapshot = match at {
         At::Latest => table.open(None).await?,
@@ -36,7 +36,7 @@ pub async fn find(
     if let At::Pinned(Pin(State::Version(_, Some(before)))) = at
         && committed_ms.is_some_and(|now| now != before)
     {
-        return Err(SinkError::lasting(format!(
+        return Err(NotOpened::NoState(format!(
             "the table of feed {feed} is not the one that was read before: its version {version} \
              was committed at another time. Begin again at the latest state"
         )));
@@ -53,7 +53,7 @@ struct Log<'a> {
 }
 
 impl Log<'_> {
-    async fn open(&self, version: Option<u64>) -> Result<Snapshot, SinkError> {
+    async fn open(&self, version: Option<u64>) -> Result<Snapshot, NotOpened> {
         let error = match Snapshot::try_new(self.log.as_ref(), version).await {
             Ok(snapshot) => {
                 self.check(&snapshot)?;
@@ -65,13 +65,14 @@ impl Log<'_> {
             return Err(no_table(self.feed));
         };
         if let Some(version) = version.filter(|version| !(first..=last).contains(version)) {
-            return Err(SinkError::lasting(format!(
+            return Err(NotOpened::NoState(format!(
                 "the table of feed {} has no version {version} that can be read: there are {first} \
                  to {last}",
                 self.feed
             )));
         }
-        Err(judged_delta(error).context(format!("opening the lake table of feed {}", self.feed)))
+        let error = judged_delta(error);
+        Err(error.context(format!("opening the lake table of feed {}", self.feed)).into())
     }
 
     fn check(&self, snapshot: &Snapshot) -> Result<(), SinkError> {
@@ -123,7 +124,7 @@ impl Log<'_> {
 
     /// The last version at or before a moment. Clocks of several nodes may differ: then it is one that
     /// was committed at or before the moment, and the one after it was not.
-    async fn at(&self, time: i64) -> Result<Snapshot, SinkError> {
+    async fn at(&self, time: i64) -> Result<Snapshot, NotOpened> {
         let latest = self.open(None).await?;
         let is_before = |at: Option<i64>| at.is_none_or(|at| at <= time);
         if is_before(self.committed(latest.version()).await?) {
@@ -145,7 +146,7 @@ impl Log<'_> {
             }
             _ => {
                 let first = self.committed(low).await?.map(moment).unwrap_or_default();
-                Err(SinkError::lasting(format!(
+                Err(NotOpened::NoState(format!(
                     "the table of feed {} has no version of {} or before that can be read: its \
                      log begins with version {low} of {first}",
                     self.feed,

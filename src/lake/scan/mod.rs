@@ -101,6 +101,19 @@ impl Default for Request {
     }
 }
 
+/// Why there is no scan.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NotOpened {
+    /// The table is not there yet.
+    #[error("{0}")]
+    NoTable(String),
+    /// The table has no such state, or no more; the text says which it has.
+    #[error("{0}")]
+    NoState(String),
+    #[error(transparent)]
+    Failed(#[from] SinkError),
+}
+
 /// One file of the table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScanFile {
@@ -141,14 +154,14 @@ struct Found {
 }
 
 impl TableScan {
-    /// Finds the files of the state. A lasting error says which states there are.
-    pub async fn open(store: &LakeStore, feed: &Feed, at: At) -> Result<Self, SinkError> {
+    /// Finds the files of the state.
+    pub async fn open(store: &LakeStore, feed: &Feed, at: At) -> Result<Self, NotOpened> {
         Self::find(store, feed, at, &History::default()).await
     }
 
     /// The same table at another state. Commits of a plain table that are known from this one are not
     /// fetched again, which are all but the latest.
-    pub async fn reopen(&self, store: &LakeStore, feed: &Feed, at: At) -> Result<Self, SinkError> {
+    pub async fn reopen(&self, store: &LakeStore, feed: &Feed, at: At) -> Result<Self, NotOpened> {
         Self::find(store, feed, at, &self.0.found.history).await
     }
 
@@ -157,7 +170,7 @@ impl TableScan {
         feed: &Feed,
         at: At,
         before: &History,
-    ) -> Result<Self, SinkError> {
+    ) -> Result<Self, NotOpened> {
         let layout = Layout::of(feed).map_err(SinkError::lasting)?;
         // Snapshots are a Delta table, whatever else is.
         let format =
@@ -222,6 +235,12 @@ impl TableScan {
     }
 }
 
+/// The columns that a scan of the feed's table would have, whether there is one or not.
+pub fn columns_of(feed: &Feed) -> Result<SchemaRef, SinkError> {
+    let layout = Layout::of(feed).map_err(SinkError::lasting)?;
+    Ok(table_schema(feed, &layout).0)
+}
+
 impl Table {
     /// What an error means that came of reading one of the table's files.
     fn unreadable(&self, file: &ScanFile, error: &Error) -> SinkError {
@@ -237,8 +256,8 @@ impl Table {
 }
 
 /// There is nothing to be read yet.
-fn no_table(feed: &str) -> SinkError {
-    SinkError::lasting(format!(
+fn no_table(feed: &str) -> NotOpened {
+    NotOpened::NoTable(format!(
         "feed {feed} has no table in the lake yet: a node makes it when it first writes to it"
     ))
 }

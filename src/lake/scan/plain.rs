@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use object_store::ObjectStore;
 
-use super::{At, Found, Pin, ScanFile, State, moment, no_table};
+use super::{At, Found, NotOpened, Pin, ScanFile, State, moment, no_table};
 use crate::config::{Feed, LakeFormat};
 use crate::lake::join;
 use crate::lake::plain::{History, PlainFile, Run};
@@ -21,7 +21,7 @@ pub async fn find(
     format: LakeFormat,
     at: At,
     before: &History,
-) -> Result<Found, SinkError> {
+) -> Result<Found, NotOpened> {
     let history = History::read(store, before).await?;
     if history.is_empty() {
         return Err(no_table(&feed.name));
@@ -32,7 +32,8 @@ pub async fn find(
             feed.name,
             other.ending(),
             format.ending()
-        )));
+        ))
+        .into());
     }
     let runs = chosen(&history, &feed.name, at)?;
     let pin = runs.iter().map(|run| (run.chain.to_owned(), run.end)).collect();
@@ -54,13 +55,13 @@ pub async fn find(
     Ok(Found { pin, committed_ms, files, history })
 }
 
-fn chosen<'a>(history: &'a History, feed: &str, at: At) -> Result<Vec<Run<'a>>, SinkError> {
+fn chosen<'a>(history: &'a History, feed: &str, at: At) -> Result<Vec<Run<'a>>, NotOpened> {
     match at {
         At::Latest => Ok(history.whole()),
         At::Time(time) => {
             let first = history.first_ms().unwrap_or(i64::MIN);
             if time < first {
-                return Err(SinkError::lasting(format!(
+                return Err(NotOpened::NoState(format!(
                     "the table of feed {feed} begins at {}, and not before {}",
                     moment(first),
                     moment(time)
@@ -68,12 +69,12 @@ fn chosen<'a>(history: &'a History, feed: &str, at: At) -> Result<Vec<Run<'a>>, 
             }
             Ok(history.at(time))
         }
-        At::Version(_) => Err(SinkError::lasting(format!(
+        At::Version(_) => Err(NotOpened::NoState(format!(
             "the table of feed {feed} has no versions, as it is a folder of plain files: ask for a \
              time, or keep the table in `lake.format: delta`"
         ))),
         At::Pinned(Pin(State::Chains(ends))) => history.until(&ends).ok_or_else(|| {
-            SinkError::lasting(format!(
+            NotOpened::NoState(format!(
                 "the table of feed {feed} is not the one that was read before: its commits were \
                  replaced. Begin again at the latest state"
             ))
@@ -83,8 +84,8 @@ fn chosen<'a>(history: &'a History, feed: &str, at: At) -> Result<Vec<Run<'a>>, 
 }
 
 /// A pin of a Delta table for a plain one, or the other way round.
-pub fn other_kind(feed: &str) -> SinkError {
-    SinkError::lasting(format!(
+pub fn other_kind(feed: &str) -> NotOpened {
+    NotOpened::NoState(format!(
         "the table of feed {feed} has another format than when it was read before: begin again at \
          the latest state"
     ))

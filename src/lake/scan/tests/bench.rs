@@ -170,7 +170,7 @@ impl Bench {
         tokio::time::sleep(std::time::Duration::from_millis(3)).await;
     }
 
-    pub async fn scan(&self, at: At) -> Result<TableScan, SinkError> {
+    pub async fn scan(&self, at: At) -> Result<TableScan, NotOpened> {
         TableScan::open(&self.lab.store(), &self.feed, at).await
     }
 

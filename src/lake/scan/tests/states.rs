@@ -7,11 +7,12 @@ use crate::lake::tests::{Break, Lab, breaking, part, source, topic_id};
 use crate::lake::{Snapshots, Taken, open};
 use crate::record::{Blame, Progress};
 
-fn refused(scan: Result<TableScan, SinkError>, told: &[&str]) {
+fn refused(scan: Result<TableScan, NotOpened>, told: &[&str]) {
     let error = scan.err().expect("refused");
-    assert_eq!(error.blame, Blame::Lasting);
+    let passes = matches!(&error, NotOpened::Failed(error) if error.blame == Blame::Passing);
+    assert!(!passes, "{error}");
     for told in told {
-        assert!(error.message.contains(told), "{error}");
+        assert!(error.to_string().contains(told), "{error}");
     }
 }
 
