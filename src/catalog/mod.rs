@@ -56,33 +56,30 @@ impl Catalog {
     /// Errors: the kept columns cannot be read or written, or the topic holds no record to infer them
     /// from yet. Both pass by themselves.
     pub async fn feed(&self, file: &FeedFile, topic: &str) -> Result<Feed, String> {
-        let name = file.name_for(topic).map_err(|fault| fault.to_string())?;
-        let resolve = |kept: Option<Kept>| {
-            let columns = kept.as_ref().map(|kept| kept.columns.clone());
-            let mut feed = file.resolve(topic, columns).map_err(|fault| fault.to_string())?;
-            if feed.schema.evolve.is_some() {
-                feed.schema.left_out = left_out(&feed.schema, kept.unwrap_or_default());
-                // What somebody declared is as it was meant.
-                let declared = file.value_columns().unwrap_or_default();
-                feed.schema.left_out.extend(declared.iter().map(|it| it.path().to_owned()));
-            }
-            Ok(feed)
-        };
-        let declared = file.value_columns().is_some();
-        if declared && !file.evolves() {
-            return resolve(None);
+        if let Some(feed) = self.known(file, topic).await? {
+            return Ok(feed);
         }
-        let kept = match self.kept(&name).await? {
-            Some((_, kept)) => Some(kept),
-            None if declared => None,
-            None => {
-                let columns = self.infer(file, topic).await?;
-                info!(target: "tidegate::catalog", feed = name, topic, columns = columns.len(), "columns inferred");
-                let kept = Kept { columns, left_out: Vec::new() };
-                Some(self.keep(&name, kept.to_text()).await?)
-            }
+        let name = file.name_for(topic).map_err(|fault| fault.to_string())?;
+        let columns = self.infer(file, topic).await?;
+        info!(target: "tidegate::catalog", feed = name, topic, columns = columns.len(), "columns inferred");
+        let kept = Kept { columns, left_out: Vec::new() };
+        let text = self.keep(&name, kept.to_text()).await?;
+        resolved(file, topic, Some(parsed(&name, &text)?))
+    }
+
+    /// The same, without a look at the topic's records: none while its columns are not known.
+    pub async fn known(&self, file: &FeedFile, topic: &str) -> Result<Option<Feed>, String> {
+        let name = file.name_for(topic).map_err(|fault| fault.to_string())?;
+        let declared = file.value_columns().is_some();
+        let kept = match declared && !file.evolves() {
+            true => None,
+            false => self.kept(&name).await?,
         };
-        resolve(kept.map(|text| parsed(&name, &text)).transpose()?)
+        match kept {
+            Some((_, text)) => resolved(file, topic, Some(parsed(&name, &text)?)).map(Some),
+            None if declared => resolved(file, topic, None).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Adds fields that no column of the feed takes to what is kept for it: another node may have added
@@ -215,6 +212,18 @@ impl Catalog {
         };
         Ok(inferred.columns.into_iter().map(|column| file.case.column(column)).collect())
     }
+}
+
+fn resolved(file: &FeedFile, topic: &str, kept: Option<Kept>) -> Result<Feed, String> {
+    let columns = kept.as_ref().map(|kept| kept.columns.clone());
+    let mut feed = file.resolve(topic, columns).map_err(|fault| fault.to_string())?;
+    if feed.schema.evolve.is_some() {
+        feed.schema.left_out = left_out(&feed.schema, kept.unwrap_or_default());
+        // What somebody declared is as it was meant.
+        let declared = file.value_columns().unwrap_or_default();
+        feed.schema.left_out.extend(declared.iter().map(|it| it.path().to_owned()));
+    }
+    Ok(feed)
 }
 
 /// What the first records of a topic suggest, and the format that they seem to have.
