@@ -300,7 +300,7 @@ fn numbers(values: &ArrayRef, literal: &Literal) -> Option<Outcome<Compared>> {
 }
 
 /// A decimal's digits as an integer, and how many of them stand behind the point.
-fn decimal(digits: &str) -> Option<(i128, i8)> {
+pub(super) fn decimal(digits: &str) -> Option<(i128, i8)> {
     let (whole, behind) = digits.split_once('.').unwrap_or((digits, ""));
     let behind = behind.trim_end_matches('0');
     let value = format!("{whole}{behind}").parse::<i128>().ok()?;
@@ -309,7 +309,7 @@ fn decimal(digits: &str) -> Option<(i128, i8)> {
 }
 
 /// A literal as a value of a type.
-enum Scalar {
+pub(super) enum Scalar {
     Text,
     Exact,
     Double(f64),
@@ -318,7 +318,7 @@ enum Scalar {
     Instant(i64),
 }
 
-fn scalar(kind: ColumnType, literal: &Literal) -> Option<Scalar> {
+pub(super) fn scalar(kind: ColumnType, literal: &Literal) -> Option<Scalar> {
     match (kind, literal) {
         (ColumnType::String, Literal::Text(_)) => Some(Scalar::Text),
         (

@@ -25,6 +25,10 @@ impl Salt {
         Self(bytes.into())
     }
 
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn hash(&self, text: &str) -> String {
         let digest = Sha256::new().chain_update(&self.0).chain_update(text).finalize();
         digest.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -15,6 +15,7 @@
 //! Days are those of the feed's event time, and of Kafka's timestamp where it has none, in UTC.
 
 mod audit;
+mod bounds;
 mod decide;
 mod eval;
 mod mask;

@@ -307,11 +307,11 @@ pub struct Row {
 }
 
 impl Row {
-    pub(super) fn is_for(&self, principal: &Principal) -> bool {
+    pub fn is_for(&self, principal: &Principal) -> bool {
         principal.is(&self.grantee)
     }
 
-    pub(super) fn has_expired(&self, now_ms: i64) -> bool {
+    pub fn has_expired(&self, now_ms: i64) -> bool {
         self.expires_at_ms.is_some_and(|at| at <= now_ms)
     }
 
