@@ -2,6 +2,7 @@
 
 mod beside;
 mod feed_folder;
+mod front;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -12,6 +13,7 @@ use actix::prelude::*;
 use tracing::{error, info, warn};
 
 use self::feed_folder::FeedFolder;
+use self::front::{Front, Open};
 use crate::actors::message::{Status, Stop, Stream};
 use crate::actors::supervisor::Setup;
 use crate::actors::{Edges, Installation, Io, Supervisor};
@@ -44,14 +46,34 @@ pub struct App {
     /// That of whole nodes.
     group: String,
     edges: Arc<Edges>,
+    front: Option<Front>,
     runtime: tokio::runtime::Runtime,
 }
 
 /// A running node, seen from another thread.
 pub struct Running {
-    supervisor: Addr<Supervisor>,
+    ends: Ends,
     system: System,
     thread: Option<JoinHandle<i32>>,
+}
+
+/// What is stopped when the node ends.
+#[derive(Clone)]
+struct Ends {
+    supervisor: Addr<Supervisor>,
+    front: Option<Open>,
+}
+
+impl Ends {
+    /// Drains what is in flight, and what is being answered.
+    async fn drain(&self) {
+        let answers = async {
+            if let Some(front) = &self.front {
+                front.close().await;
+            }
+        };
+        let (_, ()) = futures::join!(self.supervisor.send(Stop), answers);
+    }
 }
 
 impl App {
@@ -91,7 +113,12 @@ impl App {
         let installation = Installation::new(options.adopt);
         let edges = Arc::new(Edges::new(warehouse, lake, Arc::new(log), catalog, installation));
         runtime.block_on(check_sinks(&edges, wanted, embedded))?;
-        Ok(Self { node: Arc::new(node), feeds, mode, group, edges, runtime })
+        let front = node.api.as_ref().map(|api| {
+            let io = Io::new(runtime.handle().clone());
+            Front::build(&node, api, &feeds, &edges, io)
+        });
+        let front = front.transpose()?;
+        Ok(Self { node: Arc::new(node), feeds, mode, group, edges, front, runtime })
     }
 
     /// Fails if nodes run that serve a sink of this one's in another mode.
@@ -113,17 +140,17 @@ impl App {
 
     /// Runs on a thread of its own, until told to stop.
     pub fn start(self) -> Running {
-        let (tell, started): (_, Receiver<(Addr<Supervisor>, System)>) = channel();
+        let (tell, started): (_, Receiver<(Ends, System)>) = channel();
         let thread = std::thread::spawn(move || {
-            self.run_with(move |supervisor, system| drop(tell.send((supervisor, system))), false)
+            self.run_with(move |ends, system| drop(tell.send((ends, system))), false)
         });
         // The thread sends before it runs anything that can fail.
-        let (supervisor, system) = started.recv().unwrap_or_else(|_| unreachable!());
-        Running { supervisor, system, thread: Some(thread) }
+        let (ends, system) = started.recv().unwrap_or_else(|_| unreachable!());
+        Running { ends, system, thread: Some(thread) }
     }
 
-    fn run_with(self, started: impl FnOnce(Addr<Supervisor>, System), signals: bool) -> i32 {
-        let Self { node, feeds, mode, group, edges, runtime } = self;
+    fn run_with(self, started: impl FnOnce(Ends, System), signals: bool) -> i32 {
+        let Self { node, feeds, mode, group, edges, front, runtime } = self;
         let io = Io::new(runtime.handle().clone());
         let followed = edges.clone();
         let system = System::new();
@@ -149,12 +176,15 @@ impl App {
                 open_source,
             })
             .start();
-            started(supervisor.clone(), System::current());
+            let known = front.as_ref().map(Front::known);
+            let front = front.map(|front| front.open(&Arbiter::new().handle()));
+            let ends = Ends { supervisor: supervisor.clone(), front };
+            started(ends.clone(), System::current());
             if signals {
-                actix::spawn(stop_on_signal(supervisor.clone()));
+                actix::spawn(stop_on_signal(ends));
                 actix::spawn(look_beside(log, mode, group));
                 // The node of a command has a folder; others are given their feeds.
-                actix::spawn(FeedFolder { node, mode, running: feeds, supervisor }.watch());
+                actix::spawn(FeedFolder { node, mode, running: feeds, supervisor, known }.watch());
             }
         });
         let code = system.run_with_code().unwrap_or(1);
@@ -286,7 +316,7 @@ fn open_source(
     })
 }
 
-async fn stop_on_signal(supervisor: Addr<Supervisor>) {
+async fn stop_on_signal(ends: Ends) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut int)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
@@ -300,7 +330,7 @@ async fn stop_on_signal(supervisor: Addr<Supervisor>) {
         tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
     };
     tokio::select! {
-        _ = supervisor.send(Stop) => info!(target: "tidegate::app", "drained"),
+        () = ends.drain() => info!(target: "tidegate::app", "drained"),
         () = again => warn!(target: "tidegate::app", "stopped at once; what was in flight will be read again"),
     }
     System::current().stop();
@@ -310,7 +340,7 @@ impl Running {
     /// What the node owns now, as the supervisor tells it.
     pub fn status(&self) -> Option<Vec<crate::actors::message::PartitionStatus>> {
         let (tell, told) = channel();
-        let supervisor = self.supervisor.clone();
+        let supervisor = self.ends.supervisor.clone();
         self.system.arbiter().spawn(async move {
             drop(tell.send(supervisor.send(Status).await.ok()));
         });
@@ -324,9 +354,9 @@ impl Running {
 
     /// Drains and ends the node. Answers its exit code.
     pub fn stop(mut self) -> i32 {
-        let (supervisor, system) = (self.supervisor.clone(), self.system.clone());
+        let (ends, system) = (self.ends.clone(), self.system.clone());
         self.system.arbiter().spawn(async move {
-            let _ = supervisor.send(Stop).await;
+            ends.drain().await;
             system.stop();
         });
         self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or(1)

@@ -18,10 +18,11 @@
 //! floor too. F0 `record`, `config`; F1 `decode`, `avro`, `json`, `flow`, `layout`, `generate`,
 //! `governance`; F2
 //! `source`, `registry`, `lake`, `warehouse`, `volume`, `publish`, `telemetry`; F3 `catalog`,
-//! `grants`; F4 `actors`, `verify`; F5 `app`, `demo`, `load`, `replay`, `cli`.
+//! `grants`, `reads`; F4 `actors`, `verify`; F5 `api`, `app`, `demo`, `load`, `replay`, `cli`.
 //! A test reads the imports and fails on an upward one.
 
 pub mod actors;
+pub mod api;
 pub mod app;
 pub mod avro;
 pub mod catalog;
@@ -38,6 +39,7 @@ pub mod lake;
 pub mod layout;
 pub mod load;
 pub mod publish;
+pub mod reads;
 pub mod record;
 pub mod registry;
 pub mod replay;

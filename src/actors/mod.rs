@@ -4,6 +4,7 @@
 //! `do_send` ignores a mailbox's bound, so it is banned here by lint: senders use `send` or
 //! `try_send` and handle a full mailbox.
 
+pub mod governor;
 mod installation;
 mod intake;
 pub mod lake_committer;
@@ -29,6 +30,7 @@ use crate::flow::backoff::Backoff;
 use crate::flow::gather::Bounds;
 use crate::record::SinkError;
 
+pub use governor::{Governance, Governor};
 pub use installation::Installation;
 pub use ownership::Edges;
 pub use supervisor::Supervisor;
@@ -62,6 +64,14 @@ impl Io {
         F::Output: Send + 'static,
     {
         self.handle.spawn(work)
+    }
+
+    /// On a thread that may wait for the disk.
+    pub fn spawn_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.handle.spawn_blocking(work)
     }
 }
 

@@ -17,9 +17,8 @@ use crate::warehouse;
 
 /// Who may do what with which feed: the permission rows, in the warehouse's database.
 ///
-/// Denied is what no row allows, and what any row denies. Every change leaves a row in the audit. This
-/// release decides by the rows (`explain`) and enforces nothing by them yet: what reads under them comes
-/// with the API.
+/// Denied is what no row allows, and what any row denies. Every change leaves a row in the audit. The API
+/// reads under the rows; whoever has the database's or the lake's own credentials is not held to them.
 #[derive(Debug, clap::Args)]
 pub struct Permissions {
     #[command(subcommand)]

@@ -7,12 +7,13 @@ use url::Url;
 use super::fault::nearest;
 use super::node::DEFAULT_SCHEMA;
 use super::{
-    ByteSize, Duration, Fault, Kafka, Lake, Node, Protocol, SchemaRegistry, Secret, TlsMode,
+    Api, ByteSize, Duration, Fault, Kafka, Lake, Node, Protocol, SchemaRegistry, Secret, TlsMode,
     Warehouse,
 };
 use super::{check, refused};
 
 const MIN_BUDGET: ByteSize = ByteSize::mib(32);
+const MIN_SPOOL: ByteSize = ByteSize::mib(1);
 
 /// Connection parameters that may follow `?` in a PostgreSQL url.
 const URL_PARAMETERS: [&str; 14] = [
@@ -41,6 +42,10 @@ pub fn resolve_paths(node: &mut Node, folder: &Path) {
         }
     };
     beside(&mut node.feeds);
+    beside(&mut node.volume);
+    if let Some(tls) = node.api.as_mut().and_then(|api| api.tls.as_mut()) {
+        [&mut tls.certificate, &mut tls.key].into_iter().for_each(beside);
+    }
     if let Some(tls) = &mut node.kafka.tls {
         [&mut tls.ca, &mut tls.certificate, &mut tls.key].into_iter().flatten().for_each(beside);
     }
@@ -88,6 +93,14 @@ pub fn node(node: &Node, file: &Path) -> Vec<Fault> {
     }
     if let Some(registry) = &node.schema_registry {
         check.registry(registry);
+    }
+    if let Some(api) = &node.api {
+        check.api(api, node.warehouse.is_some());
+    }
+    check.positive("governance.stale_after", node.governance.stale_after);
+    if node.governance.spool < MIN_SPOOL {
+        let found = node.governance.spool.to_string();
+        check.fault("governance.spool", format!("`{found}`"), "1MiB or more");
     }
     if node.memory.budget < MIN_BUDGET {
         let found = node.memory.budget.to_string();
@@ -278,6 +291,35 @@ impl NodeCheck<'_> {
         }
     }
 
+    fn api(&mut self, api: &Api, has_warehouse: bool) {
+        if !has_warehouse {
+            self.fault("api", "an API, and no `warehouse`", "a `warehouse`: its database keeps the permission rows, without which nobody may read anything");
+        }
+        // Port 0 is any that is free.
+        let free = api.listen.strip_suffix(":0").map(|host| format!("{host}:1"));
+        if !host_and_port(free.as_ref().unwrap_or(&api.listen)) {
+            let found = format!("`{}`", api.listen);
+            self.fault("api.listen", found, "host:port, such as `127.0.0.1:8080`");
+        }
+        if let Some(tls) = &api.tls {
+            self.readable("api.tls.certificate", &tls.certificate);
+            self.readable("api.tls.key", &tls.key);
+        }
+        let limits = &api.limits;
+        let counts = [
+            ("requests_per_second", limits.requests_per_second as usize),
+            ("burst", limits.burst as usize),
+            ("reads", limits.reads),
+            ("reads_each", limits.reads_each),
+            ("body", limits.body.bytes()),
+        ];
+        for (name, _) in counts.into_iter().filter(|(_, count)| *count == 0) {
+            self.fault(format!("api.limits.{name}"), "0", "1 or more");
+        }
+        self.positive("api.limits.read_time", limits.read_time);
+        self.positive("api.limits.cursor_life", limits.cursor_life);
+    }
+
     fn warehouse(&mut self, warehouse: &Warehouse) {
         let scheme = warehouse.url.split(':').next().unwrap_or_default();
         let allowed = "`postgres://user@host:port/database`, or `sqlite:FILE`";
@@ -437,6 +479,9 @@ mod tests {
             with("schema_registry: {url: 'https://registry:8081/apis/ccompat/v7'}"),
             with("schema_registry: {url: 'http://r', username: u, password: {env: PATH}}"),
             with("schema_registry: {url: 'http://r', token: {env: PATH}}"),
+            with("warehouse: {url: 'sqlite:w.db'}\napi: {listen: '[::1]:8080'}"),
+            with("warehouse: {url: 'sqlite:w.db'}\napi: {listen: '127.0.0.1:0'}"),
+            with("governance: {stale_after: 1h, spool: 1MiB}\nvolume: /var/lib/tidegate"),
         ] {
             assert_eq!(faults(&text), [], "{text}");
         }
@@ -454,6 +499,28 @@ mod tests {
             (bootstrap("a:70000"), "kafka.bootstrap", "`a:70000`"),
             (bootstrap("SSL://a:1"), "kafka.bootstrap", "host:port"),
             (kafka("group: ' '"), "kafka.group", "name of the consumer group"),
+            (with("api: {listen: '127.0.0.1:8080'}"), "api", "a `warehouse`"),
+            (
+                with(
+                    "warehouse: {url: 'sqlite:w.db'}\napi: {listen: '[::]:1', tls: {certificate: c, key: /dev/null}}",
+                ),
+                "api.tls.certificate",
+                "/nowhere/c",
+            ),
+            (
+                with(
+                    "warehouse: {url: 'sqlite:w.db'}\napi: {listen: '[::]:1', limits: {reads: 0}}",
+                ),
+                "api.limits.reads",
+                "1 or more",
+            ),
+            (
+                with("warehouse: {url: 'sqlite:w.db'}\napi: {listen: here}"),
+                "api.listen",
+                "host:port",
+            ),
+            (with("governance: {spool: 1kB}"), "governance.spool", "1MiB or more"),
+            (with("governance: {stale_after: 0s}"), "governance.stale_after", "1ms or more"),
             (kafka("tls: {ca: x.pem}"), "kafka.tls.ca", "/nowhere/x.pem"),
             (
                 with("schema_registry: {url: 'http://u:hunter2@r'}"),
@@ -610,6 +677,7 @@ mod tests {
         assert_eq!(tls.ca.as_deref(), Some(Path::new("/etc/tidegate/tls/ca.pem")));
         assert_eq!(tls.key.as_deref(), Some(Path::new("/abs/key")));
         assert_eq!(parsed.feeds, Path::new("/etc/tidegate/feeds"));
+        assert_eq!(parsed.volume, Path::new("/etc/tidegate/volume"));
         assert_eq!(parsed.lake.unwrap().url, "/etc/tidegate/lake");
         let warehouse = parsed.warehouse.unwrap();
         assert_eq!(warehouse.url, "sqlite:/etc/tidegate/w.db");

@@ -3,6 +3,7 @@
 //! The ground floor. Reading a file and an environment variable happens in `load`, which the
 //! command line calls; everything after it works on values.
 
+mod api;
 mod check;
 mod check_columns;
 mod check_node;
@@ -31,6 +32,7 @@ mod units;
 mod value_check;
 mod walk;
 
+pub use api::{Api, ApiLimits, ApiTls, Governance};
 pub use columns::{Column, ColumnType, Epoch, PARTITION_COLUMNS};
 pub use fault::{Fault, Faults, nearest};
 pub use feed::{

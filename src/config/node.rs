@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{ByteSize, Duration};
+use super::{Api, ByteSize, Duration, Governance};
 
 /// The node file: broker, lake, warehouse, and what this node may use.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -27,6 +27,17 @@ pub struct Node {
     /// Where the schemas of Avro records are. Without it no feed may have `format: avro`.
     #[serde(default)]
     pub schema_registry: Option<SchemaRegistry>,
+    /// The HTTP API; `api: {listen: '127.0.0.1:8080'}` is enough. Needs a `warehouse`, where the
+    /// permission rows are. Default: none.
+    #[serde(default)]
+    pub api: Option<Api>,
+    /// How permission rows are kept and followed.
+    #[serde(default)]
+    pub governance: Governance,
+    /// Folder of what this node keeps for itself: the last permission rows, and of the audit what is not in
+    /// the database yet. Each node has one of its own. Default: `volume`, beside the node file.
+    #[serde(default = "volume_folder")]
+    pub volume: PathBuf,
     /// What this node may hold in memory.
     #[serde(default)]
     pub memory: Memory,
@@ -44,6 +55,10 @@ pub struct Node {
 
 fn feeds_folder() -> PathBuf {
     PathBuf::from("feeds")
+}
+
+fn volume_folder() -> PathBuf {
+    PathBuf::from("volume")
 }
 
 fn drain_deadline() -> Duration {

@@ -28,6 +28,16 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Such as were read at another time.
+    pub fn remembered(rows: Vec<Row>, tokens: Vec<Token>, salt: &[u8], as_of_ms: i64) -> Self {
+        Self { rows, tokens, salt: Salt::new(salt), faults: Vec::new(), as_of_ms }
+    }
+
+    /// Whether the others decide the same.
+    pub fn says_what(&self, others: &Self) -> bool {
+        self.rows == others.rows && self.tokens == others.tokens && self.salt == others.salt
+    }
+
     pub fn decide(
         &self,
         principal: &Principal,
@@ -52,9 +62,8 @@ pub struct Hand {
 impl Hand {
     /// Somebody at the machine's own terminal.
     pub fn local(user: &str) -> Self {
-        let node = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
-        let node = node.unwrap_or_else(|| "localhost".to_owned());
-        Self { by: Principal::local(user), origin: "terminal".to_owned(), node, trace_id: None }
+        let (by, origin) = (Principal::local(user), "terminal".to_owned());
+        Self { by, origin, node: node_name(), trace_id: None }
     }
 
     /// A row of the audit about something that is done now.
@@ -76,6 +85,12 @@ impl Hand {
     }
 }
 
+/// What the audit calls this node.
+pub fn node_name() -> String {
+    let name = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
+    name.unwrap_or_else(|| "localhost".to_owned())
+}
+
 /// Where the rows are.
 #[derive(Clone)]
 pub struct Grants {
@@ -93,7 +108,11 @@ impl Grants {
     }
 
     pub fn of(config: &Warehouse) -> Result<Self, SinkError> {
-        open_governance(config).map(|store| Self { store })
+        open_governance(config).map(Self::new)
+    }
+
+    pub fn new(store: Arc<dyn GovernanceStore>) -> Self {
+        Self { store }
     }
 
     pub async fn rules(&self) -> Result<Rules, SinkError> {

@@ -55,6 +55,8 @@ counters! {
     LANES_JOINED = "tidegate.lanes.joined", "{lane}", "Times a detached sink caught up and joined again";
     PARTITIONS_PARKED = "tidegate.partitions.parked", "{partition}", "Times a partition was parked";
     REGISTRY_WAITS = "tidegate.registry.waits", "{attempt}", "Times a partition could not ask for the schemas of its records, and waited";
+    AUDIT_ROWS = "tidegate.audit.rows", "{row}", "Rows of the audit put on the volume, on their way to the database";
+    AUDIT_REFUSED = "tidegate.audit.refused", "{row}", "Rows of the audit that found no room there, with what they were about";
     ACTOR_RESTARTS = "tidegate.actor.restarts", "{actor}", "Actors found dead and built anew";
 }
 

@@ -17,8 +17,8 @@ const KIND: Kind = Kind { letter: b'p', version: 1 };
 pub struct Remembered {
     /// Milliseconds since the epoch.
     pub as_of_ms: i64,
-    /// Of the installation whose rows they are.
-    pub installation: Option<uuid::Uuid>,
+    /// Address of the database whose rows they are: a volume may come to another installation.
+    pub database: String,
     pub rows: Vec<Row>,
     pub tokens: Vec<Token>,
     pub salt: Vec<u8>,
@@ -112,9 +112,9 @@ mod tests {
             revoked: true,
         };
         let own = Row { id: RowId::Own(1), target: Target::default(), ..row.clone() };
-        let installation = Some(uuid::Uuid::from_u128(7));
+        let database = "postgres://x".to_owned();
         let (rows, tokens, salt) = (vec![row, own], vec![token], vec![0, 255]);
-        Remembered { as_of_ms: 1, installation, rows, tokens, salt }
+        Remembered { as_of_ms: 1, database, rows, tokens, salt }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod check;
 mod database;
+mod http;
 mod kafka;
 mod lake;
 mod load;
@@ -17,6 +18,7 @@ mod proxy;
 mod servers;
 mod world;
 
+mod api;
 mod avro;
 mod bad_records;
 mod broker;

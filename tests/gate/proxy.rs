@@ -36,6 +36,9 @@ struct State {
     armed: Mutex<Option<Lose>>,
     lost: AtomicUsize,
     closed: AtomicBool,
+    /// Nobody gets through, and these are cut off.
+    away: AtomicBool,
+    clients: Mutex<Vec<TcpStream>>,
 }
 
 impl Proxy {
@@ -48,6 +51,8 @@ impl Proxy {
             armed: Mutex::new(None),
             lost: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            away: AtomicBool::new(false),
+            clients: Mutex::default(),
         });
         let accepting = state.clone();
         std::thread::spawn(move || {
@@ -69,6 +74,18 @@ impl Proxy {
         *self.state.armed() = Some(lose);
     }
 
+    /// The server is away from now on: who is connected is cut off, and nobody gets through.
+    pub fn cut(&self) {
+        self.state.away.store(true, Ordering::SeqCst);
+        let mut clients = self.state.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.drain(..).for_each(|client| drop(client.shutdown(Shutdown::Both)));
+    }
+
+    /// It is back.
+    pub fn mend(&self) {
+        self.state.away.store(false, Ordering::SeqCst);
+    }
+
     /// Requests and answers lost so far.
     pub fn lost(&self) -> usize {
         self.state.lost.load(Ordering::Relaxed)
@@ -85,6 +102,13 @@ impl Drop for Proxy {
 
 impl State {
     fn serve(&self, client: TcpStream) {
+        {
+            let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.away.load(Ordering::SeqCst) {
+                return;
+            }
+            clients.extend(client.try_clone());
+        }
         let Ok(server) = TcpStream::connect(&self.upstream) else { return };
         let committing = AtomicBool::new(false);
         std::thread::scope(|scope| {

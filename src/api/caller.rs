@@ -1,0 +1,220 @@
+//! Who asks: a bearer token becomes a principal, within limits.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix_web::dev::Payload;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::{FromRequest, HttpRequest, web};
+use chrono::Utc;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter, clock::DefaultClock};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Api, Problem};
+use crate::config::ApiLimits;
+use crate::governance::{Access, Action, AuditRow, Decision, Principal};
+use crate::grants::{Hand, Rules};
+use crate::reads::Sight;
+
+/// Who asks, as a good token says.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub hand: Hand,
+}
+
+impl Caller {
+    pub fn principal(&self) -> &Principal {
+        &self.hand.by
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let Some(api) = request.app_data::<web::Data<Api>>() else {
+                return Err(Problem::internal("a request", "the server has no state"));
+            };
+            known(api, &request).await
+        })
+    }
+}
+
+async fn known(api: &Api, request: &HttpRequest) -> Result<Caller, Problem> {
+    let now = Utc::now().timestamp_millis();
+    let address = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
+    let bearer = request.headers().get(AUTHORIZATION).and_then(|it| it.to_str().ok());
+    let bearer = bearer.and_then(|it| it.split_once(' '));
+    let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let holder = match bearer {
+        Some((_, bearer)) => api.governance.holder(bearer.trim(), now)?,
+        None => None,
+    };
+    let hand = |by: Principal| Hand {
+        by,
+        origin: address.to_string(),
+        node: api.node.clone(),
+        trace_id: trace_id(request),
+    };
+    match holder {
+        Some(principal) => {
+            api.limits.admit_caller(&principal.name)?;
+            Ok(Caller { hand: hand(principal) })
+        }
+        None => {
+            api.limits.admit_stranger(address)?;
+            if bearer.is_some() {
+                let nobody = hand(Principal { name: "nobody".to_owned(), ..Principal::user("") });
+                let why = "a token that is nobody's, or no more";
+                let row = nobody.audit("sign-in", None, false, why.to_owned());
+                api.governance.record(vec![row]).await?;
+            }
+            Err(Problem::unknown_caller())
+        }
+    }
+}
+
+/// That of the caller, if he sends one as W3C's trace context has it.
+fn trace_id(request: &HttpRequest) -> Option<String> {
+    let parent = request.headers().get("traceparent")?.to_str().ok()?;
+    let id = parent.split('-').nth(1)?;
+    let sound = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    sound.then(|| id.to_owned())
+}
+
+impl Api {
+    /// What the rows let the caller do with a feed. What they do not is in the audit, and looks as if
+    /// there were no such feed.
+    pub async fn access(
+        &self,
+        caller: &Caller,
+        action: Action,
+        feed: &str,
+    ) -> Result<(Access, Arc<Rules>), Problem> {
+        let now = Utc::now().timestamp_millis();
+        let rules = self.governance.rules(now)?;
+        match rules.decide(caller.principal(), action, feed, now) {
+            Decision::Allowed(access) => Ok((access, rules)),
+            Decision::Denied(by) => {
+                let why = by.map_or("no row allows it".to_owned(), |row| format!("row {row}"));
+                Err(self.refuse(caller, action.name(), feed, why).await)
+            }
+        }
+    }
+
+    /// Records that a caller was denied, and answers what he is told.
+    pub async fn refuse(&self, caller: &Caller, action: &str, feed: &str, why: String) -> Problem {
+        // Names of feeds are short; what is not one is nobody's to fill the audit with.
+        let feed: String = feed.chars().take(200).collect();
+        let row = caller.hand.audit(action, Some(&feed), false, why);
+        match self.governance.record(vec![row]).await {
+            Ok(()) => Problem::no_feed(&feed),
+            Err(full) => full.into(),
+        }
+    }
+
+    /// Records that a caller does what he may.
+    pub async fn record(
+        &self,
+        caller: &Caller,
+        action: Action,
+        feed: &str,
+        access: &Access,
+        sight: Option<&Sight>,
+    ) -> Result<(), Problem> {
+        let rows: Vec<String> = access.rows().map(|row| format!("row {row}")).collect();
+        let row = caller.hand.audit(action.name(), Some(feed), true, rows.join(", "));
+        let row = AuditRow {
+            columns: sight.map(Sight::columns_in_words).unwrap_or_default(),
+            rows: sight.map(Sight::rows_in_words),
+            ..row
+        };
+        Ok(self.governance.record(vec![row]).await?)
+    }
+}
+
+type Keyed<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
+
+/// What callers may take, and what they have taken.
+pub struct Limits {
+    callers: Keyed<String>,
+    strangers: Keyed<IpAddr>,
+    /// Since the limiters last forgot who has not come for a while.
+    asked: AtomicU64,
+    reads: Arc<Semaphore>,
+    each: usize,
+    readers: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+/// Admitted requests after which those who stayed away are forgotten.
+const FORGET_EVERY: u64 = 10_000;
+
+/// A read that is being answered. Dropped with the answer.
+pub struct ReadPermit {
+    _all: OwnedSemaphorePermit,
+    _own: OwnedSemaphorePermit,
+}
+
+impl Limits {
+    pub fn new(limits: &ApiLimits) -> Self {
+        let one = NonZeroU32::MIN;
+        let rate = NonZeroU32::new(limits.requests_per_second).unwrap_or(one);
+        let burst = NonZeroU32::new(limits.burst).unwrap_or(one);
+        let quota = Quota::per_second(rate).allow_burst(burst);
+        Self {
+            callers: RateLimiter::hashmap(quota),
+            strangers: RateLimiter::hashmap(quota),
+            asked: AtomicU64::new(0),
+            reads: Arc::new(Semaphore::new(limits.reads)),
+            each: limits.reads_each,
+            readers: Mutex::default(),
+        }
+    }
+
+    fn admit_caller(&self, name: &String) -> Result<(), Problem> {
+        self.forget();
+        let admitted = self.callers.check_key(name);
+        admitted.map_err(|_| Problem::too_many("more requests than `api.limits` gives one caller"))
+    }
+
+    fn admit_stranger(&self, address: IpAddr) -> Result<(), Problem> {
+        self.forget();
+        let admitted = self.strangers.check_key(&address);
+        admitted.map_err(|_| {
+            Problem::too_many("more requests without a good token than one address has")
+        })
+    }
+
+    fn forget(&self) {
+        if self.asked.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
+            self.callers.retain_recent();
+            self.strangers.retain_recent();
+            let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            readers.retain(|_, own| own.available_permits() < self.each);
+        }
+    }
+
+    /// Room for one more read.
+    pub fn read(&self, caller: &Caller) -> Result<ReadPermit, Problem> {
+        let own = {
+            let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = || Arc::new(Semaphore::new(self.each));
+            readers.entry(caller.principal().name.clone()).or_insert_with(new).clone()
+        };
+        let full = |whose: &str| {
+            Problem::too_many(format!("{whose} reads are being answered: end one, or come again"))
+        };
+        let own = own.try_acquire_owned().map_err(|_| full("as many of your"))?;
+        let all = self.reads.clone().try_acquire_owned().map_err(|_| full("as many"))?;
+        Ok(ReadPermit { _all: all, _own: own })
+    }
+}

@@ -1,0 +1,269 @@
+//! Which feeds there are for their caller, and what he sees of each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix_web::web::{Data, Json, Path};
+use chrono::Utc;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Api, Caller, Named, Problem};
+use crate::config::{Feed, FeedKind, LakeFormat};
+use crate::governance::{Access, Action, Salt};
+use crate::lake::read_progress;
+use crate::lake::scan::{At, columns_of};
+use crate::reads::Sight;
+use crate::record::SinkError;
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FeedSummary {
+    name: String,
+    /// `stream` or `table`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    description: Option<String>,
+    /// `false`: the feed is paused, and what it has can be read.
+    enabled: bool,
+}
+
+impl FeedSummary {
+    fn of(named: Named) -> Self {
+        let file = named.file;
+        let kind = match file.kind {
+            FeedKind::Stream => "stream",
+            FeedKind::Table => "table",
+        };
+        Self { name: named.name, kind, description: file.description, enabled: file.enabled }
+    }
+}
+
+/// The feeds that you may read.
+#[utoipa::path(get, path = "/v1/feeds", tag = "feeds", responses(
+    (status = 200, body = Vec<FeedSummary>),
+    (status = 401, body = Problem, content_type = "application/problem+json"),
+    (status = 429, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json")))]
+pub async fn list(caller: Caller, api: Data<Api>) -> Result<Json<Vec<FeedSummary>>, Problem> {
+    let now = Utc::now().timestamp_millis();
+    let rules = api.governance.rules(now)?;
+    let known = api.known.clone();
+    let mut feeds = api.on_io(async move { known.all().await }).await?;
+    let may = |name: &str| rules.decide(caller.principal(), Action::Read, name, now).is_allowed();
+    feeds.retain(|named| may(&named.name));
+    Ok(Json(feeds.into_iter().map(FeedSummary::of).collect()))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FeedDetails {
+    #[serde(flatten)]
+    summary: FeedSummary,
+    /// What you see of it in the lake; nothing where it has no lake side, or no table there yet.
+    lake: Option<Side>,
+    /// What you see of its table in the warehouse. Only a table feed's present rows are read there.
+    warehouse: Option<Side>,
+}
+
+/// One sink's side of a feed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Side {
+    /// `delta`, `parquet`, `jsonl` or `table`.
+    format: &'static str,
+    /// In the order in which rows have them.
+    columns: Vec<ColumnDetails>,
+    /// Which rows you see, as the permission rows have it.
+    rows: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ColumnDetails {
+    name: String,
+    /// As feed files write it.
+    #[serde(rename = "type")]
+    kind: String,
+    /// How it is masked for you, in some rows or in all: `null`, `hash`, `last4`, `month`, `year`; of fields
+    /// inside of it with their paths.
+    masks: Vec<String>,
+    /// Rows can be chosen by it.
+    filterable: bool,
+}
+
+impl Side {
+    fn of(format: &'static str, sight: &Sight) -> Self {
+        let columns = sight.columns().map(|(column, kind, masks)| ColumnDetails {
+            name: column.name.clone(),
+            kind: kind.to_string(),
+            masks,
+            filterable: sight.plain(&column.name).is_some(),
+        });
+        Self { format, columns: columns.collect(), rows: sight.rows_in_words() }
+    }
+}
+
+/// What you see of a feed: its columns, with their types and masks.
+#[utoipa::path(get, path = "/v1/feeds/{feed}", tag = "feeds",
+    params(("feed" = String, Path, description = "Name of the feed")), responses(
+    (status = 200, body = FeedDetails),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 401, body = Problem, content_type = "application/problem+json"),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 429, body = Problem, content_type = "application/problem+json"),
+    (status = 500, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json")))]
+pub async fn show(
+    caller: Caller,
+    feed: Path<String>,
+    api: Data<Api>,
+) -> Result<Json<FeedDetails>, Problem> {
+    let Found { named, feed, access, salt } = find(&api, &caller, feed.into_inner()).await?;
+    let lake = match feed.lake.as_ref().filter(|_| api.lake.is_some()) {
+        Some(options) => {
+            let table = columns_of(&feed);
+            let table = table.map_err(|error| Problem::of_sink("a feed's layout", &error))?;
+            let format = match options.format {
+                LakeFormat::Delta => "delta",
+                LakeFormat::Parquet => "parquet",
+                LakeFormat::Jsonl => "jsonl",
+            };
+            Sight::of_lake(&feed, &table, &access, &salt).map(|sight| Side::of(format, &sight))
+        }
+        None => None,
+    };
+    let warehouse = match feed.warehouse {
+        Some(_) => Sight::of_warehouse(&feed, &access, &salt),
+        None => None,
+    };
+    let warehouse = warehouse.map(|sight| Side::of("table", &sight));
+    Ok(Json(FeedDetails { summary: FeedSummary::of(named), lake, warehouse }))
+}
+
+/// A feed that its caller may read.
+struct Found {
+    named: Named,
+    feed: Arc<Feed>,
+    access: Access,
+    salt: Salt,
+}
+
+async fn find(api: &Api, caller: &Caller, name: String) -> Result<Found, Problem> {
+    let (access, rules) = api.access(caller, Action::Read, &name).await?;
+    match api.find(&name).await? {
+        Some((named, feed)) => Ok(Found { named, feed, access, salt: rules.salt.clone() }),
+        None => {
+            let why = "allowed, and there is no such feed".to_owned();
+            Err(api.refuse(caller, Action::Read.name(), &name, why).await)
+        }
+    }
+}
+
+/// The files of the lake's table that lie in one place.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct Partition {
+    /// The partition columns with their values.
+    values: BTreeMap<String, Option<String>>,
+    files: u64,
+    bytes: u64,
+    /// Unknown where a file does not say.
+    rows: Option<u64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Partitions {
+    /// The version of the table, if it has any.
+    version: Option<u64>,
+    partitions: Vec<Partition>,
+}
+
+/// The lake table's partitions. Only for those who may see every row: sizes tell of rows.
+#[utoipa::path(get, path = "/v1/feeds/{feed}/partitions", tag = "feeds",
+    params(("feed" = String, Path, description = "Name of the feed")), responses(
+    (status = 200, body = Partitions),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 401, body = Problem, content_type = "application/problem+json"),
+    (status = 403, body = Problem, content_type = "application/problem+json"),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 429, body = Problem, content_type = "application/problem+json"),
+    (status = 500, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json")))]
+pub async fn partitions(
+    caller: Caller,
+    feed: Path<String>,
+    api: Data<Api>,
+) -> Result<Json<Partitions>, Problem> {
+    let Found { feed, access, salt, .. } = find(&api, &caller, feed.into_inner()).await?;
+    if feed.lake.is_none() {
+        return Err(Problem::not_found("the feed has no lake side"));
+    }
+    let scan = api.scans.open(&api, &feed, At::Latest).await?;
+    let sight = Sight::of_lake(&feed, &scan.schema(), &access, &salt);
+    if !sight.is_some_and(|sight| sight.is_of_all_rows()) {
+        return Err(Problem::forbidden("the partitions are for those who may see every row"));
+    }
+    api.record(&caller, Action::Read, &feed.name, &access, None).await?;
+    let mut found: BTreeMap<_, Partition> = BTreeMap::new();
+    for file in scan.files() {
+        let new =
+            || Partition { values: file.values.clone(), rows: Some(0), ..Partition::default() };
+        let partition = found.entry(file.values.clone()).or_insert_with(new);
+        partition.files += 1;
+        partition.bytes += file.size;
+        partition.rows = partition.rows.zip(file.rows).map(|(sum, rows)| sum + rows);
+    }
+    Ok(Json(Partitions { version: scan.version(), partitions: found.into_values().collect() }))
+}
+
+/// Up to where a topic-partition is durable.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Watermark {
+    topic: String,
+    partition: i32,
+    /// Every record before this offset is durable in the lake; unknown to the lake if nothing is.
+    lake: Option<i64>,
+    /// The same of the warehouse.
+    warehouse: Option<i64>,
+}
+
+/// Up to which offsets a feed's records are durable, in each sink.
+#[utoipa::path(get, path = "/v1/feeds/{feed}/watermarks", tag = "feeds",
+    params(("feed" = String, Path, description = "Name of the feed")), responses(
+    (status = 200, body = Vec<Watermark>),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 401, body = Problem, content_type = "application/problem+json"),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 429, body = Problem, content_type = "application/problem+json"),
+    (status = 500, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json")))]
+pub async fn watermarks(
+    caller: Caller,
+    feed: Path<String>,
+    api: Data<Api>,
+) -> Result<Json<Vec<Watermark>>, Problem> {
+    let Found { feed, .. } = find(&api, &caller, feed.into_inner()).await?;
+    let api = api.into_inner();
+    let asked = api.clone();
+    api.on_io(async move { progress(&asked, &feed).await }).await?.map(Json)
+}
+
+async fn progress(api: &Api, feed: &Feed) -> Result<Vec<Watermark>, Problem> {
+    let failed = |error: SinkError| Problem::of_sink("reading watermarks", &error);
+    let mut found: BTreeMap<(String, i32), Watermark> = BTreeMap::new();
+    if let (Some(warehouse), Some(_)) = (&api.warehouse, &feed.warehouse) {
+        for (source, progress) in warehouse.progress(&feed.name).await.map_err(failed)? {
+            let key = (source.topic.to_string(), source.partition);
+            let new = || watermark(&key);
+            found.entry(key.clone()).or_insert_with(new).warehouse = Some(progress.next_offset);
+        }
+    }
+    if let (Some(lake), Some(_)) = (&api.lake, &feed.lake) {
+        for (source, progress) in read_progress(lake, feed).await.map_err(failed)? {
+            let key = (source.topic.to_string(), source.partition);
+            let new = || watermark(&key);
+            found.entry(key.clone()).or_insert_with(new).lake = Some(progress.next_offset);
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+fn watermark((topic, partition): &(String, i32)) -> Watermark {
+    Watermark { topic: topic.clone(), partition: *partition, lake: None, warehouse: None }
+}

@@ -1,0 +1,105 @@
+//! The feeds that there are, as the node knows them now.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use crate::catalog::Catalog;
+use crate::config::{Feed, FeedFile};
+use crate::source::Log;
+
+/// How long the broker's topics count as known; feeds of patterns need them.
+const TOPICS_FOR: Duration = Duration::from_secs(5);
+
+/// The feed files, and what makes feeds of them. Cheap to clone.
+#[derive(Clone)]
+pub struct Known {
+    files: Arc<RwLock<Vec<FeedFile>>>,
+    catalog: Catalog,
+    log: Arc<Log>,
+    topics: Arc<Mutex<Option<Topics>>>,
+}
+
+/// The broker's topics, and when they were.
+type Topics = (Instant, Arc<[String]>);
+
+/// A feed by its name: the file it comes from, and its topic.
+#[derive(Debug, Clone)]
+pub struct Named {
+    pub name: String,
+    pub file: FeedFile,
+    topic: String,
+}
+
+impl Known {
+    pub fn new(files: Vec<FeedFile>, catalog: Catalog, log: Arc<Log>) -> Self {
+        let files = Arc::new(RwLock::new(files));
+        Self { files, catalog, log, topics: Arc::default() }
+    }
+
+    /// The files are others from now on.
+    pub fn replace(&self, files: Vec<FeedFile>) {
+        *self.files.write().unwrap_or_else(PoisonError::into_inner) = files;
+    }
+
+    /// All feeds, by their names.
+    pub async fn all(&self) -> Vec<Named> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let open = |file: &FeedFile| file.topics.is_some() || file.topic_names().count() > 1;
+        let topics = if files.iter().any(open) { self.topics().await } else { Arc::default() };
+        let mut all = Vec::new();
+        for file in files {
+            let named = |topic: &str| {
+                let name = file.name_for(topic).ok()?;
+                Some(Named { name, file: file.clone(), topic: topic.to_owned() })
+            };
+            match file.topics {
+                None => {
+                    // One of its spellings exists.
+                    let there = file.topic_names().find(|name| topics.iter().any(|it| it == name));
+                    all.extend(there.or(file.topic_names().next()).and_then(named));
+                }
+                Some(_) => {
+                    let of = topics.iter().filter(|topic| file.matches(topic));
+                    all.extend(of.filter_map(|topic| named(topic)));
+                }
+            }
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// The feed of a name, if there is one whose columns are known.
+    pub async fn find(&self, name: &str) -> Result<Option<(Named, Arc<Feed>)>, String> {
+        let Some(named) = self.all().await.into_iter().find(|named| named.name == name) else {
+            return Ok(None);
+        };
+        let feed = self.catalog.known(&named.file, &named.topic).await?;
+        Ok(feed.map(|feed| (named, Arc::new(feed))))
+    }
+
+    /// As the broker had them when it last answered.
+    async fn topics(&self) -> Arc<[String]> {
+        let lock = || self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().clone();
+        if let Some((at, topics)) = &known
+            && at.elapsed() < TOPICS_FOR
+        {
+            return topics.clone();
+        }
+        let log = self.log.clone();
+        let asked = tokio::task::spawn_blocking(move || log.topics()).await;
+        match asked.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(topics) => {
+                let topics: Arc<[String]> = topics.into();
+                *lock() = Some((Instant::now(), topics.clone()));
+                topics
+            }
+            Err(error) => {
+                warn!(target: "tidegate::api", error, "the broker's topics are not known: feeds of patterns are those of before");
+                known.map(|(_, topics)| topics).unwrap_or_default()
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The HTTP API: what there is, and rows as their reader may see them.
+//!
+//! * Every request below `/v1` is of a caller (`caller`): a bearer token's principal. What he does with a
+//!   feed is decided by the permission rows before anything is looked at, and is in the audit before he
+//!   hears of it. A feed that he may not read looks like one that is not there.
+//! * Errors are problem documents (`problem`), and tell nothing of paths, SQL or what is hidden.
+//! * Each handler is documented where it stands, and `/openapi.json` is made of that.
+
+mod audit;
+mod caller;
+mod feeds;
+mod format;
+mod known;
+mod permissions;
+mod problem;
+mod rows;
+mod scans;
+mod status;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
+use actix_web::middleware::Compress;
+use actix_web::web::{self, Data};
+use actix_web::{App, HttpResponse, HttpServer};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_swagger_ui::SwaggerUi;
+
+pub use self::caller::Caller;
+use self::caller::Limits;
+pub use self::known::{Known, Named};
+pub use self::problem::Problem;
+use self::scans::Scans;
+use crate::actors::{Governance, Io};
+use crate::config::{self, ApiLimits, Feed};
+use crate::grants::Grants;
+use crate::lake::LakeStore;
+use crate::record::SinkError;
+use crate::warehouse::{RowReader, Warehouse};
+
+/// What the handlers work with.
+pub struct Api {
+    pub governance: Governance,
+    pub grants: Grants,
+    pub known: Known,
+    pub lake: Option<LakeStore>,
+    pub warehouse: Option<Arc<dyn Warehouse>>,
+    pub rows: Arc<dyn RowReader>,
+    pub io: Io,
+    /// This node's name, for the audit.
+    pub node: String,
+    limits: Limits,
+    read_time: Duration,
+    cursor_life: Duration,
+    scans: Scans,
+}
+
+/// What an API is built from.
+pub struct Setup {
+    pub governance: Governance,
+    pub grants: Grants,
+    pub known: Known,
+    pub lake: Option<LakeStore>,
+    pub warehouse: Option<Arc<dyn Warehouse>>,
+    pub rows: Arc<dyn RowReader>,
+    pub io: Io,
+    pub node: String,
+}
+
+impl Api {
+    /// Runs what waits for the world where the world is waited for, and not between the requests.
+    async fn on_io<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.io.spawn(work).await.map_err(|error| Problem::internal("a request", error))
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<(Named, Arc<Feed>)>, Problem> {
+        let (known, name) = (self.known.clone(), name.to_owned());
+        let found = self.on_io(async move { known.find(&name).await }).await?;
+        found.map_err(|error| Problem::internal("finding a feed", error))
+    }
+}
+
+/// How long answers may go on when the node ends.
+const GRACE_SECONDS: u64 = 5;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tidegate",
+        description = "Feeds, their rows as permission rows show them to you, and who may see what.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    paths(
+        status::health, status::status,
+        feeds::list, feeds::show, feeds::partitions, feeds::watermarks, rows::rows,
+        permissions::list, permissions::grant, permissions::revoke,
+        audit::list,
+    ),
+    components(schemas(Problem)),
+    security(("token" = [])),
+    modifiers(&Token),
+)]
+struct Documented;
+
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        api.components.get_or_insert_default().add_security_scheme("token", scheme);
+    }
+}
+
+/// The OpenAPI document.
+pub fn document() -> utoipa::openapi::OpenApi {
+    Documented::openapi()
+}
+
+/// Takes the node's address, and reads the certificate. What is not as it should be is a lasting error.
+pub fn listen(config: &config::Api) -> Result<(TcpListener, Option<ServerConfig>), SinkError> {
+    let tls = config.tls.as_ref().map(certified).transpose()?;
+    let at = &config.listen;
+    let unheard = |error: std::io::Error| {
+        SinkError::lasting(format!("api.listen: cannot listen at {at}: {error}"))
+    };
+    let listener = TcpListener::bind(at).map_err(unheard)?;
+    Ok((listener, tls))
+}
+
+/// Answers from when the server is polled. Called on an actix system.
+pub fn serve(
+    setup: Setup,
+    limits: &ApiLimits,
+    listener: TcpListener,
+    tls: Option<ServerConfig>,
+) -> std::io::Result<Server> {
+    let Setup { governance, grants, known, lake, warehouse, rows, io, node } = setup;
+    let api = Data::new(Api {
+        governance,
+        grants,
+        known,
+        lake,
+        warehouse,
+        rows,
+        io,
+        node,
+        limits: Limits::new(limits),
+        read_time: limits.read_time.get(),
+        cursor_life: limits.cursor_life.get(),
+        scans: Scans::default(),
+    });
+    let body = limits.body.bytes();
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(api.clone())
+            .app_data(web::PayloadConfig::new(body))
+            .app_data(web::JsonConfig::default().limit(body).error_handler(
+                |error, _| match error {
+                    JsonPayloadError::Overflow { .. }
+                    | JsonPayloadError::OverflowKnownLength { .. } => {
+                        Problem::too_large("see `api.limits.body`").into()
+                    }
+                    error => Problem::bad_request(format!("body: {error}")).into(),
+                },
+            ))
+            .app_data(web::QueryConfig::default().error_handler(|error, _| match error {
+                QueryPayloadError::Deserialize(error) => {
+                    Problem::bad_request(format!("query: {error}")).into()
+                }
+                error => Problem::bad_request(error.to_string()).into(),
+            }))
+            .app_data(web::PathConfig::default().error_handler(|error: PathError, _| {
+                Problem::bad_request(format!("path: {error}")).into()
+            }))
+            .wrap(Compress::default())
+            .configure(routes)
+            .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document()))
+            .default_service(web::to(nothing_here))
+    })
+    .disable_signals()
+    .shutdown_timeout(GRACE_SECONDS)
+    .workers(2);
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    let at = |path: &str| web::resource(path).default_service(web::to(not_allowed));
+    config
+        .service(at("/healthz").get(status::health))
+        .service(at("/v1/status").get(status::status))
+        .service(at("/v1/feeds").get(feeds::list))
+        .service(at("/v1/feeds/{feed}").get(feeds::show))
+        .service(at("/v1/feeds/{feed}/partitions").get(feeds::partitions))
+        .service(at("/v1/feeds/{feed}/watermarks").get(feeds::watermarks))
+        .service(at("/v1/feeds/{feed}/rows").get(rows::rows))
+        .service(at("/v1/permissions").get(permissions::list).post(permissions::grant))
+        .service(at("/v1/permissions/{row}").delete(permissions::revoke))
+        .service(at("/v1/audit").get(audit::list));
+}
+
+async fn not_allowed() -> Result<HttpResponse, Problem> {
+    Err(Problem::not_allowed())
+}
+
+async fn nothing_here() -> Result<HttpResponse, Problem> {
+    Err(Problem::not_found("GET /openapi.json says what is where"))
+}
+
+fn certified(config: &config::ApiTls) -> Result<ServerConfig, SinkError> {
+    let bad = |field: &str, error: &dyn std::fmt::Display| {
+        SinkError::lasting(format!("api.tls.{field}: {error}"))
+    };
+    let certificates = CertificateDer::pem_file_iter(&config.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| bad("certificate", &error))?;
+    let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|error| bad("key", &error))?;
+    let server = ServerConfig::builder().with_no_client_auth();
+    server.with_single_cert(certificates, key).map_err(|error| bad("certificate", &error))
+}

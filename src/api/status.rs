@@ -1,0 +1,54 @@
+//! Whether the node answers, and who it takes its caller for.
+
+use actix_web::web::{Data, Json};
+use chrono::Utc;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Api, Caller, Problem};
+use crate::grants::instant;
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// `ok`, always: a node that is not well does not answer.
+    status: &'static str,
+}
+
+/// Whether the node answers at all. For nobody in particular: it needs no token.
+#[utoipa::path(get, path = "/healthz", tag = "node", security(()),
+    responses((status = 200, body = Health)))]
+pub async fn health() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Status {
+    /// Of the node.
+    version: &'static str,
+    node: String,
+    /// Whom your token makes you.
+    principal: String,
+    roles: Vec<String>,
+    groups: Vec<String>,
+    /// When this node last read the permission rows that it decides by (RFC 3339).
+    permissions_as_of: String,
+}
+
+/// Who you are here, and by which permission rows the node decides.
+#[utoipa::path(get, path = "/v1/status", tag = "node", responses(
+    (status = 200, body = Status),
+    (status = 401, body = Problem, content_type = "application/problem+json"),
+    (status = 429, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json")))]
+pub async fn status(caller: Caller, api: Data<Api>) -> Result<Json<Status>, Problem> {
+    let rules = api.governance.rules(Utc::now().timestamp_millis())?;
+    let by = caller.principal();
+    Ok(Json(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        node: api.node.clone(),
+        principal: by.name.clone(),
+        roles: by.roles.iter().cloned().collect(),
+        groups: by.groups.iter().cloned().collect(),
+        permissions_as_of: instant(rules.as_of_ms),
+    }))
+}
