@@ -1,14 +1,14 @@
 //! The audit, for those who may manage everything; and for everybody what he did himself.
 
-use actix_web::web::{Data, Json, Query};
-use chrono::DateTime;
+use actix_web::HttpRequest;
+use actix_web::web::{Data, Json};
+use chrono::{DateTime, SecondsFormat};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::permissions::may_manage;
-use super::{Api, Caller, Problem};
+use super::{Api, Caller, Problem, query};
 use crate::governance::{AuditQuestion, AuditRow};
-use crate::grants::instant;
 
 /// Most rows of an answer.
 const MOST: i64 = 1000;
@@ -60,7 +60,8 @@ impl From<AuditRow> for Entry {
     fn from(row: AuditRow) -> Self {
         let AuditRow { id, at_ms, principal, action, feed, allowed, columns, rows, why, .. } = row;
         let AuditRow { origin, trace_id, node, .. } = row;
-        let (id, at) = (id.to_string(), instant(at_ms));
+        let at = DateTime::from_timestamp_millis(at_ms).unwrap_or_default();
+        let (id, at) = (id.to_string(), at.to_rfc3339_opts(SecondsFormat::Millis, true));
         Self {
             id,
             at,
@@ -89,10 +90,14 @@ impl From<AuditRow> for Entry {
     (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub async fn list(
     caller: Caller,
-    query: Query<AuditQuery>,
+    request: HttpRequest,
     api: Data<Api>,
 ) -> Result<Json<Vec<Entry>>, Problem> {
-    let query = query.into_inner();
+    let query: AuditQuery = query(&request)?;
+    let texts = [&query.principal, &query.feed, &query.action];
+    if texts.into_iter().flatten().any(|text| text.contains('\0')) {
+        return Err(Problem::bad_request("query: a text with a NUL character"));
+    }
     let own = &caller.principal().name;
     let principal = match may_manage(&api, &caller, "*")? {
         true => query.principal,

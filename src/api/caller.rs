@@ -17,7 +17,8 @@ use governor::{Quota, RateLimiter, clock::DefaultClock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Api, Problem};
-use crate::config::ApiLimits;
+use crate::actors::governor::Undecided;
+use crate::config::{ApiLimits, SecretText};
 use crate::governance::{Access, Action, AuditRow, Decision, Principal};
 use crate::grants::{Hand, Rules};
 use crate::reads::Sight;
@@ -26,6 +27,8 @@ use crate::reads::Sight;
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub hand: Hand,
+    /// The token itself: it may end before its answer does.
+    bearer: SecretText,
 }
 
 impl Caller {
@@ -68,7 +71,8 @@ async fn known(api: &Api, request: &HttpRequest) -> Result<Caller, Problem> {
     match holder {
         Some(principal) => {
             api.limits.admit_caller(&principal.name)?;
-            Ok(Caller { hand: hand(principal) })
+            let bearer = bearer.map(|(_, bearer)| bearer.trim()).unwrap_or_default();
+            Ok(Caller { hand: hand(principal), bearer: SecretText::new(bearer.to_owned()) })
         }
         None => {
             api.limits.admit_stranger(address)?;
@@ -111,15 +115,41 @@ impl Api {
         }
     }
 
-    /// Records that a caller was denied, and answers what he is told.
+    /// Records that a caller was denied a feed, and answers what he is told.
     pub async fn refuse(&self, caller: &Caller, action: &str, feed: &str, why: String) -> Problem {
+        self.denied(caller, action, feed, why, Problem::no_feed(feed)).await
+    }
+
+    /// The same with another answer.
+    pub async fn denied(
+        &self,
+        caller: &Caller,
+        action: &str,
+        feed: &str,
+        why: String,
+        told: Problem,
+    ) -> Problem {
         // Names of feeds are short; what is not one is nobody's to fill the audit with.
         let feed: String = feed.chars().take(200).collect();
         let row = caller.hand.audit(action, Some(&feed), false, why);
         match self.governance.record(vec![row]).await {
-            Ok(()) => Problem::no_feed(&feed),
+            Ok(()) => told,
             Err(full) => full.into(),
         }
+    }
+
+    /// Whether a caller still is who he was, and may read a feed as he might.
+    pub fn still_may(
+        &self,
+        caller: &Caller,
+        feed: &str,
+        access: &Access,
+    ) -> Result<bool, Undecided> {
+        let now = Utc::now().timestamp_millis();
+        let holder = self.governance.holder(caller.bearer.reveal(), now)?;
+        let decided = self.governance.decide(caller.principal(), Action::Read, feed, now)?;
+        let same = holder.as_ref() == Some(caller.principal());
+        Ok(same && matches!(decided, Decision::Allowed(now) if now == *access))
     }
 
     /// Records that a caller does what he may.

@@ -96,7 +96,7 @@ impl Side {
             masks,
             filterable: sight.plain(&column.name).is_some(),
         });
-        Self { format, columns: columns.collect(), rows: sight.rows_in_words() }
+        Self { format, columns: columns.collect(), rows: sight.granted_in_words() }
     }
 }
 
@@ -115,51 +115,85 @@ pub async fn show(
     feed: Path<String>,
     api: Data<Api>,
 ) -> Result<Json<FeedDetails>, Problem> {
-    let Found { named, feed, access, salt } = find(&api, &caller, feed.into_inner()).await?;
-    let lake = match feed.lake.as_ref().filter(|_| api.lake.is_some()) {
-        Some(options) => {
-            let table = columns_of(&feed);
-            let table = table.map_err(|error| Problem::of_sink("a feed's layout", &error))?;
-            let format = match options.format {
-                LakeFormat::Delta => "delta",
-                LakeFormat::Parquet => "parquet",
-                LakeFormat::Jsonl => "jsonl",
-            };
-            Sight::of_lake(&feed, &table, &access, &salt).map(|sight| Side::of(format, &sight))
-        }
-        None => None,
+    let found = find(&api, &caller, feed.into_inner()).await?;
+    found.record(&api, &caller).await?;
+    let Found { named, feed, lake, warehouse, .. } = found;
+    let format = match feed.lake.as_ref().map(|options| options.format).unwrap_or_default() {
+        LakeFormat::Delta => "delta",
+        LakeFormat::Parquet => "parquet",
+        LakeFormat::Jsonl => "jsonl",
     };
-    let warehouse = match feed.warehouse {
-        Some(_) => Sight::of_warehouse(&feed, &access, &salt),
-        None => None,
-    };
+    let lake = lake.map(|sight| Side::of(format, &sight));
     let warehouse = warehouse.map(|sight| Side::of("table", &sight));
     Ok(Json(FeedDetails { summary: FeedSummary::of(named), lake, warehouse }))
 }
 
-/// A feed that its caller may read.
+/// A feed of which its caller may see something.
 struct Found {
     named: Named,
     feed: Arc<Feed>,
     access: Access,
-    salt: Salt,
+    lake: Option<Sight>,
+    warehouse: Option<Sight>,
+}
+
+impl Found {
+    async fn record(&self, api: &Api, caller: &Caller) -> Result<(), Problem> {
+        let sight = self.lake.as_ref().or(self.warehouse.as_ref());
+        api.record(caller, Action::Read, &self.feed.name, &self.access, sight).await
+    }
+
+    /// How much there is tells of rows, and so is for those who may see every one.
+    async fn of_all_rows(&self, api: &Api, caller: &Caller) -> Result<(), Problem> {
+        let mut sights = self.lake.iter().chain(&self.warehouse);
+        if sights.all(Sight::is_of_all_rows) {
+            return Ok(());
+        }
+        let told = Problem::forbidden("how much there is, is for those who may see every row");
+        let why = "sizes, without the right to every row".to_owned();
+        Err(api.denied(caller, Action::Read.name(), &self.feed.name, why, told).await)
+    }
 }
 
 async fn find(api: &Api, caller: &Caller, name: String) -> Result<Found, Problem> {
     let (access, rules) = api.access(caller, Action::Read, &name).await?;
-    match api.find(&name).await? {
-        Some((named, feed)) => Ok(Found { named, feed, access, salt: rules.salt.clone() }),
-        None => {
-            let why = "allowed, and there is no such feed".to_owned();
-            Err(api.refuse(caller, Action::Read.name(), &name, why).await)
+    let why = match api.find(&name).await? {
+        None => "allowed, and there is no such feed",
+        Some((named, feed)) => {
+            let (lake, warehouse) = sights(api, &feed, &access, &rules.salt)?;
+            if lake.is_some() || warehouse.is_some() {
+                return Ok(Found { named, feed, access, lake, warehouse });
+            }
+            "the rows allow it, and show nothing of what the feed has"
         }
-    }
+    };
+    Err(api.refuse(caller, Action::Read.name(), &name, why.to_owned()).await)
+}
+
+/// What is seen of either side.
+fn sights(
+    api: &Api,
+    feed: &Feed,
+    access: &Access,
+    salt: &Salt,
+) -> Result<(Option<Sight>, Option<Sight>), Problem> {
+    let lake = match feed.lake.as_ref().and(api.lake.as_ref()) {
+        Some(_) => {
+            let table = columns_of(feed);
+            let table = table.map_err(|error| Problem::of_sink("a feed's layout", &error))?;
+            Sight::of_lake(feed, &table, access, salt)
+        }
+        None => None,
+    };
+    let warehouse = feed.warehouse.as_ref();
+    let warehouse = warehouse.and_then(|_| Sight::of_warehouse(feed, access, salt));
+    Ok((lake, warehouse))
 }
 
 /// The files of the lake's table that lie in one place.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct Partition {
-    /// The partition columns with their values.
+    /// Those partition columns that you see as they are, with their values.
     values: BTreeMap<String, Option<String>>,
     files: u64,
     bytes: u64,
@@ -190,21 +224,19 @@ pub async fn partitions(
     feed: Path<String>,
     api: Data<Api>,
 ) -> Result<Json<Partitions>, Problem> {
-    let Found { feed, access, salt, .. } = find(&api, &caller, feed.into_inner()).await?;
-    if feed.lake.is_none() {
-        return Err(Problem::not_found("the feed has no lake side"));
-    }
-    let scan = api.scans.open(&api, &feed, At::Latest).await?;
-    let sight = Sight::of_lake(&feed, &scan.schema(), &access, &salt);
-    if !sight.is_some_and(|sight| sight.is_of_all_rows()) {
-        return Err(Problem::forbidden("the partitions are for those who may see every row"));
-    }
-    api.record(&caller, Action::Read, &feed.name, &access, None).await?;
+    let asked = find(&api, &caller, feed.into_inner()).await?;
+    let Some(sight) = &asked.lake else {
+        return Err(Problem::not_found("the feed has no lake side that you see"));
+    };
+    asked.of_all_rows(&api, &caller).await?;
+    asked.record(&api, &caller).await?;
+    let scan = api.scans.open(&api, &asked.feed, At::Latest).await?;
     let mut found: BTreeMap<_, Partition> = BTreeMap::new();
     for file in scan.files() {
-        let new =
-            || Partition { values: file.values.clone(), rows: Some(0), ..Partition::default() };
-        let partition = found.entry(file.values.clone()).or_insert_with(new);
+        let mut values = file.values.clone();
+        values.retain(|name, _| sight.plain(name).is_some());
+        let new = || Partition { values: values.clone(), rows: Some(0), ..Partition::default() };
+        let partition = found.entry(values.clone()).or_insert_with(new);
         partition.files += 1;
         partition.bytes += file.size;
         partition.rows = partition.rows.zip(file.rows).map(|(sum, rows)| sum + rows);
@@ -223,12 +255,13 @@ pub struct Watermark {
     warehouse: Option<i64>,
 }
 
-/// Up to which offsets a feed's records are durable, in each sink.
+/// Up to which offsets a feed's records are durable, in each sink. Only for those who may see every row.
 #[utoipa::path(get, path = "/v1/feeds/{feed}/watermarks", tag = "feeds",
     params(("feed" = String, Path, description = "Name of the feed")), responses(
     (status = 200, body = Vec<Watermark>),
     (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 401, body = Problem, content_type = "application/problem+json"),
+    (status = 403, body = Problem, content_type = "application/problem+json"),
     (status = 404, body = Problem, content_type = "application/problem+json"),
     (status = 429, body = Problem, content_type = "application/problem+json"),
     (status = 500, body = Problem, content_type = "application/problem+json"),
@@ -238,10 +271,12 @@ pub async fn watermarks(
     feed: Path<String>,
     api: Data<Api>,
 ) -> Result<Json<Vec<Watermark>>, Problem> {
-    let Found { feed, .. } = find(&api, &caller, feed.into_inner()).await?;
+    let found = find(&api, &caller, feed.into_inner()).await?;
+    found.of_all_rows(&api, &caller).await?;
+    found.record(&api, &caller).await?;
     let api = api.into_inner();
     let asked = api.clone();
-    api.on_io(async move { progress(&asked, &feed).await }).await?.map(Json)
+    api.on_io(async move { progress(&asked, &found.feed).await }).await?.map(Json)
 }
 
 async fn progress(api: &Api, feed: &Feed) -> Result<Vec<Watermark>, Problem> {

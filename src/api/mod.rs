@@ -22,13 +22,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::error::{JsonPayloadError, PathError, QueryPayloadError};
+use actix_web::error::{JsonPayloadError, PathError};
+use actix_web::http::Method;
+use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::middleware::Compress;
 use actix_web::web::{self, Data};
-use actix_web::{App, HttpResponse, HttpServer};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Resource, ResponseError, Route};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::de::DeserializeOwned;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
@@ -173,12 +176,6 @@ pub fn serve(
                     error => Problem::bad_request(format!("body: {error}")).into(),
                 },
             ))
-            .app_data(web::QueryConfig::default().error_handler(|error, _| match error {
-                QueryPayloadError::Deserialize(error) => {
-                    Problem::bad_request(format!("query: {error}")).into()
-                }
-                error => Problem::bad_request(error.to_string()).into(),
-            }))
             .app_data(web::PathConfig::default().error_handler(|error: PathError, _| {
                 Problem::bad_request(format!("path: {error}")).into()
             }))
@@ -198,26 +195,42 @@ pub fn serve(
 }
 
 fn routes(config: &mut web::ServiceConfig) {
-    let at = |path: &str| web::resource(path).default_service(web::to(not_allowed));
+    let read = |path, handler: Route| at(path, "GET").route(handler.method(Method::GET));
     config
-        .service(at("/healthz").get(status::health))
-        .service(at("/v1/status").get(status::status))
-        .service(at("/v1/feeds").get(feeds::list))
-        .service(at("/v1/feeds/{feed}").get(feeds::show))
-        .service(at("/v1/feeds/{feed}/partitions").get(feeds::partitions))
-        .service(at("/v1/feeds/{feed}/watermarks").get(feeds::watermarks))
-        .service(at("/v1/feeds/{feed}/rows").get(rows::rows))
-        .service(at("/v1/permissions").get(permissions::list).post(permissions::grant))
-        .service(at("/v1/permissions/{row}").delete(permissions::revoke))
-        .service(at("/v1/audit").get(audit::list));
+        .service(read("/healthz", web::to(status::health)))
+        .service(read("/v1/status", web::to(status::status)))
+        .service(read("/v1/feeds", web::to(feeds::list)))
+        .service(read("/v1/feeds/{feed}", web::to(feeds::show)))
+        .service(read("/v1/feeds/{feed}/partitions", web::to(feeds::partitions)))
+        .service(read("/v1/feeds/{feed}/watermarks", web::to(feeds::watermarks)))
+        .service(read("/v1/feeds/{feed}/rows", web::to(rows::rows)))
+        .service(at("/v1/permissions", "GET, POST").get(permissions::list).post(permissions::grant))
+        .service(at("/v1/permissions/{row}", "DELETE").delete(permissions::revoke))
+        .service(read("/v1/audit", web::to(audit::list)))
+        .service(web::redirect("/docs", "/docs/"));
 }
 
-async fn not_allowed() -> Result<HttpResponse, Problem> {
-    Err(Problem::not_allowed())
+/// A path that takes these methods and says so to others.
+fn at(path: &str, methods: &'static str) -> Resource {
+    let others = move || async move {
+        let mut refused = Problem::not_allowed().error_response();
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+        refused
+    };
+    web::resource(path).default_service(web::to(others))
 }
 
 async fn nothing_here() -> Result<HttpResponse, Problem> {
     Err(Problem::not_found("GET /openapi.json says what is where"))
+}
+
+/// The query, looked at by a handler: after its caller is known.
+fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
+    let query = web::Query::<T>::from_query(request.query_string());
+    match query {
+        Ok(query) => Ok(query.into_inner()),
+        Err(error) => Err(Problem::bad_request(format!("query: {error}"))),
+    }
 }
 
 fn certified(config: &config::ApiTls) -> Result<ServerConfig, SinkError> {

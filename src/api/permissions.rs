@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::HttpResponse;
-use actix_web::web::{Data, Json, Path, Query};
-use chrono::{DateTime, NaiveDate, Utc};
+use actix_web::web::{Data, Json, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Api, Caller, Problem};
+use super::{Api, Caller, Problem, query};
 use crate::governance::{
     Action, Days, Effect, Grantee, Mask, Pattern, Predicate, Principal, Row, RowId, Target,
 };
@@ -60,8 +60,7 @@ fn allow() -> String {
 pub struct Standing {
     /// Its number, or where an existing table has it.
     id: String,
-    #[serde(flatten)]
-    permission: Permission,
+    row: Permission,
     granted_by: String,
     /// The whole row in words.
     says: String,
@@ -71,7 +70,7 @@ impl From<&Row> for Standing {
     fn from(row: &Row) -> Self {
         let Target { columns, masks, predicate, days } = &row.target;
         let masks = masks.iter().map(|(name, mask)| (name.clone(), mask.name().to_owned()));
-        let permission = Permission {
+        let standing = Permission {
             principal: row.grantee.to_string(),
             feed: row.feed.to_string(),
             action: row.action.name().to_owned(),
@@ -85,13 +84,20 @@ impl From<&Row> for Standing {
             reason: row.reason.clone(),
         };
         let (id, granted_by) = (row.id.to_string(), row.granted_by.clone());
-        Self { id, permission, granted_by, says: sentence(row) }
+        Self { id, row: standing, granted_by, says: sentence(row) }
     }
 }
 
 impl Permission {
     fn row(self, by: &Principal) -> Result<Row, String> {
         let of = |field: &str, fault: String| format!("{field}: {fault}");
+        if serde_json::to_string(&self).is_ok_and(|text| text.contains("\\u0000")) {
+            return Err("a text with a NUL character, which no database keeps".to_owned());
+        }
+        let of_calendar = |day: &NaiveDate| (1..=9999).contains(&day.year());
+        if ![self.from, self.to].iter().flatten().all(of_calendar) {
+            return Err("from, to: days of the years 1 to 9999".to_owned());
+        }
         let grantee: Grantee = self.principal.parse().map_err(|it| of("principal", it))?;
         let feed: Pattern = self.feed.parse().map_err(|it| of("feed", it))?;
         let action: Action = self.action.parse().map_err(|it| of("action", it))?;
@@ -158,7 +164,8 @@ async fn refused(api: &Api, caller: &Caller, doing: &str, feed: &str) -> Problem
     }
 }
 
-/// The permission rows: all for those who may manage every feed, and for others those that are for them.
+/// The permission rows: all for those who may manage every feed, and for others those that allow them
+/// something. What is denied, and by what, may tell of feeds that they are not to know.
 #[utoipa::path(get, path = "/v1/permissions", tag = "governance", responses(
     (status = 200, body = Vec<Standing>),
     (status = 401, body = Problem, content_type = "application/problem+json"),
@@ -167,7 +174,8 @@ async fn refused(api: &Api, caller: &Caller, doing: &str, feed: &str) -> Problem
 pub async fn list(caller: Caller, api: Data<Api>) -> Result<Json<Vec<Standing>>, Problem> {
     let all = may_manage(&api, &caller, "*")?;
     let rules = api.governance.rules(Utc::now().timestamp_millis())?;
-    let shown = rules.rows.iter().filter(|row| all || row.is_for(caller.principal()));
+    let own = |row: &&Row| row.effect == Effect::Allow && row.is_for(caller.principal());
+    let shown = rules.rows.iter().filter(|row| all || own(row));
     Ok(Json(shown.map(Standing::from).collect()))
 }
 
@@ -225,10 +233,14 @@ pub struct Revocation {
 pub async fn revoke(
     caller: Caller,
     id: Path<i64>,
-    query: Query<Revocation>,
+    request: HttpRequest,
     api: Data<Api>,
 ) -> Result<HttpResponse, Problem> {
-    let (id, why) = (id.into_inner(), query.into_inner().reason);
+    let Revocation { reason: why } = query(&request)?;
+    if why.contains('\0') {
+        return Err(Problem::bad_request("reason: a text with a NUL character"));
+    }
+    let id = id.into_inner();
     let rules = api.governance.rules(Utc::now().timestamp_millis())?;
     let found = rules.rows.iter().find(|row| row.id == RowId::Own(id));
     // A row that is not understood is in nobody's hands but theirs who manage everything.

@@ -2,11 +2,12 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::http::header::{ACCEPT, CACHE_CONTROL, LINK};
 use actix_web::{HttpRequest, HttpResponse, web};
 use arrow::array::RecordBatch;
+use arrow::compute::{BatchCoalescer, concat_batches};
+use arrow::error::ArrowError;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
@@ -14,22 +15,25 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
+use tracing::warn;
 use utoipa::{IntoParams, ToSchema};
 
 use super::caller::ReadPermit;
 use super::format::{Encoder, Format};
-use super::{Api, Caller, Problem};
+use super::{Api, Caller, Problem, query};
 use crate::config::Feed;
-use crate::governance::{Access, Action, Decision, Predicate, Salt};
-use crate::lake::scan::{At, Position};
+use crate::governance::{Access, Action, Predicate, Salt};
+use crate::lake::scan::{At, Position, columns_of};
 use crate::reads::{
-    BATCH_ROWS, Cursor, LakeReading, Place, Question, Seal, Sight, WarehouseReading,
+    BATCH_ROWS, Cursor, LakeReading, Place, Question, Refusal, Seal, Sight, WarehouseReading,
 };
 use crate::record::SinkError;
 use crate::warehouse::After;
 
 /// Most rows of a page.
 pub const MOST_ROWS: usize = 10_000;
+/// A page ends behind the batch with which it holds more than so many bytes.
+const PAGE_BYTES: usize = 32 << 20;
 /// Pieces of an answer that wait for their reader.
 const AHEAD: usize = 2;
 
@@ -149,15 +153,14 @@ pub async fn rows(
     request: HttpRequest,
     caller: Caller,
     feed: web::Path<String>,
-    query: web::Query<RowsQuery>,
     api: web::Data<Api>,
 ) -> Result<HttpResponse, Problem> {
     let (feed, api) = (feed.into_inner(), api.into_inner());
     // Decided before anything is looked at: what is denied takes no longer where there is something.
     let (access, rules) = api.access(&caller, Action::Read, &feed).await?;
     let accept = request.headers().get(ACCEPT).and_then(|it| it.to_str().ok()).unwrap_or("*/*");
-    let asked = query.into_inner().read(accept)?;
-    let permit = api.limits.read(&caller)?;
+    let asked = query::<RowsQuery>(&request)?.read(accept)?;
+    let permit = Arc::new(api.limits.read(&caller)?);
     let reader = Reader { api, caller, access, salt: rules.salt.clone(), name: feed, permit };
     let link = |cursor: &str| next_link(&request, cursor);
     reader.answer(asked, link).await
@@ -181,7 +184,8 @@ struct Reader {
     access: Access,
     salt: Salt,
     name: String,
-    permit: ReadPermit,
+    /// Held by whatever works for the answer.
+    permit: Arc<ReadPermit>,
 }
 
 /// Rows as they may be seen, and where to go on behind each batch.
@@ -190,12 +194,15 @@ type SeenRows = BoxStream<'static, Result<(RecordBatch, Place), SinkError>>;
 /// All that an answer is made from.
 struct Opened {
     sight: Sight,
-    rows: SeenRows,
-    /// Of the first batch, so many were given before.
-    given: u64,
-    /// Where that batch begins; nowhere in the warehouse, whose places are rows.
-    begin: Option<Place>,
+    rows: Rows,
     version: Option<u64>,
+}
+
+enum Rows {
+    /// With where they begin.
+    Lake(SeenRows, Option<Place>),
+    /// Behind a row, if any.
+    Warehouse(WarehouseReading, Option<After>),
 }
 
 impl Reader {
@@ -260,7 +267,7 @@ impl Reader {
 
     /// What a cursor is good for: the same question with the same rights.
     fn meant(&self, asked: &Asked, source: Source) -> Vec<u8> {
-        let all = format!("{source:?} {:?} {:?}", asked.question, self.access);
+        let all = format!("{source:?} {:?} {:?} {:?}", asked.question, asked.at, self.access);
         Sha256::digest(all).to_vec()
     }
 
@@ -297,6 +304,12 @@ impl Reader {
         }
     }
 
+    /// A question about what its asker may not see.
+    async fn refused(&self, refusal: Refusal) -> Problem {
+        let why = refusal.to_string();
+        self.api.denied(&self.caller, "read", &self.name, why, refusal.into()).await
+    }
+
     async fn nothing_seen(&self) -> Problem {
         let why = "the rows allow it, and show nothing of what this sink has".to_owned();
         self.api.refuse(&self.caller, "read", &self.name, why).await
@@ -315,9 +328,16 @@ impl Reader {
                 return Err(Problem::bad_request("cursor: of another source"));
             }
         };
+        // Before the table is looked at, which tells of itself.
+        let table =
+            columns_of(feed).map_err(|error| Problem::of_sink("a feed's layout", &error))?;
+        let Some(sight) = Sight::of_lake(feed, &table, &self.access, &self.salt) else {
+            return Err(self.nothing_seen().await);
+        };
+        if let Err(refusal) = asked.question.of(&sight) {
+            return Err(self.refused(refusal).await);
+        }
         let scan = self.api.scans.open(&self.api, feed, at).await?;
-        let sight = Sight::of_lake(feed, &scan.schema(), &self.access, &self.salt);
-        let Some(sight) = sight else { return Err(self.nothing_seen().await) };
         let version = scan.version();
         let pin = scan.pin().clone();
         let reading = LakeReading::new(scan, &sight, asked.question.clone())?;
@@ -326,7 +346,7 @@ impl Reader {
         let rows = reading.rows(from).map_ok(move |seen| {
             (seen.rows, Place::Lake { pin: pin.clone(), from: seen.next, given: 0 })
         });
-        Ok(Opened { sight, rows: rows.boxed(), given, begin, version })
+        Ok(Opened { sight, rows: Rows::Lake(rows.boxed(), begin), version })
     }
 
     async fn open_warehouse(
@@ -342,17 +362,17 @@ impl Reader {
                 return Err(Problem::bad_request("cursor: of another source"));
             }
         };
-        let sight = Sight::of_warehouse(feed, &self.access, &self.salt);
-        let Some(sight) = sight else { return Err(self.nothing_seen().await) };
+        let Some(sight) = Sight::of_warehouse(feed, &self.access, &self.salt) else {
+            return Err(self.nothing_seen().await);
+        };
         let reader = self.api.rows.clone();
-        let reading = WarehouseReading::new(reader, feed.clone(), &sight, asked.question.clone())?;
+        let question = asked.question.clone();
+        let reading = match WarehouseReading::new(reader, feed.clone(), &sight, question) {
+            Ok(reading) => reading,
+            Err(refusal) => return Err(self.refused(refusal).await),
+        };
         let sight = reading.sight().clone();
-        // A page ends where a batch does: one that is no larger always fits.
-        let batch_rows = asked.limit.map_or(BATCH_ROWS, |limit| limit.min(BATCH_ROWS));
-        let opening = async move { reading.rows(after, batch_rows).await };
-        let rows = self.api.on_io(opening).await?.map_err(|error| unread(&error))?;
-        let rows = rows.map_ok(|seen| (seen.rows, Place::Warehouse(seen.next))).boxed();
-        Ok(Opened { sight, rows, given: 0, begin: None, version: None })
+        Ok(Opened { sight, rows: Rows::Warehouse(reading, after), version: None })
     }
 
     /// So many rows, and where the next page begins.
@@ -362,88 +382,125 @@ impl Reader {
         format: Format,
         limit: usize,
     ) -> Result<(Bytes, Option<Place>), Problem> {
-        let collecting = collect(opened.rows, opened.given, opened.begin, limit);
-        let collecting = tokio::time::timeout(self.api.read_time, collecting);
-        let collected = self.api.on_io(collecting).await?;
+        let Opened { sight, rows, .. } = opened;
+        let (within, permit) = (self.api.read_time, self.permit.clone());
+        let collected = self.api.on_io(async move {
+            // Whoever goes away leaves the work to be ended here, and counted until then.
+            let _permit = permit;
+            let collecting = async {
+                match rows {
+                    Rows::Lake(rows, begin) => lake_page(rows, begin, limit).await,
+                    Rows::Warehouse(reading, after) => warehouse_page(&reading, after, limit).await,
+                }
+            };
+            tokio::time::timeout(within, collecting).await
+        });
         let late = || Problem::unavailable("reading took longer than `api.limits.read_time`");
-        let (batches, next) = collected.map_err(|_| late())?.map_err(|error| unread(&error))?;
-        let sight = opened.sight;
+        let collected = collected.await?.map_err(|_| late())?;
+        let (batches, next) = collected.map_err(|error| unread(&error))?;
         let encoding = tokio::task::spawn_blocking(move || {
-            let mut encoder = Encoder::new(format, &sight.schema(), sight.kinds())?;
-            let mut body = Vec::new();
-            for rows in &batches {
-                body.extend_from_slice(&encoder.rows(rows)?);
-            }
-            body.extend_from_slice(&encoder.end()?);
-            Ok::<Bytes, arrow::error::ArrowError>(body.into())
+            let schema = sight.schema();
+            let mut encoder = Encoder::new(format, &schema, sight.kinds())?;
+            // As one: where batches ended tells of rows that are not seen.
+            let rows = encoder.rows(&concat_batches(&schema, &batches)?)?;
+            Ok::<_, ArrowError>([rows, encoder.end()?].concat())
         });
         let encoded = encoding.await.map_err(|error| Problem::internal("encoding rows", error))?;
         let body = encoded.map_err(|error| Problem::internal("encoding rows", error))?;
-        Ok((body, next))
+        Ok((body.into(), next))
     }
 
-    /// All rows, as their reader takes them. Ends with an error where they cannot go on, or may not.
+    /// All rows, as their reader takes them. What ends before the last of them ends as an error.
     fn stream(
         self,
         opened: Opened,
         format: Format,
     ) -> impl Stream<Item = Result<Bytes, StreamEnd>> + use<> {
-        let (send, answer) = mpsc::channel::<Result<Bytes, StreamEnd>>(AHEAD);
+        let (send, answer) = mpsc::channel::<Option<Bytes>>(AHEAD);
         let io = self.api.io.clone();
         io.spawn(async move {
-            let ended = tokio::time::timeout(self.api.read_time, self.carry(opened, format, &send));
-            let ended = match ended.await {
-                Ok(ended) => ended,
-                Err(_) => Err(StreamEnd("it took longer than `api.limits.read_time`".to_owned())),
-            };
-            if let Err(end) = ended {
-                tracing::warn!(target: "tidegate::api", feed = self.name, %end, "a read was cut off");
-                // Nobody may be there any more.
-                drop(send.send_timeout(Err(end), Duration::from_secs(1)).await);
+            let carried =
+                tokio::time::timeout(self.api.read_time, self.carry(opened, format, &send));
+            let late = |_| Err(StreamEnd("it took longer than `api.limits.read_time`".to_owned()));
+            match carried.await.unwrap_or_else(late) {
+                // Only this says that nothing is missing.
+                Ok(()) => drop(send.send(None).await),
+                Err(end) => {
+                    warn!(target: "tidegate::api", feed = self.name, %end, "a read was cut off");
+                }
             }
         });
-        stream::unfold(answer, async |mut answer| Some((answer.recv().await?, answer)))
+        stream::unfold(Some(answer), async |answer| {
+            let mut answer = answer?;
+            match answer.recv().await {
+                Some(Some(bytes)) => Some((Ok(bytes), Some(answer))),
+                Some(None) => None,
+                None => Some((Err(StreamEnd("it was cut off".to_owned())), None)),
+            }
+        })
     }
 
     async fn carry(
         &self,
         opened: Opened,
         format: Format,
-        send: &mpsc::Sender<Result<Bytes, StreamEnd>>,
+        send: &mpsc::Sender<Option<Bytes>>,
     ) -> Result<(), StreamEnd> {
-        let _while_it_is_read = &self.permit;
-        let Opened { sight, mut rows, .. } = opened;
-        let mut encoder = Encoder::new(format, &sight.schema(), sight.kinds()).map_err(said)?;
-        while let Some((rows, _)) = rows.try_next().await.map_err(said)? {
+        let _while_it_is_read = self.permit.clone();
+        let Opened { sight, rows, .. } = opened;
+        let mut rows = match rows {
+            Rows::Lake(rows, _) => rows,
+            Rows::Warehouse(reading, after) => {
+                let rows = reading.rows(after, BATCH_ROWS).await.map_err(said)?;
+                rows.map_ok(|seen| (seen.rows, Place::Warehouse(seen.next))).boxed()
+            }
+        };
+        let schema = sight.schema();
+        let mut encoder = Encoder::new(format, &schema, sight.kinds()).map_err(said)?;
+        // Even pieces: where batches ended tells of rows that are not seen.
+        let mut pieces = BatchCoalescer::new(schema, BATCH_ROWS);
+        loop {
+            let next = tokio::select! {
+                next = rows.try_next() => next.map_err(said)?,
+                () = send.closed() => return Err(StreamEnd("its reader is gone".to_owned())),
+            };
             self.still_may()?;
-            let encoding = tokio::task::spawn_blocking(move || {
-                let bytes = encoder.rows(&rows)?;
-                Ok::<_, arrow::error::ArrowError>((encoder, bytes))
-            });
-            let bytes;
-            (encoder, bytes) = encoding.await.map_err(said)?.map_err(said)?;
-            if !bytes.is_empty() && send.send(Ok(bytes)).await.is_err() {
-                return Ok(());
+            let ended = next.is_none();
+            match next {
+                Some((rows, _)) => pieces.push_batch(rows).map_err(said)?,
+                None => pieces.finish_buffered_batch().map_err(said)?,
+            }
+            while let Some(piece) = pieces.next_completed_batch() {
+                let encoding = tokio::task::spawn_blocking(move || {
+                    let bytes = encoder.rows(&piece)?;
+                    Ok::<_, ArrowError>((encoder, bytes))
+                });
+                let bytes;
+                (encoder, bytes) = encoding.await.map_err(said)?.map_err(said)?;
+                hand(send, bytes).await?;
+            }
+            if ended {
+                self.still_may()?;
+                return hand(send, encoder.end().map_err(said)?).await;
             }
         }
-        let bytes = encoder.end().map_err(said)?;
-        if !bytes.is_empty() {
-            drop(send.send(Ok(bytes)).await);
-        }
-        Ok(())
     }
 
-    /// A grant that is taken back ends what it began.
+    /// A grant that is taken back, or a token, ends what it began.
     fn still_may(&self) -> Result<(), StreamEnd> {
-        let now = Utc::now().timestamp_millis();
-        let decided =
-            self.api.governance.decide(self.caller.principal(), Action::Read, &self.name, now);
-        match decided {
-            Ok(Decision::Allowed(access)) if access == self.access => Ok(()),
-            Ok(_) => Err(StreamEnd("what may be read has changed".to_owned())),
+        match self.api.still_may(&self.caller, &self.name, &self.access) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StreamEnd("what may be read has changed".to_owned())),
             Err(undecided) => Err(said(undecided)),
         }
     }
+}
+
+async fn hand(send: &mpsc::Sender<Option<Bytes>>, bytes: Bytes) -> Result<(), StreamEnd> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    send.send(Some(bytes)).await.map_err(|_| StreamEnd("its reader is gone".to_owned()))
 }
 
 /// Why the rest of an answer does not come.
@@ -455,45 +512,71 @@ fn said(error: impl std::fmt::Display) -> StreamEnd {
     StreamEnd(error.to_string())
 }
 
-/// Lasting errors of a state that is gone, or not there yet, are for whoever asks.
 fn unread(error: &SinkError) -> Problem {
     Problem::of_sink("reading rows", error)
 }
 
-/// Up to `limit` rows, and where to go on if there may be more. A lake's batch is cut where the page is
-/// full: its rows never change, so that the next page can count them off again.
-async fn collect(
+/// Rows that were collected, and where to go on if there may be more.
+type Page = (Vec<RecordBatch>, Option<Place>);
+
+/// Up to `limit` rows of the lake. A batch is cut where the page is full: its rows never change, so that the
+/// next page can count them off again.
+async fn lake_page(
     mut rows: SeenRows,
-    given: u64,
     begin: Option<Place>,
     limit: usize,
-) -> Result<(Vec<RecordBatch>, Option<Place>), SinkError> {
-    let (mut batches, mut count) = (Vec::new(), 0);
-    let (mut place, mut skip) = (begin, given as usize);
+) -> Result<Page, SinkError> {
+    let (mut batches, mut count, mut bytes) = (Vec::new(), 0, 0);
+    let mut skip = match begin {
+        Some(Place::Lake { given, .. }) => given as usize,
+        _ => 0,
+    };
+    let mut place = begin;
     while let Some((batch, next)) = rows.try_next().await? {
-        let seen = batch.slice(skip.min(batch.num_rows()), batch.num_rows().saturating_sub(skip));
+        let passed = skip.min(batch.num_rows());
+        let seen = batch.slice(passed, batch.num_rows() - passed);
         let room = limit - count;
-        if seen.num_rows() > room {
-            let (part, here) = match place {
-                Some(Place::Lake { pin, from, .. }) => {
-                    let given = (skip + room) as u64;
-                    (seen.slice(0, room), Place::Lake { pin, from, given })
-                }
-                // Behind the last batch that fitted.
-                Some(here) => (seen.slice(0, 0), here),
-                // A first batch is no larger than a page.
-                None => (seen, next),
-            };
-            batches.push(part);
-            return Ok((batches, Some(here)));
+        if seen.num_rows() > room
+            && let Some(Place::Lake { pin, from, .. }) = place
+        {
+            batches.push(seen.slice(0, room));
+            let given = (skip + room) as u64;
+            return Ok((batches, Some(Place::Lake { pin, from, given })));
         }
         count += seen.num_rows();
+        bytes += seen.get_array_memory_size();
         batches.push(seen);
-        (place, skip) = (Some(next), skip.saturating_sub(batch.num_rows()));
-        if count == limit {
-            // Whether anything is behind it would take reading on.
+        (place, skip) = (Some(next), skip - passed);
+        // Whether anything is behind it would take reading on.
+        if count == limit || (bytes > PAGE_BYTES && skip == 0) {
             return Ok((batches, place));
         }
     }
     Ok((batches, None))
+}
+
+/// Up to `limit` rows of the warehouse, where to go on is behind a row: so no batch is larger than there is
+/// room, and what does not fit is asked for again.
+async fn warehouse_page(
+    reading: &WarehouseReading,
+    mut after: Option<After>,
+    limit: usize,
+) -> Result<Page, SinkError> {
+    let (mut batches, mut count, mut bytes) = (Vec::new(), 0, 0);
+    'behind: loop {
+        let mut rows = reading.rows(after.clone(), (limit - count).min(BATCH_ROWS)).await?.boxed();
+        while let Some(seen) = rows.try_next().await? {
+            if seen.rows.num_rows() > limit - count {
+                continue 'behind;
+            }
+            count += seen.rows.num_rows();
+            bytes += seen.rows.get_array_memory_size();
+            batches.push(seen.rows);
+            after = Some(seen.next);
+            if count == limit || bytes > PAGE_BYTES {
+                return Ok((batches, after.map(Place::Warehouse)));
+            }
+        }
+        return Ok((batches, None));
+    }
 }

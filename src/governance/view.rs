@@ -346,7 +346,9 @@ impl Sink<'_> {
                     _ if covers(path, &column.path) => whole = whole.max(Some(mask)),
                     _ => {}
                 },
-                Part::Coordinate | Part::Headers => {}
+                // What a header repeats of it, nobody knows.
+                Part::Headers => whole = Some(Mask::Null),
+                Part::Coordinate => {}
             }
         }
         match whole {

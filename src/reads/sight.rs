@@ -112,22 +112,20 @@ impl Sight {
 
     /// Which records, for the audit.
     pub fn rows_in_words(&self) -> String {
-        let one = |condition: &Condition| {
-            let mut said: Vec<String> =
-                condition.predicate.iter().map(Predicate::to_string).collect();
-            let (from, to) = (condition.days.from, condition.days.to);
-            said.extend(from.map(|day| format!("from {day}")));
-            said.extend(to.map(|day| format!("to {day}")));
-            if said.is_empty() { "all".to_owned() } else { said.join(" ") }
-        };
-        let grants: Vec<String> = self.view.grants.iter().map(one).collect();
         let denials = self.view.denials.iter().filter(|denied| denied.whole);
-        let denials: Vec<String> = denials.map(|denied| one(&denied.condition)).collect();
-        let mut said = grants.join("; or ");
+        let denials: Vec<String> =
+            denials.map(|denied| condition_in_words(&denied.condition)).collect();
+        let mut said = self.granted_in_words();
         if !denials.is_empty() {
             said += &format!("; but not {}", denials.join("; nor "));
         }
         said
+    }
+
+    /// Which records the grants are of: what is denied, and why, is not for whom it is denied.
+    pub fn granted_in_words(&self) -> String {
+        let grants: Vec<String> = self.view.grants.iter().map(condition_in_words).collect();
+        grants.join("; or ")
     }
 
     /// The columns, for the audit: those under a mask with what it is.
@@ -140,6 +138,14 @@ impl Sight {
         let columns = self.columns().filter(|(column, ..)| column.part != Part::Coordinate);
         columns.map(one).collect()
     }
+}
+
+fn condition_in_words(condition: &Condition) -> String {
+    let mut said: Vec<String> = condition.predicate.iter().map(Predicate::to_string).collect();
+    let (from, to) = (condition.days.from, condition.days.to);
+    said.extend(from.map(|day| format!("from {day}")));
+    said.extend(to.map(|day| format!("to {day}")));
+    if said.is_empty() { "all".to_owned() } else { said.join(" ") }
 }
 
 fn in_words(show: &Show) -> Option<String> {

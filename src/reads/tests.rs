@@ -72,6 +72,7 @@ fn a_mask_reaches_every_column_that_tells_of_its_field() {
         [
             "at timestamp null",
             "_rest json AT: null",
+            "_headers json null",
             "year int null",
             "month int null",
             "day int null"

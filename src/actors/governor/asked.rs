@@ -69,7 +69,7 @@ impl Shared {
         self.governor.send_replace(Some(governor));
     }
 
-    fn has_sent_all(&self) -> bool {
+    pub fn has_sent_all(&self) -> bool {
         self.spool.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 }
@@ -82,7 +82,8 @@ impl Governance {
     /// The rows as they count now.
     pub fn rules(&self, now_ms: i64) -> Result<Arc<Rules>, Undecided> {
         let rules = self.shared.rules().ok_or(Undecided::Unknown)?;
-        let age = Duration::from_millis(now_ms.saturating_sub(rules.as_of_ms).max(0) as u64);
+        // Of a clock that was set back nobody knows how long ago it was.
+        let age = Duration::from_millis(now_ms.abs_diff(rules.as_of_ms));
         if age > self.shared.stale_after {
             return Err(Undecided::Stale(age));
         }

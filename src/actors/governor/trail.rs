@@ -89,6 +89,8 @@ impl Governor {
             sending.await.unwrap_or_else(|error| Sent::Failed(join_error(&error).to_string()))
         };
         ctx.spawn(sent.into_actor(self).map(|sent, governor, ctx| match sent {
+            // Something may have come while it was looked.
+            Sent::All if !governor.shared.has_sent_all() => governor.send_again(ctx),
             Sent::All => {
                 governor.trail.sending = false;
                 governor.shared.emptied.notify_waiters();

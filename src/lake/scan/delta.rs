@@ -26,7 +26,11 @@ pub async fn find(
     let table = Log { log, store, feed };
     let snapshot = match at {
         At::Latest => table.open(None).await?,
-        At::Version(version) => table.open(Some(version)).await?,
+        At::Version(version) => {
+            // The library looks for a version that is far ahead through all that lie between.
+            table.has(version).await?;
+            table.open(Some(version)).await?
+        }
         At::Time(time) => table.at(time).await?,
         At::Pinned(Pin(State::Version(version, _))) => table.open(Some(version)).await?,
         At::Pinned(Pin(State::Chains(_))) => return Err(other_kind(feed)),
@@ -61,18 +65,28 @@ impl Log<'_> {
             }
             Err(error) => error,
         };
-        let Some((first, last)) = self.readable().await? else {
-            return Err(no_table(self.feed));
-        };
-        if let Some(version) = version.filter(|version| !(first..=last).contains(version)) {
-            return Err(NotOpened::NoState(format!(
-                "the table of feed {} has no version {version} that can be read: there are {first} \
-                 to {last}",
-                self.feed
-            )));
+        match version {
+            Some(version) => self.has(version).await?,
+            None if self.readable().await?.is_none() => return Err(no_table(self.feed)),
+            None => {}
         }
         let error = judged_delta(error);
         Err(error.context(format!("opening the lake table of feed {}", self.feed)).into())
+    }
+
+    /// Refuses a version that the log does not lead to.
+    async fn has(&self, version: u64) -> Result<(), NotOpened> {
+        match self.readable().await? {
+            None => Err(no_table(self.feed)),
+            Some((first, last)) if !(first..=last).contains(&version) => {
+                Err(NotOpened::NoState(format!(
+                    "the table of feed {} has no version {version} that can be read: there are \
+                     {first} to {last}",
+                    self.feed
+                )))
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     fn check(&self, snapshot: &Snapshot) -> Result<(), SinkError> {
