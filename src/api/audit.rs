@@ -82,12 +82,7 @@ impl From<AuditRow> for Entry {
 /// Who did what, the newest first.
 #[utoipa::path(get, path = "/v1/audit", tag = "governance", params(AuditQuery), responses(
     (status = 200, body = Vec<Entry>),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 401, body = Problem, content_type = "application/problem+json"),
-    (status = 403, body = Problem, content_type = "application/problem+json"),
-    (status = 429, body = Problem, content_type = "application/problem+json"),
-    (status = 500, body = Problem, content_type = "application/problem+json"),
-    (status = 503, body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 pub async fn list(
     caller: Caller,
     request: HttpRequest,

@@ -41,9 +41,7 @@ impl FeedSummary {
 /// The feeds that you may read.
 #[utoipa::path(get, path = "/v1/feeds", tag = "feeds", responses(
     (status = 200, body = Vec<FeedSummary>),
-    (status = 401, body = Problem, content_type = "application/problem+json"),
-    (status = 429, body = Problem, content_type = "application/problem+json"),
-    (status = 503, body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 pub async fn list(caller: Caller, api: Data<Api>) -> Result<Json<Vec<FeedSummary>>, Problem> {
     let now = Utc::now().timestamp_millis();
     let rules = api.governance.rules(now)?;
@@ -104,12 +102,7 @@ impl Side {
 #[utoipa::path(get, path = "/v1/feeds/{feed}", tag = "feeds",
     params(("feed" = String, Path, description = "Name of the feed")), responses(
     (status = 200, body = FeedDetails),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 401, body = Problem, content_type = "application/problem+json"),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 429, body = Problem, content_type = "application/problem+json"),
-    (status = 500, body = Problem, content_type = "application/problem+json"),
-    (status = 503, body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 pub async fn show(
     caller: Caller,
     feed: Path<String>,
@@ -212,13 +205,7 @@ pub struct Partitions {
 #[utoipa::path(get, path = "/v1/feeds/{feed}/partitions", tag = "feeds",
     params(("feed" = String, Path, description = "Name of the feed")), responses(
     (status = 200, body = Partitions),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 401, body = Problem, content_type = "application/problem+json"),
-    (status = 403, body = Problem, content_type = "application/problem+json"),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 429, body = Problem, content_type = "application/problem+json"),
-    (status = 500, body = Problem, content_type = "application/problem+json"),
-    (status = 503, body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 pub async fn partitions(
     caller: Caller,
     feed: Path<String>,
@@ -259,13 +246,7 @@ pub struct Watermark {
 #[utoipa::path(get, path = "/v1/feeds/{feed}/watermarks", tag = "feeds",
     params(("feed" = String, Path, description = "Name of the feed")), responses(
     (status = 200, body = Vec<Watermark>),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 401, body = Problem, content_type = "application/problem+json"),
-    (status = 403, body = Problem, content_type = "application/problem+json"),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 429, body = Problem, content_type = "application/problem+json"),
-    (status = 500, body = Problem, content_type = "application/problem+json"),
-    (status = 503, body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 pub async fn watermarks(
     caller: Caller,
     feed: Path<String>,

@@ -18,6 +18,7 @@ mod scans;
 mod status;
 
 use std::net::TcpListener;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,15 +51,7 @@ use crate::warehouse::{RowReader, Warehouse};
 
 /// What the handlers work with.
 pub struct Api {
-    pub governance: Governance,
-    pub grants: Grants,
-    pub known: Known,
-    pub lake: Option<LakeStore>,
-    pub warehouse: Option<Arc<dyn Warehouse>>,
-    pub rows: Arc<dyn RowReader>,
-    pub io: Io,
-    /// This node's name, for the audit.
-    pub node: String,
+    edges: Setup,
     limits: Limits,
     read_time: Duration,
     cursor_life: Duration,
@@ -74,7 +67,16 @@ pub struct Setup {
     pub warehouse: Option<Arc<dyn Warehouse>>,
     pub rows: Arc<dyn RowReader>,
     pub io: Io,
+    /// This node's name, for the audit.
     pub node: String,
+}
+
+impl Deref for Api {
+    type Target = Setup;
+
+    fn deref(&self) -> &Setup {
+        &self.edges
+    }
 }
 
 impl Api {
@@ -147,16 +149,8 @@ pub fn serve(
     listener: TcpListener,
     tls: Option<ServerConfig>,
 ) -> std::io::Result<Server> {
-    let Setup { governance, grants, known, lake, warehouse, rows, io, node } = setup;
     let api = Data::new(Api {
-        governance,
-        grants,
-        known,
-        lake,
-        warehouse,
-        rows,
-        io,
-        node,
+        edges: setup,
         limits: Limits::new(limits),
         read_time: limits.read_time.get(),
         cursor_life: limits.cursor_life.get(),

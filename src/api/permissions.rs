@@ -168,9 +168,7 @@ async fn refused(api: &Api, caller: &Caller, doing: &str, feed: &str) -> Problem
 /// something. What is denied, and by what, may tell of feeds that they are not to know.
 #[utoipa::path(get, path = "/v1/permissions", tag = "governance", responses(
     (status = 200, body = Vec<Standing>),
-    (status = 401, body = Problem, content_type = "application/problem+json"),
-    (status = 429, body = Problem, content_type = "application/problem+json"),
-    (status = 503, body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 pub async fn list(caller: Caller, api: Data<Api>) -> Result<Json<Vec<Standing>>, Problem> {
     let all = may_manage(&api, &caller, "*")?;
     let rules = api.governance.rules(Utc::now().timestamp_millis())?;
@@ -188,13 +186,7 @@ pub struct Granted {
 /// Add a row. It counts within seconds, on every node. Needs the right to manage the feed or pattern.
 #[utoipa::path(post, path = "/v1/permissions", tag = "governance", request_body = Permission, responses(
     (status = 201, body = Granted),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 401, body = Problem, content_type = "application/problem+json"),
-    (status = 403, body = Problem, content_type = "application/problem+json"),
-    (status = 413, body = Problem, content_type = "application/problem+json"),
-    (status = 429, body = Problem, content_type = "application/problem+json"),
-    (status = 500, body = Problem, content_type = "application/problem+json"),
-    (status = 503, body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 pub async fn grant(
     caller: Caller,
     body: Json<Permission>,
@@ -223,13 +215,7 @@ pub struct Revocation {
 #[utoipa::path(delete, path = "/v1/permissions/{row}", tag = "governance",
     params(("row" = i64, Path, description = "The row's number"), Revocation), responses(
     (status = 204, description = "It is gone"),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 401, body = Problem, content_type = "application/problem+json"),
-    (status = 403, body = Problem, content_type = "application/problem+json"),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 429, body = Problem, content_type = "application/problem+json"),
-    (status = 500, body = Problem, content_type = "application/problem+json"),
-    (status = 503, body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 pub async fn revoke(
     caller: Caller,
     id: Path<i64>,

@@ -1,6 +1,7 @@
 //! What went wrong, as RFC 9457 has it. Nothing of it tells what its reader may not know: no stack, path
 //! or SQL, and a feed that he may not read is one that is not there.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use actix_web::http::StatusCode;
@@ -8,7 +9,8 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHEN
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use tracing::{error, warn};
-use utoipa::ToSchema;
+use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
 use uuid::Uuid;
 
 use crate::actors::governor::Undecided;
@@ -109,6 +111,31 @@ impl Problem {
             }
             Blame::Lasting | Blame::Record => Self::internal(of, error),
         }
+    }
+}
+
+/// What any request may be answered instead.
+impl IntoResponses for Problem {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let told = [
+            (400, "The request is not understood"),
+            (401, "No bearer token that is good"),
+            (403, "No permission row allows it"),
+            (404, "There is no such thing for you"),
+            (406, "There is no such format"),
+            (410, "It can no longer be read"),
+            (413, "The body is too large"),
+            (429, "Too much at once: come again after `Retry-After`"),
+            (500, "The node failed; its log says more"),
+            (503, "Not now: come again after `Retry-After`"),
+        ];
+        let one = |(status, told): (u16, &str)| {
+            let content = Content::new(Some(Ref::from_schema_name("Problem")));
+            let response = ResponseBuilder::new().description(told);
+            let response = response.content("application/problem+json", content).build();
+            (status.to_string(), RefOr::T(response))
+        };
+        told.into_iter().map(one).collect()
     }
 }
 

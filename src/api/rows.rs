@@ -139,14 +139,7 @@ impl RowsQuery {
          content((String = "application/x-ndjson"), (String = "text/csv"),
                  (Vec<u8> = "application/vnd.apache.parquet"),
                  (Vec<u8> = "application/vnd.apache.arrow.stream"))),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 406, body = Problem, content_type = "application/problem+json"),
-        (status = 410, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 500, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        Problem,
     ),
 )]
 pub async fn rows(

@@ -37,9 +37,7 @@ pub struct Status {
 /// Who you are here, and by which permission rows the node decides.
 #[utoipa::path(get, path = "/v1/status", tag = "node", responses(
     (status = 200, body = Status),
-    (status = 401, body = Problem, content_type = "application/problem+json"),
-    (status = 429, body = Problem, content_type = "application/problem+json"),
-    (status = 503, body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 pub async fn status(caller: Caller, api: Data<Api>) -> Result<Json<Status>, Problem> {
     let rules = api.governance.rules(Utc::now().timestamp_millis())?;
     let by = caller.principal();

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use super::{Governor, Setup};
-use crate::governance::{Action, AuditRow, Decision, Principal, id_of};
+use crate::governance::{AuditRow, Principal, id_of};
 use crate::grants::Rules;
 use crate::volume::{Remembered, Spool, SpoolFull, recall};
 
@@ -96,16 +96,6 @@ impl Governance {
         let Some(id) = id_of(bearer) else { return Ok(None) };
         let token = rules.tokens.iter().find(|token| token.id == id);
         Ok(token.filter(|token| token.admits(bearer, now_ms)).map(|token| token.principal.clone()))
-    }
-
-    pub fn decide(
-        &self,
-        principal: &Principal,
-        action: Action,
-        feed: &str,
-        now_ms: i64,
-    ) -> Result<Decision, Undecided> {
-        Ok(self.rules(now_ms)?.decide(principal, action, feed, now_ms))
     }
 
     /// Writes rows down. When it answers well they will be in the audit, whatever becomes of this node.
