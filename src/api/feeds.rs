@@ -12,7 +12,7 @@ use super::{Api, Caller, Named, Problem};
 use crate::config::{Feed, FeedKind, LakeFormat};
 use crate::governance::{Access, Action, Salt};
 use crate::lake::read_progress;
-use crate::lake::scan::{At, columns_of};
+use crate::lake::scan::At;
 use crate::reads::Sight;
 use crate::record::SinkError;
 
@@ -172,9 +172,8 @@ fn sights(
 ) -> Result<(Option<Sight>, Option<Sight>), Problem> {
     let lake = match feed.lake.as_ref().and(api.lake.as_ref()) {
         Some(_) => {
-            let table = columns_of(feed);
-            let table = table.map_err(|error| Problem::of_sink("a feed's layout", &error))?;
-            Sight::of_lake(feed, &table, access, salt)
+            let sight = Sight::of_lake(feed, access, salt);
+            sight.map_err(|error| Problem::of_sink("a feed's layout", &error))?
         }
         None => None,
     };

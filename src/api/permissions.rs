@@ -155,13 +155,8 @@ pub fn may_manage(api: &Api, caller: &Caller, feed: &str) -> Result<bool, Proble
 
 async fn refused(api: &Api, caller: &Caller, doing: &str, feed: &str) -> Problem {
     let why = "no row lets him manage it".to_owned();
-    let row = caller.hand.audit(doing, Some(feed), false, why);
-    match api.governance.record(vec![row]).await {
-        Ok(()) => {
-            Problem::forbidden("a row that lets you `manage` that feed, or pattern, is needed")
-        }
-        Err(full) => full.into(),
-    }
+    let told = Problem::forbidden("a row that lets you `manage` that feed, or pattern, is needed");
+    api.denied(caller, doing, feed, why, told).await
 }
 
 /// The permission rows: all for those who may manage every feed, and for others those that allow them

@@ -23,9 +23,9 @@ use super::format::{Encoder, Format};
 use super::{Api, Caller, Problem, query};
 use crate::config::Feed;
 use crate::governance::{Access, Action, Predicate, Salt};
-use crate::lake::scan::{At, Position, columns_of};
+use crate::lake::scan::{At, Position};
 use crate::reads::{
-    BATCH_ROWS, Cursor, LakeReading, Place, Question, Refusal, Seal, Sight, WarehouseReading,
+    BATCH_ROWS, Cursor, LakeReading, Place, Question, Seal, Sight, WarehouseReading,
 };
 use crate::record::SinkError;
 use crate::warehouse::After;
@@ -205,8 +205,7 @@ impl Reader {
         link: impl Fn(&str) -> String,
     ) -> Result<HttpResponse, Problem> {
         let Some((_, feed)) = self.api.find(&self.name).await? else {
-            let why = "allowed, and there is no such feed".to_owned();
-            return Err(self.api.refuse(&self.caller, "read", &self.name, why).await);
+            return Err(self.no_feed("allowed, and there is no such feed").await);
         };
         let source = self.source(&feed, asked.source)?;
         let meant = self.meant(&asked, source);
@@ -288,24 +287,31 @@ impl Reader {
                     Some(_) => "a cursor of another question, or of other rights",
                     None => "a cursor that is forged, another's or too old",
                 };
-                let name = Action::Read.name();
-                let row = self.caller.hand.audit(name, Some(&self.name), false, why.to_owned());
-                self.api.governance.record(vec![row]).await?;
                 let detail = "cursor: it is not of this question, or too old: ask again without it";
-                Err(Problem::bad_request(detail))
+                Err(self.denied(why.to_owned(), Problem::bad_request(detail)).await)
             }
         }
     }
 
-    /// A question about what its asker may not see.
-    async fn refused(&self, refusal: Refusal) -> Problem {
-        let why = refusal.to_string();
-        self.api.denied(&self.caller, "read", &self.name, why, refusal.into()).await
+    /// What is seen of what is asked for.
+    async fn asked_of(&self, sight: Option<Sight>, asked: &Asked) -> Result<Sight, Problem> {
+        let Some(sight) = sight else {
+            let why = "the rows allow it, and show nothing of what this sink has";
+            return Err(self.no_feed(why).await);
+        };
+        match asked.question.of(&sight) {
+            Ok(sight) => Ok(sight),
+            // A question about what its asker may not see is in the audit, too.
+            Err(refusal) => Err(self.denied(refusal.to_string(), refusal.into()).await),
+        }
     }
 
-    async fn nothing_seen(&self) -> Problem {
-        let why = "the rows allow it, and show nothing of what this sink has".to_owned();
-        self.api.refuse(&self.caller, "read", &self.name, why).await
+    async fn no_feed(&self, why: &str) -> Problem {
+        self.denied(why.to_owned(), Problem::no_feed(&self.name)).await
+    }
+
+    async fn denied(&self, why: String, told: Problem) -> Problem {
+        self.api.denied(&self.caller, Action::Read.name(), &self.name, why, told).await
     }
 
     async fn open_lake(
@@ -322,19 +328,14 @@ impl Reader {
             }
         };
         // Before the table is looked at, which tells of itself.
-        let table =
-            columns_of(feed).map_err(|error| Problem::of_sink("a feed's layout", &error))?;
-        let Some(sight) = Sight::of_lake(feed, &table, &self.access, &self.salt) else {
-            return Err(self.nothing_seen().await);
-        };
-        if let Err(refusal) = asked.question.of(&sight) {
-            return Err(self.refused(refusal).await);
-        }
+        let sight = Sight::of_lake(feed, &self.access, &self.salt);
+        let sight = sight.map_err(|error| Problem::of_sink("a feed's layout", &error))?;
+        let sight = self.asked_of(sight, asked).await?;
         let scan = self.api.scans.open(&self.api, feed, at).await?;
         let version = scan.version();
         let pin = scan.pin().clone();
-        let reading = LakeReading::new(scan, &sight, asked.question.clone())?;
-        let sight = reading.sight().clone();
+        let filter = asked.question.filter.clone();
+        let reading = LakeReading { scan, sight: sight.clone(), filter };
         let begin = Some(Place::Lake { pin: pin.clone(), from, given });
         let rows = reading.rows(from).map_ok(move |seen| {
             (seen.rows, Place::Lake { pin: pin.clone(), from: seen.next, given: 0 })
@@ -355,16 +356,10 @@ impl Reader {
                 return Err(Problem::bad_request("cursor: of another source"));
             }
         };
-        let Some(sight) = Sight::of_warehouse(feed, &self.access, &self.salt) else {
-            return Err(self.nothing_seen().await);
-        };
-        let reader = self.api.rows.clone();
-        let question = asked.question.clone();
-        let reading = match WarehouseReading::new(reader, feed.clone(), &sight, question) {
-            Ok(reading) => reading,
-            Err(refusal) => return Err(self.refused(refusal).await),
-        };
-        let sight = reading.sight().clone();
+        let sight = Sight::of_warehouse(feed, &self.access, &self.salt);
+        let sight = self.asked_of(sight, asked).await?;
+        let (reader, filter) = (self.api.rows.clone(), asked.question.filter.clone());
+        let reading = WarehouseReading { reader, feed: feed.clone(), sight: sight.clone(), filter };
         Ok(Opened { sight, rows: Rows::Warehouse(reading, after), version: None })
     }
 
@@ -439,7 +434,6 @@ impl Reader {
         format: Format,
         send: &mpsc::Sender<Option<Bytes>>,
     ) -> Result<(), StreamEnd> {
-        let _while_it_is_read = self.permit.clone();
         let Opened { sight, rows, .. } = opened;
         let mut rows = match rows {
             Rows::Lake(rows, _) => rows,

@@ -818,7 +818,9 @@ fn same(a: &serde_json::Value, b: &serde_json::Value) -> bool {
         }
         (Number(a), Number(b)) => {
             // serde_json reads a double to its last bit but one.
-            let close = |(a, b): (f64, f64)| (a - b).abs() <= a.abs() * 4.0 * f64::EPSILON;
+            let close = |(a, b): (f64, f64)| {
+                (a - b).abs() <= a.abs().max(f64::MIN_POSITIVE) * 4.0 * f64::EPSILON
+            };
             a == b || a.as_f64().zip(b.as_f64()).is_some_and(close)
         }
         _ => a == b,

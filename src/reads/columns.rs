@@ -1,8 +1,10 @@
 //! Where in a record the values of a sink's columns come from.
 
-use arrow::datatypes::{DataType, FieldRef, Schema};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 
-use crate::config::{ColumnType, DOCUMENT_COLUMN, Feed, Placeholder, REST_COLUMN, TimeSource};
+use crate::config::{
+    ColumnType, DOCUMENT_COLUMN, Feed, Placeholder, REST_COLUMN, Schema, TimeSource,
+};
 use crate::governance::{Part, Paths, SinkColumn, TimeColumns};
 use crate::layout::Layout;
 use crate::warehouse::shaped;
@@ -11,7 +13,7 @@ use crate::warehouse::shaped;
 const TIMESTAMP: &str = "_timestamp";
 
 /// The columns of a lake table as a scan gives them.
-pub fn of_lake(feed: &Feed, schema: &Schema) -> Vec<SinkColumn> {
+pub fn of_lake(feed: &Feed, table: &SchemaRef) -> Vec<SinkColumn> {
     let layout = Layout::of(feed).ok();
     let folders = layout.as_ref().map(Layout::partitioned_by).unwrap_or_default();
     let time = match feed.lake_time() {
@@ -24,7 +26,8 @@ pub fn of_lake(feed: &Feed, schema: &Schema) -> Vec<SinkColumn> {
             let (name, kind) = (name.to_owned(), plain(field.data_type()));
             SinkColumn { path: name.clone(), name, kind, part }
         };
-        own(feed, name).unwrap_or_else(|| {
+        let at = feed.schema.columns.iter().position(|column| column.name == name);
+        at.map(|index| own(&feed.schema, index)).unwrap_or_else(|| {
             let folder = folders.iter().find(|(own, _)| *own == name).map(|(_, of)| *of);
             // A folder's date is of the time that it goes by, whatever the folder is called.
             match (folder.filter(|of| is_time(*of)).and(time), name) {
@@ -35,7 +38,7 @@ pub fn of_lake(feed: &Feed, schema: &Schema) -> Vec<SinkColumn> {
             }
         })
     };
-    schema.fields().iter().map(column).collect()
+    table.fields().iter().map(column).collect()
 }
 
 fn is_time(of: Placeholder) -> bool {
@@ -43,17 +46,16 @@ fn is_time(of: Placeholder) -> bool {
     matches!(of, Year | Month | Day | Hour | Date)
 }
 
-/// The feed's own column of a name.
-fn own(feed: &Feed, name: &str) -> Option<SinkColumn> {
-    let index = feed.schema.columns.iter().position(|column| column.name == name)?;
-    let column = &feed.schema.columns[index];
-    let part = match name {
-        REST_COLUMN if feed.schema.rest => Part::Rest,
-        _ if index < feed.schema.from_key() => Part::Key,
+/// The column at a place among a feed's own.
+fn own(schema: &Schema, index: usize) -> SinkColumn {
+    let column = &schema.columns[index];
+    let part = match column.name.as_str() {
+        REST_COLUMN if schema.rest => Part::Rest,
+        _ if index < schema.from_key() => Part::Key,
         _ => Part::Value,
     };
-    let (name, path) = (name.to_owned(), column.path().to_owned());
-    Some(SinkColumn { name, path, kind: column.kind, part })
+    let (name, path) = (column.name.clone(), column.path().to_owned());
+    SinkColumn { name, path, kind: column.kind, part }
 }
 
 /// The type that a column has which no feed declares.
@@ -70,21 +72,16 @@ fn plain(kind: &DataType) -> ColumnType {
 
 /// The columns of a table in the warehouse.
 pub fn of_warehouse(feed: &Feed) -> Vec<SinkColumn> {
-    let table = shaped(feed);
-    let from_key = table.schema.from_key();
-    let document = feed.is_document();
-    let columns = table.schema.columns.iter().enumerate();
-    let column = columns.map(|(index, column)| {
-        let part = match column.name.as_str() {
-            DOCUMENT_COLUMN if document && index >= from_key => Part::Document,
-            REST_COLUMN if table.schema.rest => Part::Rest,
-            _ if index < from_key => Part::Key,
-            _ => Part::Value,
-        };
-        let (name, path) = (column.name.clone(), column.path().to_owned());
-        SinkColumn { name, path, kind: column.kind, part }
-    });
-    column.collect()
+    let schema = &shaped(feed).schema;
+    let columns = (0..schema.columns.len()).map(|index| own(schema, index));
+    let column = |column: SinkColumn| {
+        let whole = feed.is_document() && column.part == Part::Value;
+        match whole && column.name == DOCUMENT_COLUMN {
+            true => SinkColumn { part: Part::Document, ..column },
+            false => column,
+        }
+    };
+    columns.map(column).collect()
 }
 
 /// The feed's columns by all the names that they have in either sink.

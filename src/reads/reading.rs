@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, RecordBatch};
 use futures::{Stream, TryStreamExt};
 
-use super::{Question, Refusal, Sight};
+use super::Sight;
 use crate::config::Feed;
 use crate::governance::Predicate;
 use crate::lake::scan::{Keep, Position, Request, TableScan};
@@ -23,29 +23,20 @@ pub struct Seen<P> {
 }
 
 /// A question to a lake table at one state.
-#[derive(Clone)]
 pub struct LakeReading {
-    scan: TableScan,
-    sight: Sight,
-    question: Question,
+    pub scan: TableScan,
+    /// What is seen of what is asked for.
+    pub sight: Sight,
+    /// A question's, of which that sight was made.
+    pub filter: Option<Predicate>,
 }
 
 impl LakeReading {
-    /// `sight`: of all columns.
-    pub fn new(scan: TableScan, sight: &Sight, question: Question) -> Result<Self, Refusal> {
-        let sight = question.of(sight)?;
-        Ok(Self { scan, sight, question })
-    }
-
-    pub fn sight(&self) -> &Sight {
-        &self.sight
-    }
-
     pub fn rows(
         &self,
         from: Position,
     ) -> impl Stream<Item = Result<Seen<Position>, SinkError>> + Send + use<> {
-        let filter = self.question.filter.as_ref();
+        let filter = self.filter.as_ref();
         let keep = filter.cloned().map(keep);
         let keep_columns = filter.map(|filter| filter.columns().into_iter().map(str::to_owned));
         let request = Request {
@@ -65,35 +56,22 @@ impl LakeReading {
 }
 
 /// A question to a table in the warehouse.
-#[derive(Clone)]
 pub struct WarehouseReading {
-    reader: Arc<dyn RowReader>,
-    feed: Arc<Feed>,
-    sight: Sight,
-    question: Question,
+    pub reader: Arc<dyn RowReader>,
+    pub feed: Arc<Feed>,
+    /// What is seen of what is asked for.
+    pub sight: Sight,
+    /// A question's, of which that sight was made.
+    pub filter: Option<Predicate>,
 }
 
 impl WarehouseReading {
-    pub fn new(
-        reader: Arc<dyn RowReader>,
-        feed: Arc<Feed>,
-        sight: &Sight,
-        question: Question,
-    ) -> Result<Self, Refusal> {
-        let sight = question.of(sight)?;
-        Ok(Self { reader, feed, sight, question })
-    }
-
-    pub fn sight(&self) -> &Sight {
-        &self.sight
-    }
-
     pub async fn rows(
         &self,
         after: Option<After>,
         batch_rows: usize,
     ) -> Result<impl Stream<Item = Result<Seen<After>, SinkError>> + Send + use<>, SinkError> {
-        let filter = self.question.filter.clone();
+        let filter = self.filter.clone();
         let mut columns = self.sight.reads();
         for name in filter.iter().flat_map(Predicate::columns) {
             if !columns.iter().any(|own| own == name) {

@@ -10,7 +10,8 @@ use arrow::error::ArrowError;
 use super::columns;
 use crate::config::{ColumnType, Feed};
 use crate::governance::{Access, Condition, Part, Predicate, Salt, Show, SinkColumn, View};
-use crate::record::Bound;
+use crate::lake::scan::columns_of;
+use crate::record::{Bound, SinkError};
 
 /// What somebody sees of a feed in one of its sinks.
 #[derive(Debug, Clone)]
@@ -22,9 +23,10 @@ pub struct Sight {
 }
 
 impl Sight {
-    /// Of the lake; none if nothing of it may be seen.
-    pub fn of_lake(feed: &Feed, table: &SchemaRef, access: &Access, salt: &Salt) -> Option<Self> {
-        Self::of(feed, access, salt, &columns::of_lake(feed, table))
+    /// Of the lake, whether the table is there or not; none if nothing of it may be seen.
+    pub fn of_lake(feed: &Feed, access: &Access, salt: &Salt) -> Result<Option<Self>, SinkError> {
+        let table = columns_of(feed)?;
+        Ok(Self::of(feed, access, salt, &columns::of_lake(feed, &table)))
     }
 
     /// Of the table in the warehouse.

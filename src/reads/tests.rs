@@ -7,7 +7,7 @@ use crate::config::{Feed, FeedFile};
 use crate::governance::{
     Access, Action, Decision, Effect, Mask, Principal, Row, RowId, Salt, Target, decide,
 };
-use crate::lake::scan::{Position, columns_of};
+use crate::lake::scan::Position;
 
 const FEED: &str = "{feed: sales, type: table, topic: t, time: at, \
     key: {format: json, columns: [{name: id, path: ID, type: long}]}, \
@@ -44,8 +44,8 @@ fn masks(of: &[(&str, Mask)]) -> Target {
 }
 
 fn lake(feed: &Feed, target: Target) -> Sight {
-    let table = columns_of(feed).unwrap();
-    Sight::of_lake(feed, &table, &allows(target), &Salt::new(b"salt")).expect("something is seen")
+    let sight = Sight::of_lake(feed, &allows(target), &Salt::new(b"salt")).unwrap();
+    sight.expect("something is seen")
 }
 
 fn warehouse(feed: &Feed, target: Target) -> Sight {

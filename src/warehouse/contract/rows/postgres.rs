@@ -14,6 +14,23 @@ async fn lab() -> Lab {
     Lab::postgres().await.migrated().await
 }
 
+/// Sessions that wait between two batches.
+const READING: &str = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' \
+                       AND datname = current_database() AND backend_xid IS NULL";
+
+/// Asks until the answer is such.
+async fn until(lab: &Lab, question: &str, such: impl Fn(&str) -> bool) -> String {
+    for _ in 0..200 {
+        if let [answer] = &lab.ask(question).await[..]
+            && such(answer)
+        {
+            return answer.clone();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not within ten seconds: {question}");
+}
+
 /// The server itself counts the rows that it looked at: with what is fetched at once, and so what is held
 /// here, a read of which one batch is taken costs no more than this batch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,16 +50,9 @@ async fn no_more_is_read_than_is_taken() {
     drop(batches);
     let looked = "SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_user_tables \
                   WHERE relname = 'accounts'";
-    for _ in 0..100 {
-        // Told when the session has ended.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let looked: i64 = lab.ask(looked).await[0].parse().unwrap();
-        if looked > 0 {
-            assert!((100..=1_000).contains(&looked), "{looked} rows for a batch of 100");
-            return;
-        }
-    }
-    panic!("the session has not ended");
+    // Told when the session has ended.
+    let looked: i64 = until(&lab, looked, |looked| looked != "0").await.parse().unwrap();
+    assert!((100..=1_000).contains(&looked), "{looked} rows for a batch of 100");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,7 +71,7 @@ async fn who_takes_nothing_for_too_long_loses_the_session() {
             batches.next().await.unwrap().unwrap();
             slow.push(batches);
         }
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert_eq!(until(&lab, READING, |open| open == "0").await, "0");
         for batches in slow {
             let error = batches.try_collect::<Vec<Read>>().await.unwrap_err();
             assert_eq!(error.blame, Blame::Passing, "{error}");
@@ -90,17 +100,9 @@ async fn reads_in_sessions_of_their_own() {
     let written = writer.write(&feed, &made);
     let written = tokio::time::timeout(Duration::from_secs(10), written).await.unwrap();
     assert_eq!(written.unwrap(), [DURABLE]);
-    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' \
-                    AND datname = current_database() AND backend_xid IS NULL";
-    assert_eq!(lab.ask(sessions).await, ["4"]);
+    assert_eq!(lab.ask(READING).await, ["4"]);
     drop(open);
-    for _ in 0..100 {
-        if lab.ask(sessions).await == ["0"] {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("dropped reads keep their transactions");
+    assert_eq!(until(&lab, READING, |open| open == "0").await, "0");
 }
 
 /// Where letters are not in the order of their bytes, a bound that goes by bytes is not asked of the server,
