@@ -15,9 +15,10 @@ import limits
 import node
 import report
 import system
+import upkeep
 import workload
 
-PARTS = ("lake", "warehouse", "both", "shapes", "memory", "latency", "system")
+PARTS = ("lake", "warehouse", "both", "shapes", "memory", "latency", "system", "upkeep")
 SMALL_BUDGET_MIB = 64
 
 
@@ -84,6 +85,8 @@ class Bench:
         wanted = []
         if self.wants("lake", "warehouse", "both", "memory"):
             wanted += ["reference", "changelog"]
+        elif self.wants("upkeep"):
+            wanted += ["reference"]
         if self.wants("memory"):
             wanted.append("wide")
         if self.wants("shapes"):
@@ -118,6 +121,10 @@ class Bench:
             self.memory()
         if self.wants("latency"):
             self.latency()
+        if self.wants("upkeep"):
+            self.runs += 1
+            found = upkeep.measure(self.place, f"upkeep-{self.runs}", self.expected["reference"])
+            self.results.add("upkeep compaction", found)
         if self.wants("system"):
             self.runs += 1
             self.results.add("system s2", system.measure(self.place, f"run-{self.runs}"))

@@ -72,6 +72,7 @@ def show(results):
     _memory(results)
     _latency(results)
     _system(results)
+    _upkeep(results)
     _hotspots(results)
 
 
@@ -192,3 +193,15 @@ def _hotspots(results):
         print(f"\n{line['name'].removeprefix('hotspots ')}: the {hotspots.TOP} heaviest symbols")
         for percent, symbol in line["symbols"]:
             print(f"  {percent:5.1f}%  {symbol[:110]}")
+
+
+def _upkeep(results):
+    name = "upkeep compaction"
+    value = lambda field: results.get(name, field)
+    if value("cpu") is None:
+        return
+    print("\nCompaction")
+    print(f"  {value('files'):.0f} files of {value('mib'):.1f} MiB became {value('left'):.0f}")
+    for text, cpu, wall in (("janitor", "cpu", "wall"), ("pyarrow, the raw rewrite", "raw_cpu", "raw_wall")):
+        print(f"  {text:28}{value('mib') / value(cpu):8.1f} MiB/s of CPU{value('mib') / value(wall):8.1f} MiB/s")
+    print(f"  janitor / raw rewrite, CPU s {value('of_raw'):8.2f}")

@@ -16,10 +16,11 @@ use self::feed_folder::FeedFolder;
 use self::front::{Front, Open};
 use crate::actors::message::{Status, Stop, Stream};
 use crate::actors::supervisor::Setup;
-use crate::actors::{Edges, Installation, Io, Supervisor};
-use crate::catalog::Catalog;
+use crate::actors::{Edges, Installation, Io, Supervisor, janitor};
+use crate::catalog::{Catalog, Known};
 use crate::config::{FeedFile, Mode, Node, Protocol};
 use crate::flow::budget::Budget;
+use crate::grants::node_name;
 use crate::lake::LakeStore;
 use crate::record::{Blame, SinkError, SinkKind};
 use crate::registry::Registry;
@@ -46,6 +47,8 @@ pub struct App {
     /// That of whole nodes.
     group: String,
     edges: Arc<Edges>,
+    known: Known,
+    janitor: Option<janitor::Setup>,
     front: Option<Front>,
     runtime: tokio::runtime::Runtime,
 }
@@ -61,6 +64,7 @@ pub struct Running {
 #[derive(Clone)]
 struct Ends {
     supervisor: Addr<Supervisor>,
+    janitor: Option<janitor::Kept>,
     front: Option<Open>,
 }
 
@@ -72,7 +76,12 @@ impl Ends {
                 front.close().await;
             }
         };
-        let (_, ()) = futures::join!(self.supervisor.send(Stop), answers);
+        let lease = async {
+            if let Some(janitor) = &self.janitor {
+                janitor.stop().await;
+            }
+        };
+        let (_, (), ()) = futures::join!(self.supervisor.send(Stop), answers, lease);
     }
 }
 
@@ -113,12 +122,14 @@ impl App {
         let installation = Installation::new(options.adopt);
         let edges = Arc::new(Edges::new(warehouse, lake, Arc::new(log), catalog, installation));
         runtime.block_on(check_sinks(&edges, wanted, embedded))?;
-        let front = node.api.as_ref().map(|api| {
-            let io = Io::new(runtime.handle().clone());
-            Front::build(&node, api, &feeds, &edges, io)
-        });
+        let known = Known::new(feeds.clone(), edges.catalog.clone(), edges.log.clone());
+        let io = Io::new(runtime.handle().clone());
+        let front = node.api.as_ref();
+        let front = front.map(|api| Front::build(&node, api, &known, &edges, io.clone()));
         let front = front.transpose()?;
-        Ok(Self { node: Arc::new(node), feeds, mode, group, edges, front, runtime })
+        let janitor = build_janitor(&node, mode, &known, &edges, io)?;
+        let node = Arc::new(node);
+        Ok(Self { node, feeds, mode, group, edges, known, janitor, front, runtime })
     }
 
     /// Fails if nodes run that serve a sink of this one's in another mode.
@@ -150,7 +161,7 @@ impl App {
     }
 
     fn run_with(self, started: impl FnOnce(Ends, System), signals: bool) -> i32 {
-        let Self { node, feeds, mode, group, edges, front, runtime } = self;
+        let Self { node, feeds, mode, group, edges, known, janitor, front, runtime } = self;
         let io = Io::new(runtime.handle().clone());
         let followed = edges.clone();
         let system = System::new();
@@ -176,9 +187,10 @@ impl App {
                 open_source,
             })
             .start();
-            let known = front.as_ref().map(Front::known);
-            let front = front.map(|front| front.open(&Arbiter::new().handle()));
-            let ends = Ends { supervisor: supervisor.clone(), front };
+            let control = Arbiter::new().handle();
+            let front = front.map(|front| front.open(&control));
+            let janitor = janitor.map(|setup| janitor::live(setup, &control));
+            let ends = Ends { supervisor: supervisor.clone(), janitor, front };
             started(ends.clone(), System::current());
             if signals {
                 actix::spawn(stop_on_signal(ends));
@@ -194,6 +206,28 @@ impl App {
         runtime.shutdown_background();
         code
     }
+}
+
+/// The node's janitor. One that cannot reach the lake would hold the lease for nothing.
+fn build_janitor(
+    node: &Node,
+    mode: Mode,
+    known: &Known,
+    edges: &Arc<Edges>,
+    io: Io,
+) -> Result<Option<janitor::Setup>, SinkError> {
+    let reaches = node.lake.is_none() || (edges.lake.is_some() && mode != Mode::Warehouse);
+    if !node.janitor.enabled || !reaches {
+        return Ok(None);
+    }
+    let work = janitor::Work {
+        config: node.janitor.clone(),
+        known: known.clone(),
+        lake: edges.lake.clone(),
+        store: node.warehouse.as_ref().map(warehouse::open_janitor).transpose()?,
+        token: None,
+    };
+    Ok(Some(janitor::Setup { work, edges: edges.clone(), node: node_name(), io }))
 }
 
 /// Sinks that feeds have now. Others may come with a feed, and are asked then.
@@ -240,6 +274,8 @@ async fn check_sinks(edges: &Edges, wanted: Wanted, embedded: bool) -> Result<()
             };
             let _ = tokio::time::timeout(ANSWER_WITHIN, asked).await;
         }
+        // The janitor's lease is in it, whoever writes rows.
+        Some(warehouse) if wanted.lake => drop(warehouse.migrate().await?),
         _ => {}
     }
     if edges.lake.is_some() && wanted.lake {

@@ -16,7 +16,7 @@
 //!
 //! The floor rule: a room imports only from floors below its own; `telemetry` is open to its own
 //! floor too. F0 `record`, `config`; F1 `decode`, `avro`, `json`, `flow`, `layout`, `generate`,
-//! `governance`; F2
+//! `governance`, `retention`; F2
 //! `source`, `registry`, `lake`, `warehouse`, `volume`, `publish`, `telemetry`; F3 `catalog`,
 //! `grants`, `reads`; F4 `actors`, `verify`; F5 `api`, `app`, `demo`, `load`, `replay`, `cli`.
 //! A test reads the imports and fails on an upward one.
@@ -43,6 +43,7 @@ pub mod reads;
 pub mod record;
 pub mod registry;
 pub mod replay;
+pub mod retention;
 pub mod source;
 pub mod telemetry;
 pub mod verify;

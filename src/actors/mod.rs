@@ -7,6 +7,7 @@
 pub mod governor;
 mod installation;
 mod intake;
+pub mod janitor;
 pub mod lake_committer;
 pub mod lake_writer;
 pub mod message;
@@ -19,16 +20,20 @@ mod tests;
 mod waiting;
 pub mod warehouse_writer;
 
+use std::convert::Infallible;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
+use tracing::error;
 
 use crate::config::ByteSize;
 use crate::flow::backoff::Backoff;
 use crate::flow::gather::Bounds;
 use crate::record::SinkError;
+use crate::telemetry::metrics;
 
 pub use governor::{Governance, Governor};
 pub use installation::Installation;
@@ -72,6 +77,27 @@ impl Io {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {
         self.handle.spawn_blocking(work)
+    }
+}
+
+/// Held by an actor for as long as it lives: dropped with it, which is how its death is heard of.
+type Alive = oneshot::Sender<Infallible>;
+
+/// Between a death and the next life.
+const REBUILD: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+
+/// Builds an actor that stands alone on its arbiter, and another one whenever it has died.
+async fn tend(what: &str, mut build: impl FnMut(Alive)) {
+    let mut attempt = 0;
+    loop {
+        let (alive, death) = oneshot::channel();
+        let born = Instant::now();
+        build(alive);
+        let _ = death.await;
+        metrics::ACTOR_RESTARTS.add(1);
+        error!(target: "tidegate::actors", "the {what} died and is built anew");
+        attempt = if born.elapsed() > Duration::from_secs(60) { 0 } else { attempt + 1 };
+        tokio::time::sleep(REBUILD.wait(attempt, rand::random())).await;
     }
 }
 

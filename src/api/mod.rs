@@ -10,7 +10,7 @@ mod audit;
 mod caller;
 mod feeds;
 mod format;
-mod known;
+mod janitor;
 mod permissions;
 mod problem;
 mod rows;
@@ -39,15 +39,15 @@ use utoipa_swagger_ui::SwaggerUi;
 
 pub use self::caller::Caller;
 use self::caller::Limits;
-pub use self::known::{Known, Named};
 pub use self::problem::Problem;
 use self::scans::Scans;
 use crate::actors::{Governance, Io};
+use crate::catalog::{Known, Named};
 use crate::config::{self, ApiLimits, Feed};
 use crate::grants::Grants;
 use crate::lake::LakeStore;
 use crate::record::SinkError;
-use crate::warehouse::{RowReader, Warehouse};
+use crate::warehouse::{JanitorStore, RowReader, Warehouse};
 
 /// What the handlers work with.
 pub struct Api {
@@ -66,6 +66,8 @@ pub struct Setup {
     pub lake: Option<LakeStore>,
     pub warehouse: Option<Arc<dyn Warehouse>>,
     pub rows: Arc<dyn RowReader>,
+    pub janitor: Arc<dyn JanitorStore>,
+    pub schedules: config::Janitor,
     pub io: Io,
     /// This node's name, for the audit.
     pub node: String,
@@ -109,7 +111,7 @@ const GRACE_SECONDS: u64 = 5;
         status::health, status::status,
         feeds::list, feeds::show, feeds::partitions, feeds::watermarks, rows::rows,
         permissions::list, permissions::grant, permissions::revoke,
-        audit::list,
+        audit::list, janitor::show,
     ),
     components(schemas(Problem)),
     security(("token" = [])),
@@ -201,6 +203,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(at("/v1/permissions", "GET, POST").get(permissions::list).post(permissions::grant))
         .service(at("/v1/permissions/{row}", "DELETE").delete(permissions::revoke))
         .service(read("/v1/audit", web::to(audit::list)))
+        .service(read("/v1/janitor", web::to(janitor::show)))
         .service(web::redirect("/docs", "/docs/"));
 }
 

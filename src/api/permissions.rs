@@ -153,7 +153,7 @@ pub fn may_manage(api: &Api, caller: &Caller, feed: &str) -> Result<bool, Proble
     Ok(!may_hide && rules.decide(caller.principal(), Action::Manage, feed, now).is_allowed())
 }
 
-async fn refused(api: &Api, caller: &Caller, doing: &str, feed: &str) -> Problem {
+pub async fn refused(api: &Api, caller: &Caller, doing: &str, feed: &str) -> Problem {
     let why = "no row lets him manage it".to_owned();
     let told = Problem::forbidden("a row that lets you `manage` that feed, or pattern, is needed");
     api.denied(caller, doing, feed, why, told).await

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::actors::governor::Undecided;
 use crate::reads::Refusal;
-use crate::record::{Blame, SinkError};
+use crate::record::{Blame, Lack, SinkError};
 use crate::volume::SpoolFull;
 
 /// A problem document (RFC 9457).
@@ -104,6 +104,15 @@ impl Problem {
 
     /// A sink that did not answer as it should; the log has its words.
     pub fn of_sink(of: &str, error: &SinkError) -> Self {
+        match error.lack {
+            Some(Lack::Absent) => return Self::not_found("the feed has no table there yet"),
+            Some(Lack::Gone) => {
+                return Self::gone(
+                    "files of this state are deleted; begin again at the latest one",
+                );
+            }
+            None => {}
+        }
         match error.blame {
             Blame::Passing => {
                 warn!(target: "tidegate::api", of, %error, "a sink is away");

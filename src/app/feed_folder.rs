@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use crate::actors::Supervisor;
 use crate::actors::message::ReplaceFeeds;
-use crate::api::Known;
+use crate::catalog::Known;
 use crate::config::{Fault, FeedFile, Folder, Mode, Node};
 
 /// How often the folder is read. A change is taken when it was read twice the same, so that no file is
@@ -25,8 +25,8 @@ pub struct FeedFolder {
     /// What runs, with both its sides.
     pub running: Vec<FeedFile>,
     pub supervisor: Addr<Supervisor>,
-    /// What the API knows of the feeds.
-    pub known: Option<Known>,
+    /// What the API and the janitor know of the feeds.
+    pub known: Known,
 }
 
 impl FeedFolder {
@@ -75,9 +75,7 @@ impl FeedFolder {
                 said = Instant::now();
             }
             faults = found;
-            if let Some(known) = &self.known {
-                known.replace(feeds.clone());
-            }
+            self.known.replace(feeds.clone());
             let replace = ReplaceFeeds(self.mode.narrow(feeds.clone()));
             if self.supervisor.send(replace).await.is_err() {
                 return;

@@ -10,11 +10,12 @@ use tracing::{error, info, warn};
 
 use crate::actors::governor::{Setup as GovernorSetup, Unborn};
 use crate::actors::{Edges, Governance, Governor, Io};
-use crate::api::{self, Known};
-use crate::config::{self, ApiLimits, FeedFile, Node};
+use crate::api;
+use crate::catalog::Known;
+use crate::config::{self, ApiLimits, Node};
 use crate::grants::{Grants, node_name};
 use crate::record::SinkError;
-use crate::warehouse::open_rows;
+use crate::warehouse::{open_janitor, open_rows};
 
 /// How long the audit may take to reach the database when the node ends.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -39,7 +40,7 @@ impl Front {
     pub fn build(
         node: &Node,
         config: &config::Api,
-        feeds: &[FeedFile],
+        known: &Known,
         edges: &Edges,
         io: Io,
     ) -> Result<Self, SinkError> {
@@ -65,18 +66,16 @@ impl Front {
         let setup = api::Setup {
             governance,
             grants,
-            known: Known::new(feeds.to_vec(), edges.catalog.clone(), edges.log.clone()),
+            known: known.clone(),
             lake: edges.lake.clone(),
             warehouse: edges.warehouse.clone(),
             rows: open_rows(warehouse)?,
+            janitor: open_janitor(warehouse)?,
+            schedules: node.janitor.clone(),
             io,
             node: node_name(),
         };
         Ok(Self { setup, limits: config.limits.clone(), listener, tls, unborn })
-    }
-
-    pub fn known(&self) -> Known {
-        self.setup.known.clone()
     }
 
     /// Answers from now on. Called on an actix system; the governor lives on the arbiter.

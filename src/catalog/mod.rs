@@ -6,12 +6,15 @@
 //! a cluster and every later start works with the same columns. Where a feed evolves, new fields are
 //! added to what is kept, one change after the other, whichever node found them.
 
+mod known;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::info;
 
+pub use self::known::{Known, Named};
 use crate::avro::{AvroSchema, parts};
 use crate::config::{
     Column, Feed, FeedFile, Kafka, Kept, Nesting, Schema, Storage, VERSION, ValueFormat,

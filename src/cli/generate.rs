@@ -63,6 +63,10 @@ pub struct Generate {
     /// Which records: another seed gives others.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
+    /// Event times in the five days before today, instead of always the same five of January 2026: for
+    /// feeds that keep only so many days.
+    #[arg(long)]
+    recent: bool,
     /// Share of bad records, 0 to 1: not JSON, wrong types, missing keys, broken UTF-8, numbers too
     /// big. They take the place of transactions; in the tables' topics they come on top.
     #[arg(long, value_name = "RATIO", default_value = "0", value_parser = ratio)]
@@ -141,7 +145,10 @@ impl Generate {
     ) -> Tally {
         // The log is what is counted, wanted or not.
         let made = [topics, &[Topic::TransactionLog]].concat();
-        let generator = Generator::new(self.seed, self.messages, self.bad).topics(&made);
+        let mut generator = Generator::new(self.seed, self.messages, self.bad).topics(&made);
+        if self.recent {
+            generator = generator.until(chrono::Utc::now().date_naive());
+        }
         let generator = if self.follow { generator.endless() } else { generator };
         let pace = Pace::new(self.speed());
         let end = (!self.follow).then_some(self.messages);

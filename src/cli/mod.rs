@@ -6,6 +6,7 @@ mod demo;
 mod export;
 mod feeds;
 mod generate;
+mod janitor;
 mod load;
 mod migrate;
 mod permissions;
@@ -62,6 +63,7 @@ enum Command {
     Resolve(resolve::Resolve),
     Snapshot(snapshot::Snapshot),
     Load(load::Load),
+    Janitor(janitor::Janitor),
     Permissions(permissions::Permissions),
     Token(token::Token),
     Audit(audit::Audit),
@@ -132,6 +134,7 @@ pub fn main() -> Exit {
         Command::Resolve(command) => command.run(),
         Command::Snapshot(command) => command.run(),
         Command::Load(command) => command.run(),
+        Command::Janitor(command) => command.run(),
         Command::Permissions(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Audit(command) => command.run(),

@@ -7,8 +7,8 @@ use url::Url;
 use super::fault::nearest;
 use super::node::DEFAULT_SCHEMA;
 use super::{
-    Api, ByteSize, Duration, Fault, Kafka, Lake, Node, Protocol, SchemaRegistry, Secret, TlsMode,
-    Warehouse,
+    Api, ByteSize, Duration, Fault, Janitor, Kafka, Lake, Node, Protocol, SchemaRegistry, Secret,
+    TlsMode, Warehouse,
 };
 use super::{check, refused};
 
@@ -102,6 +102,7 @@ pub fn node(node: &Node, file: &Path) -> Vec<Fault> {
         let found = node.governance.spool.to_string();
         check.fault("governance.spool", format!("`{found}`"), "1MiB or more");
     }
+    check.janitor(&node.janitor);
     if node.memory.budget < MIN_BUDGET {
         let found = node.memory.budget.to_string();
         check.fault("memory.budget", format!("`{found}`"), "32MiB or more");
@@ -320,6 +321,28 @@ impl NodeCheck<'_> {
         self.positive("api.limits.cursor_life", limits.cursor_life);
     }
 
+    fn janitor(&mut self, janitor: &Janitor) {
+        let Janitor { grace, target_size, least_files, pass, audit_days, lease, .. } = janitor;
+        let mut fault = |field: &str, wrong: bool, found: String, allowed: &str| {
+            if wrong {
+                self.fault(format!("janitor.{field}"), format!("`{found}`"), allowed);
+            }
+        };
+        let least = Duration::from_secs(3600);
+        fault(
+            "grace",
+            *grace < least,
+            grace.to_string(),
+            "1h or more: a reader may be in the middle",
+        );
+        let unfit = !(ByteSize::mib(1)..=ByteSize::gib(1)).contains(target_size);
+        fault("target_size", unfit, target_size.to_string(), "1MiB to 1GiB: one is in memory");
+        fault("least_files", *least_files < 2, least_files.to_string(), "2 or more");
+        fault("pass", pass < target_size, pass.to_string(), "`janitor.target_size` or more");
+        fault("audit_days", *audit_days == 0, audit_days.to_string(), "1 or more");
+        fault("lease", *lease < Duration::from_secs(1), lease.to_string(), "1s or more");
+    }
+
     fn warehouse(&mut self, warehouse: &Warehouse) {
         let scheme = warehouse.url.split(':').next().unwrap_or_default();
         let allowed = "`postgres://user@host:port/database`, or `sqlite:FILE`";
@@ -481,6 +504,7 @@ mod tests {
             with("schema_registry: {url: 'http://r', token: {env: PATH}}"),
             with("warehouse: {url: 'sqlite:w.db'}\napi: {listen: '[::1]:8080'}"),
             with("warehouse: {url: 'sqlite:w.db'}\napi: {listen: '127.0.0.1:0'}"),
+            with("janitor: {retention: '0 2 * * *', compaction: 'off', vacuum: 6h, grace: 1h}"),
             with("governance: {stale_after: 1h, spool: 1MiB}\nvolume: /var/lib/tidegate"),
         ] {
             assert_eq!(faults(&text), [], "{text}");
@@ -520,6 +544,12 @@ mod tests {
                 "host:port",
             ),
             (with("governance: {spool: 1kB}"), "governance.spool", "1MiB or more"),
+            (with("janitor: {grace: 59m}"), "janitor.grace", "1h or more"),
+            (with("janitor: {target_size: 1kB}"), "janitor.target_size", "1MiB to 1GiB"),
+            (with("janitor: {least_files: 1}"), "janitor.least_files", "2 or more"),
+            (with("janitor: {pass: 1MiB}"), "janitor.pass", "`janitor.target_size` or more"),
+            (with("janitor: {audit_days: 0}"), "janitor.audit_days", "1 or more"),
+            (with("janitor: {lease: 10ms}"), "janitor.lease", "1s or more"),
             (with("governance: {stale_after: 0s}"), "governance.stale_after", "1ms or more"),
             (kafka("tls: {ca: x.pem}"), "kafka.tls.ca", "/nowhere/x.pem"),
             (

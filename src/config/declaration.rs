@@ -41,7 +41,8 @@ pub struct Declaration {
     /// a Delta log.
     #[serde(default)]
     pub format: Option<LakeFormat>,
-    /// How many days the lake keeps. Recorded; nothing is deleted by it yet.
+    /// How many days the lake keeps, as in a feed file of our own. A table's snapshots are kept by their own
+    /// rule. Default: for good.
     #[serde(default)]
     pub retention_days: Option<u32>,
     /// `enabled: false` pauses the feed. Default: true.

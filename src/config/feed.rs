@@ -95,9 +95,15 @@ pub struct FeedFile {
     /// When rejects stop being the records' fault.
     #[serde(default)]
     pub quarantine: Quarantine,
-    /// How many days the lake keeps. Recorded; nothing is deleted by it yet.
+    /// How many days the lake keeps: whole folders of the layout's times go when their end is longer ago,
+    /// by the time that `lake.time` says; files of a layout without `key={…}` times go by when they were
+    /// committed. Tables that show snapshots keep these by their own rule. Default: for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_days: Option<u32>,
+    /// What the lake keeps: of times that are over, the oldest go until the table's files are no larger.
+    /// Default: whatever their size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_bytes: Option<ByteSize>,
     /// What the topic may be named instead: one of both exists.
     #[serde(skip)]
     pub topic_in_upper_case: Option<String>,

@@ -15,6 +15,7 @@ mod fault;
 mod feed;
 mod files;
 mod folder;
+mod janitor;
 mod kept;
 mod lake_time;
 mod load;
@@ -42,6 +43,7 @@ pub use feed::{
 };
 pub use files::Codec;
 pub use folder::{ACTIVE, ARCHIVED, Folder};
+pub use janitor::{Janitor, Schedule};
 pub use kept::{Kept, covers, overlaps};
 pub use lake_time::{LakeTime, TimeSource};
 pub use load::{load, load_feeds, load_node};

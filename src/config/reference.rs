@@ -147,6 +147,7 @@ fn type_text(root: &Value, schema: &Value) -> String {
     match schema["format"].as_str() {
         Some("byte-size") => return "size".to_owned(),
         Some("duration-text") => return "duration".to_owned(),
+        Some("schedule") => return "schedule".to_owned(),
         Some("column-type") => return "column type".to_owned(),
         _ if schema["oneOf"].is_array() => return "credential".to_owned(),
         _ => {}

@@ -58,6 +58,7 @@ fn text(format: Option<&str>, path: &str) -> String {
     match format {
         Some("byte-size") => "1MiB".to_owned(),
         Some("duration-text") => "1s".to_owned(),
+        Some("schedule") => "1h".to_owned(),
         Some("column-type") => "string".to_owned(),
         Some("start") => "earliest".to_owned(),
         _ => {

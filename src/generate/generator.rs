@@ -1,5 +1,7 @@
 use std::collections::VecDeque;
 
+use chrono::NaiveDate;
+
 use super::derived::Rows;
 use super::expected::{Expected, Total, summary_slot};
 use super::random::{Random, mix};
@@ -47,6 +49,12 @@ impl Generator {
             rows: Rows::default(),
             expected: Expected::new(),
         }
+    }
+
+    /// Event times in the five days before this one, instead of always the same five.
+    pub fn until(mut self, end: NaiveDate) -> Self {
+        self.transactions = self.transactions.until(end);
+        self
     }
 
     /// Only these topics, instead of the demo's.
@@ -252,6 +260,12 @@ mod tests {
         let mut days: Vec<_> = days.into_iter().collect();
         days.sort();
         assert_eq!(days.len(), 5);
+        let end = NaiveDate::from_ymd_opt(2031, 3, 2).unwrap();
+        let recent = Generator::new(7, 100, 0.0).topics(&[Topic::TransactionLog]).until(end);
+        let times: Vec<String> = recent
+            .map(|record| json(&record.value)["TIMESTAMP"].as_str().unwrap().to_owned())
+            .collect();
+        assert!(times[0].starts_with("2031-02-25T") && times[99].starts_with("2031-03-01T"));
         assert_eq!((days[0].as_str(), days[4].as_str()), ("2026-01-11", "2026-01-15"));
     }
 

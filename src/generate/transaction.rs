@@ -70,7 +70,8 @@ const DAY_MICROS: u64 = 86_400_000_000;
 pub(super) struct Transaction {
     number: u64,
     pub(super) id: u64,
-    /// Microseconds since the first day of the event times.
+    /// The first day of the event times, and microseconds since.
+    first: NaiveDate,
     micros: u64,
     pub(super) user: u64,
     pub(super) product: u64,
@@ -99,6 +100,7 @@ pub(super) struct Transaction {
 pub(super) struct Transactions {
     seed: u64,
     next: u64,
+    first: NaiveDate,
     step_micros: u64,
 }
 
@@ -106,7 +108,12 @@ impl Transactions {
     /// `messages` of them take up the five days; more than that go on beyond.
     pub(super) fn new(seed: u64, messages: u64) -> Self {
         let step_micros = (DAYS * DAY_MICROS / messages.max(1)).max(1);
-        Self { seed: mix(seed), next: 0, step_micros }
+        Self { seed: mix(seed), next: 0, first: END - Days::new(DAYS), step_micros }
+    }
+
+    /// In the five days before this one.
+    pub(super) fn until(self, end: NaiveDate) -> Self {
+        Self { first: end - Days::new(DAYS), ..self }
     }
 
     pub(super) fn draw(&mut self, random: &mut Random) -> Transaction {
@@ -115,6 +122,7 @@ impl Transactions {
         Transaction {
             number,
             id: id(number, self.seed),
+            first: self.first,
             micros: number * self.step_micros + random.below(self.step_micros),
             user: random.below(USERS),
             product: random.below(5000),
@@ -172,8 +180,7 @@ impl Transaction {
 
     /// Start of the window of `millis` in which it lies, in epoch milliseconds.
     pub(super) fn window_start(&self, millis: u64) -> u64 {
-        let first = END - Days::new(DAYS);
-        let epoch = first.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis() as u64;
+        let epoch = self.first.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis() as u64;
         let now = epoch + self.micros / 1000;
         now - now % millis
     }
@@ -190,7 +197,7 @@ impl Transaction {
 
     /// ISO-8601, UTC, microseconds.
     pub(super) fn push_timestamp(&self, out: &mut Vec<u8>) {
-        let day = END - Days::new(DAYS) + Days::new(self.micros / DAY_MICROS);
+        let day = self.first + Days::new(self.micros / DAY_MICROS);
         let micros = self.micros % DAY_MICROS;
         let seconds = micros / 1_000_000;
         let parts = [

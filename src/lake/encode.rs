@@ -261,16 +261,61 @@ impl Iterator for Sorted<'_> {
 
 const SORTED_AT_ONCE: usize = 8192;
 
+/// Rows of other files, written into one: run after run, each in its own order.
+pub struct Rewriting {
+    writer: ArrowWriter<Vec<u8>>,
+    sort: Vec<String>,
+    bounds: Bounds,
+}
+
+impl Rewriting {
+    /// `rows`: how many there will be. `in_one_run`: the whole file will be in one order.
+    pub fn new(
+        options: &LakeOptions,
+        schema: &SchemaRef,
+        sort: &[String],
+        rows: usize,
+        in_one_run: bool,
+    ) -> Result<Self, ArrowError> {
+        let claimed = if in_one_run { sort.to_vec() } else { Vec::new() };
+        let options = LakeOptions { sort: claimed, ..options.clone() };
+        let writer = writer(schema, properties(&options, schema, rows)?)?;
+        Ok(Self { writer, sort: sort.to_vec(), bounds: Bounds::default() })
+    }
+
+    pub fn write(&mut self, run: &[RecordBatch]) -> Result<(), ArrowError> {
+        for batch in Sorted::by(&self.sort, run)? {
+            let batch = batch?;
+            self.bounds.add(&batch);
+            self.writer.write(&batch)?;
+        }
+        Ok(())
+    }
+
+    pub fn finish(self) -> Result<Encoded, ArrowError> {
+        let Self { writer, bounds, .. } = self;
+        let bytes = writer.into_inner()?;
+        Ok(bounds.encoded(Slot::EPOCH, bytes))
+    }
+}
+
+/// Without the Arrow schema in the file a dictionary column is plain text to every reader.
+fn writer(
+    schema: &SchemaRef,
+    properties: WriterProperties,
+) -> Result<ArrowWriter<Vec<u8>>, ArrowError> {
+    let options =
+        ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    Ok(ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options)?)
+}
+
 fn encode_parquet(
     slot: Slot,
     schema: &SchemaRef,
     rows: impl IntoIterator<Item = Result<RecordBatch, ArrowError>>,
     properties: WriterProperties,
 ) -> Result<Encoded, ArrowError> {
-    // Without the Arrow schema in the file a dictionary column is plain text to every reader.
-    let options =
-        ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options)?;
+    let mut writer = writer(schema, properties)?;
     let mut bounds = Bounds::default();
     for batch in rows {
         let batch = batch?;

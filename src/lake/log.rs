@@ -4,7 +4,7 @@
 //! The library gives a `txn` only by application id and by replaying the log for each; a node needs
 //! those of all partitions, at every commit, and against the very version it writes on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray, StructArray};
 use bytes::Bytes;
@@ -283,6 +283,8 @@ fn parse_replays_id(app_id: &str) -> Option<TopicPartition> {
 #[derive(Debug, Clone, Default)]
 pub struct Watermarks {
     progress: HashMap<TopicPartition, (Progress, i64)>,
+    /// Partitions that are known under several topic ids.
+    made_again: HashSet<TopicPartition>,
     replays: HashMap<TopicPartition, i64>,
 }
 
@@ -296,6 +298,9 @@ impl Watermarks {
         let Some((source, topic_id)) = parse_app_id(&txn.app_id) else { return };
         let updated = txn.last_updated.unwrap_or(0);
         let known = self.progress.get(&source);
+        if known.is_some_and(|(progress, _)| progress.topic_id.get() != topic_id.get()) {
+            self.made_again.insert(source.clone());
+        }
         if known.is_some_and(|(progress, at)| {
             progress.topic_id.get() != topic_id.get() && *at > updated
         }) {
@@ -312,6 +317,11 @@ impl Watermarks {
 
     pub fn get(&self, source: &TopicPartition) -> Option<Progress> {
         self.progress.get(source).map(|(progress, _)| *progress)
+    }
+
+    /// Whether rows of a former topic of some partition's name may be in the table.
+    pub fn has_former(&self) -> bool {
+        !self.made_again.is_empty()
     }
 
     pub fn set(&mut self, source: &TopicPartition, progress: Progress, updated: i64) {

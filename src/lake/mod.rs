@@ -4,11 +4,13 @@
 
 mod change;
 mod columns;
+mod commit_loop;
 mod delta;
 mod encode;
 mod fit;
 mod installation;
 mod jsonl;
+mod lease;
 mod log;
 mod metadata;
 mod plain;
@@ -23,10 +25,12 @@ mod staging;
 mod store;
 mod synced;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+pub mod upkeep;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -40,6 +44,7 @@ use crate::record::{
 pub use columns::line_columns;
 pub use delta::DeltaTable;
 pub use encode::{encode, lake_schema};
+pub use lease::LakeLease;
 pub use log::{CommitLine, LogFile, read_log};
 pub use metadata::{Followed, Follower, Metadata, Overview, TableReader, Totals};
 pub use plain::PlainTable;
@@ -144,12 +149,44 @@ pub struct Staged {
     pub parts: Vec<StagedPart>,
     /// The one part skips records, for this reason; the log says so.
     pub gap: Option<GapReason>,
+    /// When the files were written.
+    pub staged: Option<Staging>,
+}
+
+/// A moment by two clocks: one that stands still while the machine sleeps, and one that may be set.
+#[derive(Debug, Clone, Copy)]
+pub struct Staging(Instant, SystemTime);
+
+impl Staging {
+    pub fn now() -> Self {
+        Self(Instant::now(), SystemTime::now())
+    }
+
+    #[cfg(test)]
+    fn ago(time: std::time::Duration) -> Self {
+        Self(Instant::now(), SystemTime::now() - time)
+    }
+
+    /// Fails where files of then waited too long for their commit: they may have been swept away as
+    /// nobody's, and are to be written again.
+    pub fn refuse_if_old(&self) -> Result<(), SinkError> {
+        // By whichever clock says more.
+        let age = self.0.elapsed().max(self.1.elapsed().unwrap_or_default());
+        if age <= upkeep::STAGED_FOR {
+            return Ok(());
+        }
+        Err(SinkError::passing(format!(
+            "files that were written {} minutes ago are not committed any more",
+            age.as_secs() / 60
+        )))
+    }
 }
 
 impl Staged {
     /// Records that are skipped.
     fn gap(part: StagedPart, reason: GapReason) -> Self {
-        Self { id: Uuid::new_v4(), files: Vec::new(), parts: vec![part], gap: Some(reason) }
+        let (gap, staged) = (Some(reason), None);
+        Self { id: Uuid::new_v4(), files: Vec::new(), parts: vec![part], gap, staged }
     }
 }
 
@@ -168,6 +205,10 @@ pub struct StagedFile {
     pub by: String,
     /// Index of the one part whose rows it holds, if it holds no others.
     pub part: Option<usize>,
+    /// The topic all its rows are of, where it is known.
+    pub topic: TopicId,
+    /// When its rows were first written, if that is not now: milliseconds since the epoch.
+    pub written_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone)]

@@ -46,6 +46,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::record::TopicId;
 
     fn file(number: usize) -> StagedFile {
         StagedFile {
@@ -57,6 +58,8 @@ mod tests {
             time: String::new(),
             by: String::new(),
             part: None,
+            topic: TopicId::UNKNOWN,
+            written_ms: None,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::config::{
     Storage, Template, TimeSource,
 };
 
-pub use slots::{By, Slot, Slots, precision_of, slots};
+pub use slots::{By, Slot, Slots, end_of, precision_of, slots};
 
 /// A file's time is when it was written.
 const INGEST: &str = "ingest";
@@ -37,6 +37,17 @@ pub fn table_path(feed: &str) -> String {
 /// Folder of a feed's quarantine table, below the lake's root.
 pub fn quarantine_path(feed: &str) -> String {
     format!("quarantine/{feed}")
+}
+
+/// Whether a file's name is one that a layout gives: nothing else is ever taken for ours.
+pub fn is_ours(path: &str) -> bool {
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+    let Some((stem, ending)) = name.rsplit_once('.') else { return false };
+    let stem = stem.strip_suffix(REPLAYED).unwrap_or(stem);
+    let id = stem.rsplit_once('_').map(|(_, id)| id);
+    let is_id =
+        |id: &str| id.len() == 32 && id.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
+    matches!(ending, "parquet" | "jsonl") && id.is_some_and(is_id)
 }
 
 /// A feed's layout: its table's folder, and what its files below are called.
@@ -279,6 +290,15 @@ mod tests {
         let replayed = layout.replayed_file(SLOT, First::default(), Uuid::from_u128(1));
         assert_eq!(replayed, format!("2025-10-13/RAW.SALES_2025-10-13_{ID}-replayed.jsonl"));
         assert!(is_replayed(&replayed) && !is_replayed(&file));
+        assert!(is_ours(&replayed) && is_ours(&file));
+        for other in [
+            "part-0001.parquet",
+            "data_20251013.parquet",
+            "x/data_1",
+            &file.replace("jsonl", "bak"),
+        ] {
+            assert!(!is_ours(other), "{other}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, Date32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
-use chrono::{Datelike, NaiveDate};
+use chrono::{Datelike, Months, NaiveDate};
 
 use crate::config::{Feed, Precision, TimeSource};
 
@@ -79,6 +79,33 @@ pub fn precision_of(label: &str) -> Option<Precision> {
         13 => Some(Precision::Hour),
         _ => None,
     }
+}
+
+/// The end of the time that a [`Slot::label`] names, which is not part of it any more: milliseconds since
+/// the epoch. None for what is no label.
+pub fn end_of(label: &str) -> Option<i64> {
+    let (date, hour) = match label.split_once('T') {
+        Some((date, hour)) => (date, Some(hour.parse::<i64>().ok().filter(|hour| *hour < HOURS)?)),
+        None => (label, None),
+    };
+    let day = |text: &str| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
+    let (first, precision) = match date.len() {
+        4 => (day(&format!("{date}-01-01"))?, Precision::Year),
+        7 => (day(&format!("{date}-01"))?, Precision::Month),
+        10 => (day(date)?, if hour.is_some() { Precision::Hour } else { Precision::Day }),
+        _ => return None,
+    };
+    if hour.is_some() && precision != Precision::Hour {
+        return None;
+    }
+    let after = match precision {
+        Precision::Year => first.checked_add_months(Months::new(12))?,
+        Precision::Month => first.checked_add_months(Months::new(1))?,
+        Precision::Day => first.succ_opt()?,
+        Precision::Hour => first,
+    };
+    let hours = after.signed_duration_since(NaiveDate::default()).num_days() * HOURS;
+    Some((hours + hour.map_or(0, |hour| hour + 1)) * MILLIS_PER_HOUR)
 }
 
 /// The slots of a batch's rows.
@@ -208,7 +235,12 @@ mod tests {
         let precisions = [Precision::Year, Precision::Month, Precision::Day, Precision::Hour];
         let labels = precisions.map(|precision| Slot(20374 * HOURS + 7).label(precision));
         assert_eq!(labels, ["2025", "2025-10", "2025-10-13", "2025-10-13T07"]);
-        assert_eq!(labels.map(|label| precision_of(&label)), precisions.map(Some));
+        assert_eq!(labels.clone().map(|label| precision_of(&label)), precisions.map(Some));
         assert_eq!(Slot::day_of_millis(-1).label(Precision::Day), "1969-12-31");
+        let ends = labels.map(|label| end_of(&label).unwrap() / MILLIS_PER_HOUR);
+        assert_eq!(ends, [20454 * HOURS, 20393 * HOURS, 20375 * HOURS, 20374 * HOURS + 8]);
+        for no_label in ["", "2025-13", "2025-02-30", "2025-10-13T24", "2025T07", "next week!"] {
+            assert_eq!(end_of(no_label), None, "{no_label}");
+        }
     }
 }

@@ -70,6 +70,13 @@ pub async fn load(node: &Node, feed: &Feed, allow_missing: bool) -> Result<Vec<L
             away[0]
         ));
     }
+    let retired = table.retired().len();
+    if !allow_missing && retired > 0 {
+        return Err(format!(
+            "retention took {retired} files out of the lake's table: the warehouse would lack their \
+             rows; to load what is left, say --allow-missing"
+        ));
+    }
     let warehouse = warehouse::open(config).map_err(said)?;
     warehouse.check_schema().await.map_err(said)?;
     if let Some(id) = store.known_installation().await.map_err(said)? {

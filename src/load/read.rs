@@ -25,7 +25,7 @@ use crate::lake::line_columns;
 use crate::record::{
     OffsetRange, RawBatch, Reject, RejectClass, TopicId, TopicPartition, headers_of,
 };
-use crate::verify::{LakeFile, LakeTable};
+use crate::verify::{LakeFile, LakeTable, is_former};
 
 /// Rows decoded at once from one file.
 const STEP: usize = 8192;
@@ -215,7 +215,7 @@ const COORDINATES: [&str; 3] = ["_topic", "_partition", "_offset"];
 /// Whether the file's rows are of a topic of the same name, before it was made again.
 fn of_former(table: &LakeTable, file: &LakeFile, source: &TopicPartition) -> bool {
     let mark = table.mark_of(source, TopicId::UNKNOWN);
-    table.had_another(source) && mark.is_some_and(|mark| file.version < mark.since)
+    table.had_another(source) && mark.is_some_and(|mark| is_former(mark, file))
 }
 
 fn held(path: &str, batches: &[RecordBatch], feed: &Feed) -> Result<HashMap<i32, Held>, String> {

@@ -18,11 +18,21 @@ pub enum Blame {
 pub struct SinkError {
     pub blame: Blame,
     pub message: String,
+    /// What was to be read is not there, where that is all that is wrong.
+    pub lack: Option<Lack>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Not yet.
+    Absent,
+    /// Not any more.
+    Gone,
 }
 
 impl SinkError {
     pub fn new(blame: Blame, message: impl fmt::Display) -> Self {
-        Self { blame, message: message.to_string() }
+        Self { blame, message: message.to_string(), lack: None }
     }
 
     pub fn passing(message: impl fmt::Display) -> Self {
@@ -33,8 +43,13 @@ impl SinkError {
         Self::new(Blame::Lasting, message)
     }
 
+    /// What was to be read is not there.
+    pub fn lacking(lack: Lack, message: impl fmt::Display) -> Self {
+        Self { lack: Some(lack), ..Self::lasting(message) }
+    }
+
     /// Puts what was being done before the message.
     pub fn context(self, doing: impl fmt::Display) -> Self {
-        Self { blame: self.blame, message: format!("{doing}: {}", self.message) }
+        Self { message: format!("{doing}: {}", self.message), ..self }
     }
 }

@@ -13,7 +13,7 @@ mod reject;
 
 pub use batch::{Batch, Hold, Op};
 pub use bound::{Bound, Value};
-pub use error::{Blame, SinkError};
+pub use error::{Blame, Lack, SinkError};
 pub use headers::{Header, headers_json, headers_of};
 pub use offsets::{Claim, GapReason, OffsetRange, Progress, TopicId, TopicPartition, Verdict};
 pub use part::Part;

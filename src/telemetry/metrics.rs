@@ -57,6 +57,11 @@ counters! {
     REGISTRY_WAITS = "tidegate.registry.waits", "{attempt}", "Times a partition could not ask for the schemas of its records, and waited";
     AUDIT_ROWS = "tidegate.audit.rows", "{row}", "Rows of the audit put on the volume, on their way to the database";
     AUDIT_REFUSED = "tidegate.audit.refused", "{row}", "Rows of the audit that found no room there, with what they were about";
+    CHORES_RUN = "tidegate.chores.run", "{run}", "Chores of the janitor that were done";
+    CHORES_FAILED = "tidegate.chores.failed", "{run}", "Of these, those that failed for some table";
+    ROWS_EXPIRED = "tidegate.retention.rows", "{row}", "Rows that retention took out of the lake";
+    FILES_COMPACTED = "tidegate.compaction.files", "{file}", "Small files that were joined";
+    FILES_SWEPT = "tidegate.vacuum.files", "{file}", "Files deleted that nothing referred to";
     ACTOR_RESTARTS = "tidegate.actor.restarts", "{actor}", "Actors found dead and built anew";
 }
 

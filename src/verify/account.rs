@@ -45,6 +45,8 @@ pub struct Tally {
     misplaced: Found,
     /// Rows and quarantined records of former topics of this name.
     pub former: u64,
+    /// Rows that retention took away, as it wrote them down.
+    pub retired: u64,
     /// Rows that were taken for a former topic's by their offset alone.
     taken_for_former: Offsets,
     /// For each former topic, which of its records were met.
@@ -70,6 +72,16 @@ impl Tally {
     pub fn replayed_row(&mut self, offset: i64) {
         self.row(offset);
         self.replayed.insert(offset);
+    }
+
+    /// A row that was there until retention took it away.
+    pub fn retire(&mut self, offset: i64, replayed: bool) {
+        match replayed {
+            true => self.replayed_row(offset),
+            false => self.row(offset),
+        }
+        self.rows -= 1;
+        self.retired += 1;
     }
 
     /// A record in quarantine that is written down as replayed: its row must be there, whatever the
@@ -333,6 +345,18 @@ mod tests {
         let account = weigh_rejects(claim(0, 10), &log, &tally, &[]);
         assert_eq!((account.lost.first, account.unchecked), (vec![5], 2));
         assert_eq!(account.out_of_place.first, [11]);
+    }
+
+    #[test]
+    fn what_retention_took_is_not_lost_and_not_there_twice() {
+        let mut tally = rows([3, 4]);
+        (0..3).for_each(|offset| tally.retire(offset, offset == 1));
+        tally.quarantine(1);
+        let account = weigh(claim(0, 5), &log(0, 0..5), &tally, &[], true);
+        assert_eq!((account, tally.rows, tally.retired), (Account::default(), 2, 3));
+        tally.row(0);
+        let account = weigh(claim(0, 5), &log(0, 0..5), &tally, &[], true);
+        assert_eq!(account.doubled.first, [0]);
     }
 
     #[test]

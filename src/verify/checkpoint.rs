@@ -59,7 +59,7 @@ fn take_lines(batch: &RecordBatch, lines: &mut Vec<Line>) {
             })
         });
         let remove = remove.and_then(|remove| {
-            Some(Remove { path: text(remove, "path", row)?, data_change: false })
+            Some(Remove { path: text(remove, "path", row)?, data_change: false, tags: None })
         });
         let protocol = protocol.and_then(|protocol| {
             Some(Protocol { min_reader_version: long(protocol, "minReaderVersion", row)? })

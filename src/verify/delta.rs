@@ -9,9 +9,11 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::checkpoint;
 use super::gap::Gap;
+use super::retired::RetiredFile;
 use crate::record::{OffsetRange, TopicId, TopicPartition};
 
 /// Log entries fetched at once.
@@ -29,6 +31,8 @@ pub struct DeltaLog {
     pub restored: Option<u64>,
     /// Files that were removed with their rows, and not by a RESTORE.
     pub taken_away: Vec<String>,
+    /// Files that retention took away, as it says itself.
+    pub retired: BTreeMap<String, RetiredFile>,
 }
 
 #[derive(Debug, Clone)]
@@ -47,6 +51,8 @@ pub struct TableFile {
     pub offsets: Option<(i64, i64)>,
     /// What its time goes by, where its commit says it.
     pub by: Option<String>,
+    /// The topic that all its rows are of, where its commit says it.
+    pub topic: Option<Uuid>,
     pub(super) live: bool,
 }
 
@@ -90,6 +96,8 @@ pub(super) struct Remove {
     pub path: String,
     #[serde(default)]
     pub data_change: bool,
+    #[serde(default)]
+    pub tags: Option<BTreeMap<String, Option<String>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -105,6 +113,7 @@ pub(super) struct Txn {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct CommitInfo {
     operation: Option<String>,
+    operation_parameters: Option<serde_json::Value>,
     tidegate_commit: Option<String>,
     tidegate_gap: Option<RecordedGap>,
 }
@@ -140,6 +149,7 @@ impl DeltaLog {
             gaps: Vec::new(),
             restored: None,
             taken_away: Vec::new(),
+            retired: BTreeMap::new(),
         };
         let (entries, checkpoint) = log.list().await?;
         let first = entries.first().copied();
@@ -213,9 +223,16 @@ impl DeltaLog {
         let restores = lines.iter().any(|line| {
             line.commit_info.as_ref().is_some_and(|it| it.operation.as_deref() == Some("RESTORE"))
         });
+        if let Some(target) = lines.iter().find_map(restored_to) {
+            // What came later never was, for whoever reads on from there.
+            self.retired.retain(|_, retired| retired.file.version <= target);
+        }
         for line in lines {
             if let Some(remove) = line.remove.as_ref().filter(|it| it.data_change && !restores) {
-                self.taken_away.push(remove.path.clone());
+                match self.retired(remove).filter(|_| ours) {
+                    Some(retired) => drop(self.retired.insert(remove.path.clone(), retired)),
+                    None => self.taken_away.push(remove.path.clone()),
+                }
             }
             self.apply(version, line, Some(version))?;
         }
@@ -256,6 +273,14 @@ impl DeltaLog {
         Ok(())
     }
 
+    /// What a remove says that went with the file.
+    fn retired(&self, remove: &Remove) -> Option<RetiredFile> {
+        let tags = remove.tags.as_ref()?;
+        let gone = serde_json::from_str(tags.get("tidegate.taken")?.as_deref()?).ok()?;
+        let file = self.files.get(&remove.path).filter(|file| file.live)?.clone();
+        Some(RetiredFile { file, gone })
+    }
+
     /// One that was open is settled by the next of its partition, or found once more.
     fn take_gap(&mut self, gap: RecordedGap) {
         let source = TopicPartition::new(gap.topic, gap.partition);
@@ -276,6 +301,8 @@ impl DeltaLog {
                 add.path
             ));
         }
+        let tags = add.tags.unwrap_or_default();
+        let tag = |name: &str| tags.get(name).cloned().flatten();
         let file = TableFile {
             path: add.path.clone(),
             version,
@@ -284,9 +311,11 @@ impl DeltaLog {
             values: add.partition_values,
             time: None,
             offsets: add.stats.as_deref().and_then(offsets_of),
-            by: add.tags.and_then(|mut tags| tags.remove("tidegate.time")?),
+            by: tag("tidegate.time"),
+            topic: tag("tidegate.topic").and_then(|id| Uuid::parse_str(&id).ok()),
             live: true,
         };
+        self.retired.remove(&add.path);
         // A file that a RESTORE brings back keeps the version that first named it.
         self.files.entry(add.path).and_modify(|known| known.live = true).or_insert(file);
         Ok(())
@@ -346,6 +375,14 @@ impl DeltaLog {
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         self.store.clone()
     }
+}
+
+/// The version that a RESTORE says it brought back.
+fn restored_to(line: &Line) -> Option<u64> {
+    let info = line.commit_info.as_ref()?;
+    let version = info.operation_parameters.as_ref()?.get("version")?;
+    let said = version.as_u64().or_else(|| version.as_str()?.parse().ok());
+    said.filter(|_| info.operation.as_deref() == Some("RESTORE"))
 }
 
 /// Of the marks of the present topic, else of all, the one written last.
@@ -475,6 +512,41 @@ mod tests {
             (log.taken_away, log.files.values().filter(|it| it.live).count()),
             (vec!["b".to_owned()], 1)
         );
+    }
+
+    #[tokio::test]
+    async fn what_retention_took_is_known_until_a_restore_brings_it_back() {
+        let gone = r#"[{\"topic\":\"t\",\"partition\":0,\"offsets\":[[0,3],[7,7]]}]"#;
+        let retire = |path: &str| {
+            format!(
+                r#"{{"remove":{{"path":"{path}","dataChange":true,"tags":{{"tidegate.taken":"{gone}"}}}}}}"#
+            )
+        };
+        let restored = |version: u64| {
+            format!(
+                r#"{{"commitInfo":{{"operation":"RESTORE","operationParameters":{{"version":"{version}"}}}}}}"#
+            )
+        };
+        let told = |log: DeltaLog| -> (Vec<String>, usize) {
+            let source = TopicPartition::new("t", 0);
+            let offsets = log.retired.values().flat_map(|it| it.of(&source)).count();
+            assert_eq!(offsets, log.retired.len() * 5);
+            (log.retired.into_keys().collect(), log.taken_away.len())
+        };
+        let history: [&[String]; 3] = [
+            &[add("a"), txn(OLD, 4, 1)],
+            &[add("b"), txn(OLD, 8, 2)],
+            &[retire("a"), retire("b"), info("DELETE", true)],
+        ];
+        let all = log(&history).await;
+        assert_eq!(told(all), (vec!["a".to_owned(), "b".to_owned()], 0));
+        // Only a commit of ours may say so.
+        let foreign: [&[String]; 2] = [&[add("a")], &[retire("a"), info("DELETE", false)]];
+        assert_eq!(told(log(&foreign).await), (Vec::new(), 1));
+        // `a` is back; `b` never was, and its rows are read again.
+        let restore = [add("a"), restored(0)];
+        let back = log(&[history[0], history[1], history[2], &restore]).await;
+        assert_eq!(told(back), (Vec::new(), 0));
     }
 
     #[tokio::test]

@@ -84,6 +84,7 @@ impl Lake {
         scan.read(&self.rows, &wanted, present, bar, put).await?;
         (scan.files, scan.bytes) =
             self.rows.files().iter().fold((0, 0), |sum, file| (sum.0 + 1, sum.1 + file.size));
+        scan.take_retired(&self.rows, feed, present);
         let beyond = |partition| {
             let source = TopicPartition::new(feed.topic.clone(), partition);
             self.rows.mark_of(&source, present).map_or(i64::MIN, |mark| mark.next_offset)
@@ -121,6 +122,12 @@ pub async fn rows_at(
     let mark = table.mark_of(source, TopicId::UNKNOWN);
     let had_another = table.had_another(source);
     let mut offsets = HashSet::new();
+    // What retention took was a row.
+    for retired in table.retired() {
+        if Standing::of(mark, &retired.file, had_another) == Standing::Present {
+            offsets.extend(retired.of(source).filter(|it| asked.contains(it)));
+        }
+    }
     let may_hold = |file: &&TableFile| match file.offsets {
         Some((least, most)) => asked.range(least..=most).next().is_some(),
         None => true,
@@ -197,6 +204,26 @@ struct Rows {
 }
 
 impl Scan {
+    /// Offsets of files that retention took away: they count as there.
+    fn take_retired(&mut self, log: &Table, feed: &Feed, present: TopicId) {
+        for retired in log.retired() {
+            for source in retired.sources().filter(|source| source.topic == feed.topic) {
+                let standing = Standing::of(
+                    log.mark_of(&source, present),
+                    &retired.file,
+                    log.had_another(&source),
+                );
+                if standing != Standing::Present {
+                    continue;
+                }
+                let tally = self.tallies.entry(source.partition).or_default();
+                for offset in retired.of(&source) {
+                    tally.retire(offset, is_replayed(&retired.file.path));
+                }
+            }
+        }
+    }
+
     async fn read(
         &mut self,
         log: &Table,
@@ -280,9 +307,24 @@ impl Standing {
     fn of(mark: Option<&Mark>, file: &TableFile, had_another: bool) -> Self {
         match mark {
             None => Standing::Unknown,
-            Some(mark) if had_another && file.version < mark.since => Standing::Former,
+            Some(mark) if had_another => {
+                if is_former(mark, file) {
+                    Standing::Former
+                } else {
+                    Standing::Present
+                }
+            }
             Some(_) => Standing::Present,
         }
+    }
+}
+
+/// Of a partition that is known under several topic ids: whether a file's rows are of another than the mark.
+pub fn is_former(mark: &Mark, file: &TableFile) -> bool {
+    match (file.topic, mark.topic_id.get()) {
+        // A file that was written anew is younger than its rows.
+        (Some(of), Some(present)) => of != present,
+        _ => file.version < mark.since,
     }
 }
 

@@ -31,6 +31,7 @@ mod postgres;
 mod print;
 mod quarantine;
 mod report;
+mod retired;
 mod spool;
 mod sqlite;
 mod start;
@@ -54,7 +55,7 @@ use crate::registry::Registry;
 pub use delta::{Mark as LakeMark, TableFile as LakeFile};
 pub use escape::shortened;
 pub use gap::Gap as LakeGap;
-pub use lake::rows_at;
+pub use lake::{is_former, rows_at};
 pub use quarantine::{Chosen, Fate, Kept, State, quarantined};
 pub use report::{
     Example, FeedReport, GapReport, PartitionReport, Report, SinkReport, TableReport, Verdict,

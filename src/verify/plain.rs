@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::delta::{Mark, TableFile, said};
 use super::gap::Gap;
+use super::retired::{self, Gone, RetiredFile};
 use crate::record::{OffsetRange, TopicId, TopicPartition};
 
 /// Links fetched at once.
@@ -32,6 +33,8 @@ pub struct PlainLog {
     pub gaps: Vec<Gap>,
     /// What is wrong with the folder itself.
     pub faults: Vec<String>,
+    /// Files that retention took away.
+    pub retired: Vec<RetiredFile>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -81,10 +84,13 @@ impl PlainLog {
             marks: HashMap::new(),
             gaps: Vec::new(),
             faults: Vec::new(),
+            retired: Vec::new(),
         };
         let shown = log.shown(ending).await?;
         let unreached = log.advance().await?;
-        let known: HashSet<&str> = log.files.iter().map(|file| file.path.as_str()).collect();
+        let retired = log.retired.iter().map(|retired| &retired.file);
+        let known: HashSet<&str> =
+            log.files.iter().chain(retired).map(|file| file.path.as_str()).collect();
         let strays = shown.iter().filter(|path| !known.contains(path.as_str()));
         let strays = strays.map(|path| format!("{path}: in the folder, and no commit names it"));
         let unreached = unreached.into_iter().map(|name| format!("{name}: no commit leads to it"));
@@ -105,6 +111,8 @@ impl PlainLog {
 
     /// Reads what was committed since; answers the links that no chain leads to.
     pub async fn advance(&mut self) -> Result<Vec<String>, String> {
+        // Before the chains: a file that is retired has its link.
+        let documents = retired::documents(&self.store).await?;
         let folder = Path::from(COMMITS);
         let listed: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(said)?;
         let mut chains: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -148,6 +156,15 @@ impl PlainLog {
             unreached.extend(left.map(|name| format!("{COMMITS}/{chain}/{name}")));
             self.open_gap(&chain, &names).await?;
         }
+        let mut gone: HashMap<String, Vec<Gone>> =
+            documents.into_iter().map(|named| (named.path, named.gone)).collect();
+        let is_gone = |file: &mut TableFile| gone.contains_key(&file.path);
+        let files: Vec<TableFile> = self.files.extract_if(.., is_gone).collect();
+        let retired = files.into_iter().map(|file| {
+            let gone = gone.remove(&file.path).unwrap_or_default();
+            RetiredFile { file, gone }
+        });
+        self.retired = retired.collect();
         Ok(unreached)
     }
 
@@ -193,6 +210,7 @@ impl PlainLog {
             // A replay's link counts replays.
             offsets: (!replay).then_some((link.from, link.to - 1)),
             by: file.by,
+            topic: None,
             live: true,
         });
         self.files.extend(files);

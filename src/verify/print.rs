@@ -81,6 +81,9 @@ fn columns(sink: &SinkReport) -> Vec<(&'static str, u64)> {
         ("unchecked", sink.unchecked),
         ("behind", sink.behind),
     ];
+    if sink.retired > 0 {
+        columns.push(("retired", sink.retired));
+    }
     if let Some(table) = &sink.table {
         columns.extend([
             ("missing key", table.missing_keys),

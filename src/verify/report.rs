@@ -48,6 +48,8 @@ pub struct SinkReport {
     pub quarantined: u64,
     /// Rows and quarantined records of former topics of this name; not compared.
     pub former: u64,
+    /// Rows that retention took out of the lake, as it wrote them down; they count as there.
+    pub retired: u64,
     /// Claimed offsets that the log no longer holds, or whose row may be a former topic's.
     pub unchecked: u64,
     /// Offsets of the log that the sink does not claim yet.
@@ -96,6 +98,7 @@ pub struct PartitionReport {
     pub out_of_place: u64,
     pub quarantined: u64,
     pub former: u64,
+    pub retired: u64,
     pub unchecked: u64,
 }
 
@@ -157,6 +160,7 @@ impl SinkReport {
         self.out_of_place += partition.out_of_place;
         self.quarantined += partition.quarantined;
         self.former += partition.former;
+        self.retired += partition.retired;
         self.unchecked += partition.unchecked;
         self.behind += behind(&partition);
         let Account { lost, doubled, out_of_place, .. } = account;

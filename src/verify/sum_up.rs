@@ -126,6 +126,7 @@ impl Checking<'_> {
                 rows: tally.rows,
                 quarantined: tally.quarantined.len(),
                 former: tally.former,
+                retired: tally.retired,
                 ..PartitionReport::default()
             };
             if tally.former > 0 {

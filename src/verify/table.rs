@@ -7,6 +7,7 @@ use object_store::ObjectStore;
 use super::delta::{DeltaLog, Mark, TableFile, newest};
 use super::gap::Gap;
 use super::plain::PlainLog;
+use super::retired::RetiredFile;
 use crate::config::{Feed, LakeFormat};
 use crate::lake::LakeStore;
 use crate::layout::{self, Layout};
@@ -104,6 +105,14 @@ impl Table {
         match self {
             Self::Delta(log) => &log.taken_away,
             Self::Plain(_) => &[],
+        }
+    }
+
+    /// Files that retention took away, and the offsets that went with them.
+    pub fn retired(&self) -> Vec<&RetiredFile> {
+        match self {
+            Self::Delta(log) => log.retired.values().collect(),
+            Self::Plain(log) => log.retired.iter().collect(),
         }
     }
 

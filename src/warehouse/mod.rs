@@ -7,6 +7,7 @@ mod dimension;
 mod filling;
 mod governance;
 mod intake;
+mod janitor;
 mod nested;
 mod postgres;
 mod reduce;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::governance::{Change, Changed, GovernanceStore, Permissions};
+pub use self::janitor::{JanitorStore, Lease, Run};
 pub use self::reduce::record_keys;
 pub use self::rows::{After, Read, RowReader, Rows, RowsRequest};
 pub use self::script::script;
@@ -236,6 +238,14 @@ pub fn open_governance(
     match config.url.strip_prefix("sqlite:") {
         Some(path) => Ok(Arc::new(sqlite::SqliteGovernance::open(path.as_ref())?)),
         None => Ok(Arc::new(postgres::PostgresGovernance::open(config)?)),
+    }
+}
+
+/// Opens what is kept of those who look after the tables, in the same database.
+pub fn open_janitor(config: &crate::config::Warehouse) -> Result<Arc<dyn JanitorStore>, SinkError> {
+    match config.url.strip_prefix("sqlite:") {
+        Some(path) => Ok(Arc::new(sqlite::SqliteJanitor::open(path.as_ref())?)),
+        None => Ok(Arc::new(postgres::PostgresJanitor::open(config)?)),
     }
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::shape::shaped;
 use super::spell;
 use crate::config::{Column, ColumnType, Feed, FeedKind};
-use crate::record::{Bound, SinkError, Value};
+use crate::record::{Bound, Lack, SinkError, Value};
 
 /// Which rows of a table are wanted, and what of them.
 #[derive(Debug, Clone)]
@@ -198,7 +198,7 @@ pub(super) fn ends(bound: &Bound) -> Vec<(&'static str, &Value)> {
 
 /// A node makes the table, and nobody else has to.
 pub(super) fn absent(table: &str) -> SinkError {
-    SinkError::lasting(format!(
-        "table {table} does not exist yet; a node makes it when it first writes to it"
-    ))
+    let why =
+        format!("table {table} does not exist yet; a node makes it when it first writes to it");
+    SinkError::lacking(Lack::Absent, why)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Rooms by floor, from the ground up; `lib.rs` says the same in words.
 const FLOORS: [&[&str]; 6] = [
     &["record", "config"],
-    &["decode", "avro", "json", "flow", "layout", "generate", "governance"],
+    &["decode", "avro", "json", "flow", "layout", "generate", "governance", "retention"],
     &["source", "registry", "lake", "warehouse", "volume", "publish", "telemetry"],
     &["catalog", "grants", "reads"],
     &["actors", "verify"],

@@ -30,6 +30,7 @@ mod feed_files;
 mod feed_folder;
 mod floors;
 mod formats;
+mod janitor;
 mod killed;
 mod lake_load;
 mod layouts;

@@ -14,23 +14,20 @@ mod asked;
 mod tests;
 mod trail;
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use self::asked::Shared;
 pub use self::asked::{Governance, Undecided};
 use self::trail::Trail;
-use super::{Io, join_error};
-use crate::flow::backoff::Backoff;
+use super::{Alive, Io, join_error, tend};
 use crate::grants::{Grants, Rules};
 use crate::record::SinkError;
-use crate::telemetry::{fault, metrics};
+use crate::telemetry::fault;
 use crate::volume::{Remembered, SpoolFull, remember};
 
 /// A change that nobody told of is seen after this at the latest.
@@ -42,8 +39,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How old the time on the volume may get while the rows stay as they are: a restart while the database is
 /// away is rare, and a write a second is not.
 const OLD_MS: i64 = 60_000;
-/// Between a death and the next life.
-const REBUILD: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
 /// What a governor is built from.
 #[derive(Clone)]
@@ -68,8 +63,7 @@ pub struct Governor {
     /// As of when the volume has the rows, milliseconds since the epoch.
     remembered_ms: i64,
     remembering: bool,
-    /// Dropped with the actor, which is how its death is heard of.
-    _alive: oneshot::Sender<Infallible>,
+    _alive: Alive,
 }
 
 /// A governor that is not alive yet.
@@ -81,7 +75,20 @@ pub struct Unborn {
 impl Unborn {
     /// Keeps a governor alive on this arbiter from now on.
     pub fn live(self, arbiter: &ArbiterHandle) {
-        arbiter.spawn(tend(self.setup, self.shared));
+        let Self { setup, shared } = self;
+        arbiter.spawn(tend("governor", move |alive| {
+            let governor = Governor {
+                setup: setup.clone(),
+                shared: shared.clone(),
+                trail: Trail::new(shared.spool.clone()),
+                away: false,
+                told: Vec::new(),
+                remembered_ms: 0,
+                remembering: false,
+                _alive: alive,
+            };
+            shared.lives_at(governor.start());
+        }));
     }
 }
 
@@ -174,30 +181,5 @@ impl Actor for Governor {
         ctx.set_mailbox_capacity(trail::WAITING);
         self.look(ctx);
         self.send(ctx);
-    }
-}
-
-/// Builds a governor, and another one whenever it has died.
-async fn tend(setup: Setup, shared: Arc<Shared>) {
-    let mut attempt = 0;
-    loop {
-        let (alive, death) = oneshot::channel();
-        let governor = Governor {
-            setup: setup.clone(),
-            shared: shared.clone(),
-            trail: Trail::new(shared.spool.clone()),
-            away: false,
-            told: Vec::new(),
-            remembered_ms: 0,
-            remembering: false,
-            _alive: alive,
-        };
-        let born = std::time::Instant::now();
-        shared.lives_at(governor.start());
-        let _ = death.await;
-        metrics::ACTOR_RESTARTS.add(1);
-        error!(target: "tidegate::governor", "the governor died and is built anew");
-        attempt = if born.elapsed() > Duration::from_secs(60) { 0 } else { attempt + 1 };
-        tokio::time::sleep(REBUILD.wait(attempt, rand::random())).await;
     }
 }

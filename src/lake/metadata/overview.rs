@@ -51,9 +51,25 @@ impl Overview {
     }
 
     pub fn add(&mut self, path: &str, totals: Totals) {
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        self.folders.entry(folder.to_owned()).or_default().add(totals);
+        self.folders.entry(folder_of(path).to_owned()).or_default().add(totals);
     }
+
+    /// A folder without files is none.
+    pub fn take_away(&mut self, path: &str, totals: Totals) {
+        let folder = folder_of(path);
+        if let Some(left) = self.folders.get_mut(folder) {
+            left.files = left.files.saturating_sub(totals.files);
+            left.rows = left.rows.saturating_sub(totals.rows);
+            left.bytes = left.bytes.saturating_sub(totals.bytes);
+            if left.files == 0 {
+                self.folders.remove(folder);
+            }
+        }
+    }
+}
+
+fn folder_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// Reads a feed's table again and again.

@@ -12,6 +12,7 @@ use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::chain::{COMMITS, FIRST, Link, LinkedFile};
 use super::reading::is_published;
+use super::retired::Retirements;
 use crate::config::LakeFormat;
 use crate::lake::log::judged;
 use crate::record::SinkError;
@@ -27,6 +28,7 @@ pub type End = (u64, i64);
 #[derive(Default)]
 pub struct History {
     chains: BTreeMap<String, Vec<Known>>,
+    pub retirements: Retirements,
 }
 
 /// A link, and the store's word for it, by which one of a folder that was replaced is told from it.
@@ -51,6 +53,9 @@ impl History {
     /// chain may name files that are on their way still: such a link is left out, as readers of the
     /// folder do not see its rows either.
     pub async fn read(store: &dyn ObjectStore, before: &Self) -> Result<Self, SinkError> {
+        // Before the chains: a file that is retired has its link.
+        let retirements = Retirements::read(store, &before.retirements).await?;
+        let retired = retirements.paths(retirements.count());
         let mut chains = BTreeMap::new();
         for (chain, listed) in listed(store).await? {
             let known = before.chains.get(&chain).map_or(&[][..], Vec::as_slice);
@@ -75,14 +80,14 @@ impl History {
                 walked.push(known);
             }
             if let Some(last) = walked.last()
-                && !is_published(store, &last.link).await?
+                && !is_published(store, &last.link, &retired).await?
             {
                 walked.pop();
             }
             chains.insert(chain, walked);
         }
         chains.retain(|_, links| !links.is_empty());
-        Ok(Self { chains })
+        Ok(Self { chains, retirements })
     }
 
     pub fn is_empty(&self) -> bool {

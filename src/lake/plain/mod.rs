@@ -11,6 +11,7 @@
 mod chain;
 mod history;
 mod reading;
+mod retired;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +31,7 @@ use super::delta::{Quarantine, now_ms, refuse_other_format};
 use super::encode::{Encoded, encode};
 use super::log::{judged, judged_write};
 use super::retry::{self, ATTEMPTS};
-use super::{LakeStore, LakeTable, Staged, StagedFile, StagedPart, join, staging};
+use super::{LakeStore, LakeTable, Staged, StagedFile, StagedPart, Staging, join, staging};
 use crate::config::{Feed, LakeFormat};
 use crate::layout::{First, Layout};
 use crate::record::{
@@ -41,6 +42,7 @@ use crate::telemetry::fault;
 pub use chain::LinkedFile as PlainFile;
 pub use history::{End, History, Run};
 pub use reading::PlainReading;
+pub use retired::{Retired, RetiredFile, Retirements};
 
 /// Chains that are walked or carried on at the same time, and files of one that are moved.
 const AT_ONCE: usize = 8;
@@ -257,6 +259,8 @@ impl PlainTable {
             time: encoded.slot.label(self.layout.precision()),
             by: self.layout.by().to_owned(),
             part: Some(part),
+            topic: TopicId::UNKNOWN,
+            written_ms: None,
         })
     }
 
@@ -330,8 +334,9 @@ impl LakeTable for PlainTable {
         let put = |(part, file): (usize, Encoded)| {
             self.put(file, part, staged_parts[part].source.partition)
         };
+        let staged = Some(Staging::now());
         let files = staging::stage(encoding, put).await?;
-        Ok(Staged { id: Uuid::new_v4(), files, parts: staged_parts, gap: None })
+        Ok(Staged { id: Uuid::new_v4(), files, parts: staged_parts, gap: None, staged })
     }
 
     /// Parts stand and fall alone: no file holds rows of two.

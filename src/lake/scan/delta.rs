@@ -15,15 +15,17 @@ use super::{At, Found, NotOpened, Pin, ScanFile, State, moment, no_table};
 use crate::lake::delta::judged_delta;
 use crate::lake::log::{judged, read_log};
 use crate::lake::plain::History;
+use crate::layout::Layout;
 use crate::record::SinkError;
 
 pub async fn find(
     log: &LogStoreRef,
     store: &dyn ObjectStore,
     feed: &str,
+    layout: &Layout,
     at: At,
 ) -> Result<Found, NotOpened> {
-    let table = Log { log, store, feed };
+    let table = Log { log, store, feed, layout };
     let snapshot = match at {
         At::Latest => table.open(None).await?,
         At::Version(version) => {
@@ -33,7 +35,7 @@ pub async fn find(
         }
         At::Time(time) => table.at(time).await?,
         At::Pinned(Pin(State::Version(version, _))) => table.open(Some(version)).await?,
-        At::Pinned(Pin(State::Chains(_))) => return Err(other_kind(feed)),
+        At::Pinned(Pin(State::Chains(..))) => return Err(other_kind(feed)),
     };
     let version = snapshot.version();
     let committed_ms = table.committed(version).await?;
@@ -54,6 +56,7 @@ struct Log<'a> {
     log: &'a LogStoreRef,
     store: &'a dyn ObjectStore,
     feed: &'a str,
+    layout: &'a Layout,
 }
 
 impl Log<'_> {
@@ -198,10 +201,16 @@ impl Log<'_> {
         if path.contains("://") {
             return Err(unread("lies outside of the table's folder, which is not read"));
         }
+        let values = view.partition_values_map().into_iter().collect();
+        // What the library offers in its place reads the columns of its own replay, which tags are not.
+        #[expect(deprecated, reason = "nothing else tells a file's tags")]
+        let tags = view.add_action().tags.unwrap_or_default();
         Ok(ScanFile {
             size: view.size() as u64,
             rows: view.num_records().map(|rows| rows as u64),
-            values: view.partition_values_map().into_iter().collect(),
+            time: self.layout.label_of(&values),
+            tags: tags.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+            values,
             added_ms: view.modification_time(),
             location: view.object_store_path(),
             stats: view.stats(),

@@ -21,7 +21,7 @@ mod plain;
 mod reading;
 mod row_groups;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,12 +35,13 @@ use serde::{Deserialize, Serialize};
 
 use self::columns::table_schema;
 use self::reading::{Plan, Reading};
+use self::row_groups::columns_in;
 use super::LakeStore;
 use super::log::judged;
-use super::plain::{End, History};
+use super::plain::{End, History, Retirements};
 use crate::config::{Feed, LakeFormat};
 use crate::layout::Layout;
-use crate::record::{Bound, SinkError};
+use crate::record::{Bound, Lack, SinkError};
 
 /// Which state of the table.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,9 +64,9 @@ enum State {
     /// A version of a Delta log, and when it was committed, so that another log's is not taken for it.
     #[serde(rename = "v")]
     Version(u64, Option<i64>),
-    /// Where each chain of a plain table stood.
+    /// Where each chain of a plain table stood, and how often retention had taken files out.
     #[serde(rename = "c")]
-    Chains(Vec<(String, End)>),
+    Chains(Vec<(String, End)>, usize),
 }
 
 /// Where to go on: the file, in the order of the pinned state, and the row in it.
@@ -125,6 +126,10 @@ pub struct ScanFile {
     pub values: BTreeMap<String, Option<String>>,
     /// When it was added: milliseconds since the epoch.
     pub added_ms: i64,
+    /// The time its rows belong to, as the layout tells times apart; none where its path does not tell.
+    pub time: Option<String>,
+    /// What its commit says of it beside.
+    pub tags: BTreeMap<String, String>,
     location: Path,
     /// Delta's statistics, as JSON.
     stats: Option<String>,
@@ -179,7 +184,7 @@ impl TableScan {
         let found = match format {
             LakeFormat::Delta => {
                 let log = store.log_store(layout.shown())?;
-                delta::find(&log, below.as_ref(), &feed.name, at).await?
+                delta::find(&log, below.as_ref(), &feed.name, &layout, at).await?
             }
             LakeFormat::Parquet | LakeFormat::Jsonl => {
                 plain::find(below.as_ref(), feed, &layout, format, at, before).await?
@@ -199,7 +204,7 @@ impl TableScan {
     pub fn version(&self) -> Option<u64> {
         match self.0.found.pin.0 {
             State::Version(version, _) => Some(version),
-            State::Chains(_) => None,
+            State::Chains(..) => None,
         }
     }
 
@@ -217,6 +222,33 @@ impl TableScan {
     /// In the order of their rows.
     pub fn files(&self) -> &[ScanFile] {
         &self.0.found.files
+    }
+
+    /// What retention had taken out of a plain table when the scan looked.
+    pub fn retirements(&self) -> &Retirements {
+        &self.0.found.history.retirements
+    }
+
+    /// The same state, as if it had these of its files alone.
+    pub fn only(&self, files: &[usize]) -> Self {
+        let chosen = files.iter().map(|index| self.0.found.files[*index].clone()).collect();
+        let Found { pin, committed_ms, .. } = &self.0.found;
+        let history = History::default();
+        let found = Found { pin: pin.clone(), committed_ms: *committed_ms, files: chosen, history };
+        let Table { store, feed, format, schema, partitions, .. } = self.0.as_ref();
+        Self(Arc::new(Table {
+            store: store.clone(),
+            feed: feed.clone(),
+            format: *format,
+            schema: schema.clone(),
+            partitions: *partitions,
+            found,
+        }))
+    }
+
+    /// The columns that a Parquet file of the table has.
+    pub async fn columns_in(&self, file: usize) -> Result<SchemaRef, SinkError> {
+        columns_in(&self.0, file).await
     }
 
     /// The wanted rows, and with each batch the position after it. A batch may have no rows: it says
@@ -245,11 +277,14 @@ impl Table {
     /// What an error means that came of reading one of the table's files.
     fn unreadable(&self, file: &ScanFile, error: &Error) -> SinkError {
         match error {
-            Error::NotFound { .. } => SinkError::lasting(format!(
-                "this state of the table of feed {} can no longer be read: its file {} is gone, as \
+            Error::NotFound { .. } => SinkError::lacking(
+                Lack::Gone,
+                format!(
+                    "this state of the table of feed {} can no longer be read: its file {} is gone, as \
                  after a vacuum. Read the latest state, or restore the file from a backup",
-                self.feed.name, file.path
-            )),
+                    self.feed.name, file.path
+                ),
+            ),
             error => judged(error).context(format!("reading {}", file.path)),
         }
     }

@@ -35,6 +35,12 @@ pub async fn find(
         ))
         .into());
     }
+    let count = match &at {
+        At::Pinned(Pin(State::Chains(_, retired))) => *retired,
+        At::Time(time) => history.retirements.count_at(*time),
+        _ => history.retirements.count(),
+    };
+    let retired = history.retirements.paths(count);
     let runs = chosen(&history, &feed.name, at)?;
     let pin = runs.iter().map(|run| (run.chain.to_owned(), run.end)).collect();
     let committed_ms = runs.iter().map(|run| run.last_ms).max();
@@ -45,13 +51,15 @@ pub async fn find(
             run.files
                 .iter()
                 .enumerate()
+                .filter(|(_, (_, file))| !retired.contains(file.path.as_str()))
                 .map(|(index, (at, file))| ((*at, run.chain, index), *file)),
         );
     }
     files.sort_unstable_by_key(|(order, _)| *order);
     let columns = layout.columns();
     let files = files.into_iter().map(|((at, _, _), file)| scan_file(file, at, &columns));
-    let (pin, files) = (Pin(State::Chains(pin)), files.collect());
+    let (pin, files) = (Pin(State::Chains(pin, count)), files.collect());
+    drop(retired);
     Ok(Found { pin, committed_ms, files, history })
 }
 
@@ -73,7 +81,7 @@ fn chosen<'a>(history: &'a History, feed: &str, at: At) -> Result<Vec<Run<'a>>, 
             "the table of feed {feed} has no versions, as it is a folder of plain files: ask for a \
              time, or keep the table in `lake.format: delta`"
         ))),
-        At::Pinned(Pin(State::Chains(ends))) => history.until(&ends).ok_or_else(|| {
+        At::Pinned(Pin(State::Chains(ends, _))) => history.until(&ends).ok_or_else(|| {
             NotOpened::NoState(format!(
                 "the table of feed {feed} is not the one that was read before: its commits were \
                  replaced. Begin again at the latest state"
@@ -98,6 +106,8 @@ fn scan_file(file: &PlainFile, added_ms: i64, columns: &[&str]) -> ScanFile {
         .map(|(name, value)| (name.to_owned(), (value != HIVE_NULL).then(|| value.to_owned())))
         .collect();
     ScanFile {
+        time: Some(file.time.clone()),
+        tags: BTreeMap::new(),
         path: file.path.clone(),
         size: file.size,
         rows: Some(file.rows as u64),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::DecodeResult;
@@ -129,6 +129,14 @@ impl Drop for Footer {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// The columns that a file has, under the types that a scan reads them as.
+pub async fn columns_in(table: &Arc<Table>, index: usize) -> Result<SchemaRef, SinkError> {
+    let (metadata, _) = Footer::fetch(table, index).arrived().await?;
+    let typed = typed(Arc::new(metadata));
+    let typed = typed.map_err(|error| damaged(&table.found.files[index], &error))?;
+    Ok(typed.schema().clone())
 }
 
 enum Step {

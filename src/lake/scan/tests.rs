@@ -1,6 +1,6 @@
 //! Scans of real tables on a local folder, and what they fetch of it.
 
-mod bench;
+pub mod bench;
 mod foreign;
 mod pruning;
 mod states;

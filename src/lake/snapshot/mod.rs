@@ -40,7 +40,8 @@ use uuid::Uuid;
 use self::fold::{Bucket, Failure, Fold, Origin};
 use self::state::{Changes, State};
 use super::columns::snapshot_columns;
-use super::delta::{self, CHECKPOINT_EVERY, now_ms};
+use super::commit_loop::{self, CHECKPOINT_EVERY};
+use super::delta::now_ms;
 use super::encode::encode_file;
 use super::fit::fit;
 use super::log::{self, judged, judged_write, read_log};
@@ -178,7 +179,7 @@ impl Snapshots {
         let mut state = State::read(&self.log, self.store.as_ref()).await?;
         if state.is_none() {
             let columns = snapshot_columns(&self.feed);
-            delta::create(&self.log, self.store.as_ref(), &columns, vec![VERSION]).await?;
+            commit_loop::create(&self.log, self.store.as_ref(), &columns, vec![VERSION]).await?;
             state = State::read(&self.log, self.store.as_ref()).await?;
         }
         let mut state =
@@ -381,7 +382,7 @@ impl Snapshots {
 
     fn landed(&self, version: u64, snapshot: Snapshot) -> Taken {
         if version.is_multiple_of(CHECKPOINT_EVERY) {
-            delta::checkpoint(self.log.clone(), version);
+            commit_loop::checkpoint(self.log.clone(), version);
         }
         info!(target: "tidegate::lake", feed = %self.feed.name, version = snapshot.version, rows = snapshot.rows, bytes = snapshot.bytes, "snapshot taken");
         Taken::New(snapshot)

@@ -194,7 +194,7 @@ async fn keeps_tokens_as_hashes(lab: Lab) {
     assert_eq!(tokens(&*store).await, [Token { revoked: true, ..token }]);
 }
 
-fn audited(number: u128, feed: &str, allowed: bool) -> AuditRow {
+pub(super) fn audited(number: u128, feed: &str, allowed: bool) -> AuditRow {
     AuditRow {
         id: uuid::Uuid::from_u128(number),
         at_ms: 1_760_373_508_000 + number as i64,

@@ -30,6 +30,7 @@ macro_rules! on_each_warehouse {
 
 // Behind the macro, which it uses.
 mod governance;
+mod janitor;
 mod nested;
 mod replays;
 mod rows;
@@ -530,7 +531,10 @@ async fn migrates_once_from_many_nodes(lab: Lab) {
     let nodes: Vec<_> = (0..4).map(|_| fresh.other_node()).collect();
     let applied = futures::future::join_all(nodes.iter().map(|node| node.migrate())).await;
     let applied: Vec<String> = applied.into_iter().flat_map(Result::unwrap).collect();
-    assert_eq!(applied, ["0001_bookkeeping", "0002_snapshots", "0003_settled", "0004_governance"]);
+    assert_eq!(
+        applied,
+        ["0001_bookkeeping", "0002_snapshots", "0003_settled", "0004_governance", "0005_janitor"]
+    );
     assert!(fresh.warehouse.check_schema().await.is_ok());
     assert!(fresh.warehouse.migrate().await.unwrap().is_empty());
 }
@@ -540,15 +544,17 @@ async fn judges_the_schema(lab: Lab) {
     let error = fresh.warehouse.check_schema().await.unwrap_err();
     assert_eq!(error.blame, Blame::Lasting);
     assert!(error.message.contains("tidegate migrate"), "{error}");
-    let newer = |version, breaking| {
+    let newer = |version: &str, breaking| {
         format!(
             "INSERT INTO tidegate.migrations (version, name, breaking) \
              VALUES ({version}, 'future', {breaking})"
         )
     };
-    lab.ask(&newer(5, "false")).await;
+    let next = lab.ask("SELECT max(version) + 1 FROM tidegate.migrations").await.remove(0);
+    lab.ask(&newer(next.as_str(), "false")).await;
     assert!(lab.warehouse.check_schema().await.is_ok());
-    lab.ask("UPDATE tidegate.migrations SET breaking = true WHERE version = 5").await;
+    let breaking = "UPDATE tidegate.migrations SET breaking = true WHERE name = 'future'";
+    lab.ask(breaking).await;
     let error = lab.warehouse.check_schema().await.unwrap_err();
     assert!(error.message.contains("newer release"), "{error}");
 }

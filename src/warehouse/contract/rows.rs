@@ -331,6 +331,8 @@ async fn says_what_cannot_be_read(lab: Lab) {
         assert!(error.message.contains(words), "{words}: {error}");
     };
     fails(&feed, of(&["id"]), "a node makes it when it first writes to it").await;
+    let absent = read(&lab, &feed, of(&["id"])).await.unwrap_err();
+    assert_eq!(absent.lack, Some(crate::record::Lack::Absent));
     let mut elsewhere = feed.clone();
     elsewhere.warehouse.as_mut().unwrap().table = Some("nowhere.accounts".into());
     fails(&elsewhere, of(&["id"]), "a node makes it when it first writes to it").await;

@@ -32,6 +32,12 @@ const MIGRATIONS: &[Migration] = &[
         breaking: false,
         sql: include_str!("../../../migrations/postgres/0004_governance.sql"),
     },
+    Migration {
+        version: 5,
+        name: "0005_janitor",
+        breaking: false,
+        sql: include_str!("../../../migrations/postgres/0005_janitor.sql"),
+    },
 ];
 
 /// Any number that others are unlikely to take: "tide", and what the lock is for.

@@ -11,6 +11,7 @@ mod dimension;
 mod gaps;
 mod governance;
 mod grow;
+mod janitor;
 mod migrate;
 mod pool;
 mod progress;
@@ -24,6 +25,7 @@ mod versions;
 mod write;
 
 pub(super) use self::governance::PostgresGovernance;
+pub(super) use self::janitor::PostgresJanitor;
 pub use self::migrate::bookkeeping;
 pub(super) use self::rows::PostgresRows;
 pub use self::table::create_table;

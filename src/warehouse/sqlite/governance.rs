@@ -275,7 +275,7 @@ fn audited(row: &Found<'_>) -> rusqlite::Result<AuditRow> {
     })
 }
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     chrono::Utc::now().timestamp_millis()
 }
 
@@ -285,11 +285,11 @@ fn json(value: &impl serde::Serialize) -> String {
 }
 
 /// Of one length, so that texts are in the order of times.
-fn time(ms: i64) -> String {
+pub(super) fn time(ms: i64) -> String {
     let time = DateTime::from_timestamp_millis(ms).unwrap_or(DateTime::UNIX_EPOCH);
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-fn millis(text: &str) -> i64 {
+pub(super) fn millis(text: &str) -> i64 {
     DateTime::parse_from_rfc3339(text).map_or(i64::MIN, |time| time.timestamp_millis())
 }

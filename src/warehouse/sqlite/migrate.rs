@@ -32,6 +32,12 @@ const MIGRATIONS: &[Migration] = &[
         breaking: false,
         sql: include_str!("../../../migrations/sqlite/0004_governance.sql"),
     },
+    Migration {
+        version: 5,
+        name: "0005_janitor",
+        breaking: false,
+        sql: include_str!("../../../migrations/sqlite/0005_janitor.sql"),
+    },
 ];
 
 const LIST: &str = "CREATE TABLE IF NOT EXISTS tidegate_migrations (

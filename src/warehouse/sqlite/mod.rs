@@ -6,6 +6,7 @@
 mod dimension;
 mod gaps;
 mod governance;
+mod janitor;
 mod migrate;
 mod progress;
 mod reject;
@@ -16,6 +17,7 @@ mod table;
 mod write;
 
 pub(super) use self::governance::SqliteGovernance;
+pub(super) use self::janitor::SqliteJanitor;
 pub use self::migrate::bookkeeping;
 pub(super) use self::rows::SqliteRows;
 pub use self::table::create_table;

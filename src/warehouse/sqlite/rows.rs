@@ -185,7 +185,7 @@ fn put(
 /// No record is at fault where none is written.
 fn unread(error: rusqlite::Error) -> SinkError {
     match judged(error) {
-        SinkError { blame: Blame::Record, message } => SinkError::lasting(message),
+        SinkError { blame: Blame::Record, message, .. } => SinkError::lasting(message),
         other => other,
     }
 }

@@ -162,7 +162,7 @@ async fn a_file_that_is_gone_is_never_passed_over() {
         std::fs::remove_file(bench.path(gone)).unwrap();
         let read: Vec<_> = futures::StreamExt::collect(scan.batches(all(&scan))).await;
         let error = read.last().unwrap().as_ref().unwrap_err();
-        assert_eq!(error.blame, Blame::Lasting);
+        assert_eq!((error.blame, error.lack), (Blame::Lasting, Some(Lack::Gone)));
         assert!(error.message.contains(gone) && error.message.contains("no longer"), "{error}");
         assert_eq!(read.iter().filter(|batch| batch.is_ok()).count(), 1);
     }

@@ -78,7 +78,7 @@ impl Question {
             }
             _ => match judged(error) {
                 // No record is at fault where none is written.
-                SinkError { blame: Blame::Record, message } => SinkError::lasting(message),
+                SinkError { blame: Blame::Record, message, .. } => SinkError::lasting(message),
                 other => other,
             },
         }

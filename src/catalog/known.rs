@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use crate::catalog::Catalog;
+use super::Catalog;
 use crate::config::{Feed, FeedFile};
 use crate::source::Log;
 
@@ -97,7 +97,7 @@ impl Known {
                 topics
             }
             Err(error) => {
-                warn!(target: "tidegate::api", error, "the broker's topics are not known: feeds of patterns are those of before");
+                warn!(target: "tidegate::catalog", error, "the broker's topics are not known: feeds of patterns are those of before");
                 known.map(|(_, topics)| topics).unwrap_or_default()
             }
         }

@@ -1,0 +1,62 @@
+//! What the cluster's janitor did, for those who may manage everything.
+
+use actix_web::web::{Data, Json};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::permissions::{may_manage, refused};
+use super::{Api, Caller, Problem};
+use crate::actors::janitor::Chore as Chores;
+use crate::grants::instant;
+
+/// One chore, and its last run.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Chore {
+    /// `retention`, `compaction`, `vacuum` or `audit`.
+    chore: &'static str,
+    /// When it is done: `off`, a duration, or a cron expression in UTC; as this node is configured.
+    schedule: String,
+    /// None: it was never done.
+    last_run: Option<LastRun>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LastRun {
+    /// The node whose janitor did it.
+    node: String,
+    /// RFC 3339.
+    started_at: String,
+    finished_at: String,
+    /// Whether it failed, for one feed at least.
+    failed: bool,
+    /// What it did, by feed, and what went wrong.
+    report: serde_json::Value,
+}
+
+/// The chores, and what came of each when it was done last.
+#[utoipa::path(get, path = "/v1/janitor", tag = "node", responses(
+    (status = 200, body = Vec<Chore>),
+    Problem))]
+pub async fn show(caller: Caller, api: Data<Api>) -> Result<Json<Vec<Chore>>, Problem> {
+    if !may_manage(&api, &caller, "*")? {
+        return Err(refused(&api, &caller, "manage", "*").await);
+    }
+    let store = api.janitor.clone();
+    let runs = api.on_io(async move { store.runs().await }).await?;
+    let runs = runs.map_err(|error| Problem::of_sink("reading the chores' runs", &error))?;
+    let chore = |chore: Chores| {
+        let last = runs.iter().find(|run| run.chore == chore.name());
+        Chore {
+            chore: chore.name(),
+            schedule: chore.schedule(&api.schedules).to_string(),
+            last_run: last.map(|run| LastRun {
+                node: run.node.clone(),
+                started_at: instant(run.started_ms),
+                finished_at: instant(run.finished_ms),
+                failed: run.failed,
+                report: run.report.clone(),
+            }),
+        }
+    };
+    Ok(Json(Chores::ALL.map(chore).into()))
+}

@@ -1,0 +1,231 @@
+use std::collections::BTreeMap;
+
+use clap::{Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Exit, NodeFile, Output, block_on, failed, print_json};
+use crate::actors::janitor::{Chore, Done, Report, Work};
+use crate::catalog::{Catalog, Known};
+use crate::config::{Duration, FeedFile, Node};
+use crate::lake::LakeStore;
+use crate::lake::upkeep::{Amount, Mode};
+use crate::registry::Registry;
+use crate::source::Log;
+use crate::telemetry::print::{answer, tell};
+use crate::warehouse;
+
+/// Look after the tables by hand.
+///
+/// Every node does so by itself, one of the cluster at a time; this runs beside it, and takes nothing away
+/// that the other has taken already.
+#[derive(Debug, clap::Args)]
+pub struct Janitor {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Run chores now, or say what they would do.
+    Run(Run),
+}
+
+#[derive(Debug, clap::Args)]
+struct Run {
+    #[command(flatten)]
+    file: NodeFile,
+    /// Only this chore. Default: all, one after the other.
+    #[arg(value_enum)]
+    chore: Option<Named>,
+    /// Only this feed, as `verify` names it.
+    #[arg(long, value_name = "FEED")]
+    feed: Option<String>,
+    /// Again and again, so long after each end, until interrupted.
+    #[arg(long, value_name = "DURATION")]
+    every: Option<Duration>,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// How it is said what was done.
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Named {
+    /// Take out of the lake what is older than a feed keeps.
+    Retention,
+    /// Join small files of Delta tables.
+    Compaction,
+    /// Delete files that nothing refers to any more.
+    Vacuum,
+    /// Take old rows out of the audit.
+    Audit,
+}
+
+impl Named {
+    fn chore(self) -> Chore {
+        match self {
+            Named::Retention => Chore::Retention,
+            Named::Compaction => Chore::Compaction,
+            Named::Vacuum => Chore::Vacuum,
+            Named::Audit => Chore::Audit,
+        }
+    }
+}
+
+impl Janitor {
+    pub fn run(self) -> Exit {
+        let Action::Run(run) = self.action;
+        let (node, files) = match run.file.load() {
+            Ok(loaded) => loaded,
+            Err(exit) => return exit,
+        };
+        match block_on(run.go(node, files)) {
+            Ok(Ok(exit)) => exit,
+            Ok(Err(error)) => failed(error),
+            Err(exit) => exit,
+        }
+    }
+}
+
+impl Run {
+    async fn go(&self, node: Node, files: Vec<FeedFile>) -> Result<Exit, String> {
+        let work = open(node, files).await?;
+        if let Some(feed) = &self.feed
+            && !work.known.all().await.iter().any(|known| known.name == *feed)
+        {
+            tell!("error: there is no feed {feed}");
+            return Ok(Exit::UsedWrongly);
+        }
+        let chores = match self.chore {
+            Some(chore) => vec![chore.chore()],
+            None => Chore::ALL.to_vec(),
+        };
+        let mode = if self.dry_run { Mode::DryRun } else { Mode::Do };
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        loop {
+            let mut reports = BTreeMap::new();
+            let pass = async {
+                for chore in &chores {
+                    reports
+                        .insert(chore.name(), work.run(*chore, self.feed.as_deref(), mode).await);
+                }
+            };
+            // A chore may be cut off anywhere.
+            tokio::select! {
+                () = pass => {}
+                _ = interrupt.recv() => return Ok(Exit::Good),
+                _ = terminate.recv() => return Ok(Exit::Good),
+            }
+            self.print(&reports);
+            let Some(every) = self.every else {
+                let bad = reports.values().any(Report::failed);
+                return Ok(if bad { Exit::Failed } else { Exit::Good });
+            };
+            tokio::select! {
+                () = tokio::time::sleep(every.get()) => {}
+                _ = interrupt.recv() => return Ok(Exit::Good),
+                _ = terminate.recv() => return Ok(Exit::Good),
+            }
+        }
+    }
+
+    fn print(&self, reports: &BTreeMap<&str, Report>) {
+        if self.output == Output::Json {
+            print_json(reports);
+            return;
+        }
+        let mut said = false;
+        for (chore, report) in reports {
+            for (feed, done) in &report.feeds {
+                answer!("{chore}  {feed}: {}", words(done, self.dry_run));
+                said = true;
+            }
+            if let Some(rows) = report.audit_rows.filter(|rows| *rows > 0) {
+                answer!("{chore}  {rows} rows taken out");
+                said = true;
+            }
+            if let Some(error) = &report.error {
+                tell!("error: {chore}: {error}");
+                said = true;
+            }
+        }
+        if !said {
+            answer!("nothing to do");
+        }
+    }
+}
+
+async fn open(node: Node, files: Vec<FeedFile>) -> Result<Work, String> {
+    let said = |error: crate::record::SinkError| error.to_string();
+    let lake = node.lake.as_ref().map(LakeStore::open).transpose().map_err(said)?;
+    let (mut database, mut store) = (None, None);
+    if let Some(config) = &node.warehouse {
+        let opened = warehouse::open(config).map_err(said)?;
+        opened.check_schema().await.map_err(said)?;
+        if let Some(lake) = &lake
+            && let Some(owner) = lake.known_installation().await.map_err(said)?
+        {
+            let found = opened.installation(owner, false).await.map_err(said)?;
+            if found != owner {
+                return Err(format!(
+                    "the lake belongs to installation {owner}, the warehouse to {found}: point the \
+                     node file at sinks that belong together"
+                ));
+            }
+        }
+        database = Some(opened);
+        store = Some(warehouse::open_janitor(config).map_err(said)?);
+    }
+    let log = Log::open(&node.kafka)?;
+    let registry = node.schema_registry.as_ref().map(Registry::open).transpose()?;
+    let catalog = Catalog::new(node.kafka.clone(), lake.clone(), database, registry);
+    let known = Known::new(files, catalog, std::sync::Arc::new(log));
+    Ok(Work { config: node.janitor, known, lake, store, token: None })
+}
+
+fn words(done: &Done, dry_run: bool) -> String {
+    let verb = |did: &'static str, would: &'static str| if dry_run { would } else { did };
+    let amount = |amount: &Amount| format!("{} files, {} bytes", amount.files, amount.bytes);
+    let mut said = Vec::new();
+    match done {
+        Done::Expired(it) => {
+            let times = match it.times.as_slice() {
+                [] => String::new(),
+                [only] => format!(" of {only}"),
+                [first, .., last] => format!(" of {first} to {last}"),
+            };
+            if it.taken.files > 0 {
+                let verb = verb("taken out", "would take out");
+                said.push(format!("{verb} {} rows{times} ({})", it.rows, amount(&it.taken)));
+            }
+            if it.deleted.files > 0 {
+                let verb = verb("deleted", "would delete");
+                said.push(format!("{verb} {}", amount(&it.deleted)));
+            }
+        }
+        Done::Compacted(it) => {
+            let into = match it.made.files {
+                0 => String::new(),
+                _ => format!(" into {}", amount(&it.made)),
+            };
+            said.push(format!("{} {}{into}", verb("joined", "would join"), amount(&it.joined)));
+            if it.other_columns > 0 {
+                said.push(format!("{} of other columns left as they are", it.other_columns));
+            }
+        }
+        Done::Vacuumed(it) => {
+            let verb = verb("deleted", "would delete");
+            said.push(format!("{verb} {}", amount(&it.swept)));
+            said.push(format!("{} waiting for the grace time", amount(&it.marked)));
+            if it.foreign.files > 0 {
+                let (count, paths) = (it.foreign.files, it.foreign_paths.join(", "));
+                said.push(format!("{count} that are not ours are left alone: {paths}"));
+            }
+        }
+        Done::Failed(error) => said.push(format!("failed: {error}")),
+    }
+    said.join("; ")
+}

@@ -1,0 +1,58 @@
+//! Who looks after the tables, and what came of it: kept beside the bookkeeping.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::record::SinkError;
+
+/// What asking for the lease came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lease {
+    /// It is the asker's, for as long as was asked from now on. A token is greater than those of all holders
+    /// before; renewed, it stays the same.
+    Held { token: i64 },
+    /// It is another's.
+    Taken { by: String },
+}
+
+/// One run of a chore.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    pub chore: String,
+    pub node: String,
+    /// Of the lease under which it ran.
+    pub token: i64,
+    /// Milliseconds since the epoch.
+    pub started_ms: i64,
+    pub finished_ms: i64,
+    pub failed: bool,
+    /// What it did, feed by feed, and what went wrong.
+    pub report: serde_json::Value,
+}
+
+#[async_trait]
+pub trait JanitorStore: Send + Sync + 'static {
+    /// Takes the lease, or renews it, if nobody else holds it. The database's clock decides.
+    async fn hold(&self, lease: &str, holder: &str, time: Duration) -> Result<Lease, SinkError>;
+
+    /// Ends the lease if this is its holder.
+    async fn release(&self, lease: &str, holder: &str) -> Result<(), SinkError>;
+
+    /// Notes a run as the last of its chore. `false`: one with a greater token came before, and this one is
+    /// left out.
+    async fn note(&self, run: &Run) -> Result<bool, SinkError>;
+
+    /// The last run of each chore.
+    async fn runs(&self) -> Result<Vec<Run>, SinkError>;
+
+    /// Takes at most so many rows out of the audit that are older, while the lease has this token. Answers how
+    /// many.
+    async fn expire_audit(
+        &self,
+        before_ms: i64,
+        most: u32,
+        lease: Option<(&str, i64)>,
+    ) -> Result<u64, SinkError>;
+}

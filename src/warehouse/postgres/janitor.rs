@@ -1,0 +1,126 @@
+//! Leases and chores.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::pool::{Sessions, judged};
+use crate::config;
+use crate::record::SinkError;
+use crate::warehouse::{JanitorStore, Lease, Run};
+
+const HOLD: &str = "
+    INSERT INTO tidegate.leases AS l (name, holder, token, expires_at)
+    VALUES ($1, $2, 1, now() + make_interval(secs => $3))
+    ON CONFLICT (name) DO UPDATE
+    SET holder = excluded.holder, expires_at = excluded.expires_at,
+        token = l.token + CASE WHEN l.holder = excluded.holder AND l.expires_at > now() THEN 0 ELSE 1 END
+    WHERE l.holder = excluded.holder OR l.expires_at <= now()
+    RETURNING token";
+
+const HOLDER: &str = "SELECT holder FROM tidegate.leases WHERE name = $1";
+
+const RELEASE: &str =
+    "UPDATE tidegate.leases SET expires_at = now() WHERE name = $1 AND holder = $2";
+
+const NOTE: &str = "
+    INSERT INTO tidegate.chores AS c (chore, node, token, started_at, finished_at, failed, report)
+    VALUES ($1, $2, $3, to_timestamp($4::bigint / 1000.0), to_timestamp($5::bigint / 1000.0), $6,
+            $7::text::jsonb)
+    ON CONFLICT (chore) DO UPDATE
+    SET node = excluded.node, token = excluded.token, started_at = excluded.started_at,
+        finished_at = excluded.finished_at, failed = excluded.failed, report = excluded.report
+    WHERE c.token <= excluded.token";
+
+const RUNS: &str = "
+    SELECT chore, node, token, (extract(epoch FROM started_at) * 1000)::bigint,
+           (extract(epoch FROM finished_at) * 1000)::bigint, failed, report::text
+    FROM tidegate.chores ORDER BY chore";
+
+/// The lease is locked until the rows are gone, so that it does not pass to another meanwhile.
+const EXPIRE_AUDIT: &str = "
+    WITH held AS (SELECT 1 FROM tidegate.leases WHERE name = $3 AND token = $4 FOR SHARE)
+    DELETE FROM tidegate.audit WHERE id IN (
+        SELECT id FROM tidegate.audit
+        WHERE at < to_timestamp($1::bigint / 1000.0) AND ($3::text IS NULL OR EXISTS (SELECT FROM held))
+        ORDER BY at LIMIT $2)";
+
+pub(in crate::warehouse) struct PostgresJanitor(Sessions);
+
+impl PostgresJanitor {
+    pub fn open(config: &config::Warehouse) -> Result<Self, SinkError> {
+        // Beside the writers': a chore waits for none of them, and the lease for no chore.
+        let config = config::Warehouse { connections: 2, ..config.clone() };
+        Sessions::open(&config).map(Self)
+    }
+}
+
+#[async_trait]
+impl JanitorStore for PostgresJanitor {
+    async fn hold(&self, lease: &str, holder: &str, time: Duration) -> Result<Lease, SinkError> {
+        let session = self.0.get().await?;
+        let held = session.query_opt(HOLD, &[&lease, &holder, &time.as_secs_f64()]).await;
+        let held = held.map_err(judged)?;
+        let lease = match held {
+            Some(row) => Lease::Held { token: row.get(0) },
+            None => {
+                let by = session.query_opt(HOLDER, &[&lease]).await.map_err(judged)?;
+                Lease::Taken { by: by.map(|row| row.get(0)).unwrap_or_default() }
+            }
+        };
+        session.done();
+        Ok(lease)
+    }
+
+    async fn release(&self, lease: &str, holder: &str) -> Result<(), SinkError> {
+        let session = self.0.get().await?;
+        session.execute(RELEASE, &[&lease, &holder]).await.map_err(judged)?;
+        session.done();
+        Ok(())
+    }
+
+    async fn note(&self, run: &Run) -> Result<bool, SinkError> {
+        let session = self.0.get().await?;
+        let Run { chore, node, token, started_ms, finished_ms, failed, report } = run;
+        let report = report.to_string();
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+            [chore, node, token, started_ms, finished_ms, failed, &report];
+        let noted = session.execute(NOTE, &params).await.map_err(judged)?;
+        session.done();
+        Ok(noted > 0)
+    }
+
+    async fn runs(&self) -> Result<Vec<Run>, SinkError> {
+        let session = self.0.get().await?;
+        let rows = session.query(RUNS, &[]).await.map_err(judged)?;
+        session.done();
+        let runs = rows.iter().map(|row| {
+            let report = serde_json::from_str(row.get(6)).map_err(SinkError::lasting)?;
+            Ok(Run {
+                chore: row.get(0),
+                node: row.get(1),
+                token: row.get(2),
+                started_ms: row.get(3),
+                finished_ms: row.get(4),
+                failed: row.get(5),
+                report,
+            })
+        });
+        runs.collect()
+    }
+
+    async fn expire_audit(
+        &self,
+        before_ms: i64,
+        most: u32,
+        lease: Option<(&str, i64)>,
+    ) -> Result<u64, SinkError> {
+        let session = self.0.get().await?;
+        let (name, token) = (lease.map(|(name, _)| name), lease.map(|(_, token)| token));
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            [&before_ms, &i64::from(most), &name, &token];
+        let gone = session.execute(EXPIRE_AUDIT, &params).await.map_err(judged)?;
+        session.done();
+        Ok(gone)
+    }
+}

@@ -1,0 +1,127 @@
+//! Leases and chores.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::governance::{millis, now_ms, time};
+use super::{File, Sqlite, judged};
+use crate::record::SinkError;
+use crate::warehouse::{JanitorStore, Lease, Run};
+
+const HOLD: &str = "
+    INSERT INTO tidegate_leases AS l (name, holder, token, expires_at) VALUES (?1, ?2, 1, ?3)
+    ON CONFLICT (name) DO UPDATE
+    SET holder = excluded.holder, expires_at = excluded.expires_at,
+        token = l.token + CASE WHEN l.holder = excluded.holder AND l.expires_at > ?4 THEN 0 ELSE 1 END
+    WHERE l.holder = excluded.holder OR l.expires_at <= ?4
+    RETURNING token";
+
+const NOTE: &str = "
+    INSERT INTO tidegate_chores AS c (chore, node, token, started_at, finished_at, failed, report)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    ON CONFLICT (chore) DO UPDATE
+    SET node = excluded.node, token = excluded.token, started_at = excluded.started_at,
+        finished_at = excluded.finished_at, failed = excluded.failed, report = excluded.report
+    WHERE c.token <= excluded.token";
+
+const RUNS: &str = "
+    SELECT chore, node, token, started_at, finished_at, failed, report
+    FROM tidegate_chores ORDER BY chore";
+
+const EXPIRE_AUDIT: &str = "
+    DELETE FROM tidegate_audit WHERE id IN (
+        SELECT id FROM tidegate_audit
+        WHERE at < ?1 AND (?3 IS NULL OR EXISTS (
+            SELECT 1 FROM tidegate_leases WHERE name = ?3 AND token = ?4))
+        ORDER BY at LIMIT ?2)";
+
+pub(in crate::warehouse) struct SqliteJanitor(Sqlite);
+
+impl SqliteJanitor {
+    pub fn open(path: &Path) -> Result<Self, SinkError> {
+        Sqlite::open(path).map(Self)
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        doing: &str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, SinkError> {
+        let work = |file: &mut File| file.transaction(|it| work(it).map_err(judged));
+        self.0.run(doing.to_owned(), work).await
+    }
+}
+
+#[async_trait]
+impl JanitorStore for SqliteJanitor {
+    async fn hold(&self, lease: &str, holder: &str, time: Duration) -> Result<Lease, SinkError> {
+        let (lease, holder) = (lease.to_owned(), holder.to_owned());
+        self.run("taking a lease", move |connection| {
+            let now = now_ms();
+            let until = now + time.as_millis() as i64;
+            let held = connection.query_row(HOLD, (&lease, holder, until, now), |it| it.get(0));
+            if let Some(token) = held.optional()? {
+                return Ok(Lease::Held { token });
+            }
+            let find = "SELECT holder FROM tidegate_leases WHERE name = ?1";
+            Ok(Lease::Taken { by: connection.query_row(find, [&lease], |it| it.get(0))? })
+        })
+        .await
+    }
+
+    async fn release(&self, lease: &str, holder: &str) -> Result<(), SinkError> {
+        let (lease, holder) = (lease.to_owned(), holder.to_owned());
+        self.run("ending a lease", move |connection| {
+            let end = "UPDATE tidegate_leases SET expires_at = ?3 WHERE name = ?1 AND holder = ?2";
+            connection.execute(end, (lease, holder, now_ms())).map(drop)
+        })
+        .await
+    }
+
+    async fn note(&self, run: &Run) -> Result<bool, SinkError> {
+        let run = run.clone();
+        self.run("noting a chore's run", move |connection| {
+            let Run { chore, node, token, started_ms, finished_ms, failed, report } = run;
+            let (started, finished) = (time(started_ms), time(finished_ms));
+            let params = (chore, node, token, started, finished, failed, report.to_string());
+            Ok(connection.execute(NOTE, params)? > 0)
+        })
+        .await
+    }
+
+    async fn runs(&self) -> Result<Vec<Run>, SinkError> {
+        self.run("reading the chores' runs", |connection| {
+            let mut runs = connection.prepare_cached(RUNS)?;
+            let run = |row: &rusqlite::Row<'_>| {
+                Ok(Run {
+                    chore: row.get(0)?,
+                    node: row.get(1)?,
+                    token: row.get(2)?,
+                    started_ms: millis(&row.get::<_, String>(3)?),
+                    finished_ms: millis(&row.get::<_, String>(4)?),
+                    failed: row.get(5)?,
+                    report: serde_json::from_str(&row.get::<_, String>(6)?).unwrap_or_default(),
+                })
+            };
+            runs.query_map([], run)?.collect()
+        })
+        .await
+    }
+
+    async fn expire_audit(
+        &self,
+        before_ms: i64,
+        most: u32,
+        lease: Option<(&str, i64)>,
+    ) -> Result<u64, SinkError> {
+        let lease = lease.map(|(name, token)| (name.to_owned(), token));
+        self.run("taking old rows out of the audit", move |connection| {
+            let (name, token) = lease.unzip();
+            Ok(connection.execute(EXPIRE_AUDIT, (time(before_ms), most, name, token))? as u64)
+        })
+        .await
+    }
+}
