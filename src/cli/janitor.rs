@@ -164,8 +164,12 @@ async fn open(node: Node, files: Vec<FeedFile>) -> Result<Work, String> {
     let (mut database, mut store) = (None, None);
     if let Some(config) = &node.warehouse {
         let opened = warehouse::open(config).map_err(said)?;
-        opened.check_schema().await.map_err(said)?;
-        if let Some(lake) = &lake
+        let bookkeeping = opened.check_schema().await;
+        if files.iter().any(|file| file.warehouse.is_some()) {
+            bookkeeping.clone().map_err(said)?;
+        }
+        if bookkeeping.is_ok()
+            && let Some(lake) = &lake
             && let Some(owner) = lake.known_installation().await.map_err(said)?
         {
             let found = opened.installation(owner, false).await.map_err(said)?;
@@ -176,8 +180,10 @@ async fn open(node: Node, files: Vec<FeedFile>) -> Result<Work, String> {
                 ));
             }
         }
+        if bookkeeping.is_ok() {
+            store = Some(warehouse::open_janitor(config).map_err(said)?);
+        }
         database = Some(opened);
-        store = Some(warehouse::open_janitor(config).map_err(said)?);
     }
     let log = Log::open(&node.kafka)?;
     let registry = node.schema_registry.as_ref().map(Registry::open).transpose()?;

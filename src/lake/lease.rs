@@ -5,13 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::TryStreamExt;
-use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
 
 use super::LakeStore;
 use super::log::{judged, judged_write};
+use super::numbered::{name, numbers};
 use crate::record::SinkError;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -35,8 +34,8 @@ impl LakeLease {
         time: Duration,
         now_ms: i64,
     ) -> Result<Result<i64, String>, SinkError> {
-        let numbers = self.numbers().await?;
-        let last = numbers.last().copied().unwrap_or(0);
+        let there = numbers(self.0.as_ref()).await?;
+        let last = there.last().copied().unwrap_or(0);
         let until_ms = now_ms + time.as_millis() as i64;
         // One that reaches beyond was written by a clock that was ahead.
         let far_ms = now_ms + 4 * time.as_millis() as i64;
@@ -49,14 +48,14 @@ impl LakeLease {
                 let written = self.0.put(&name(last), body(holder)?.into()).await;
                 written.map_err(|error| judged_write(&error).context("renewing a lease"))?;
                 // Another may have taken it while this one slept before its writing.
-                let newest = self.numbers().await?.last().copied().unwrap_or(last);
+                let newest = self.newest().await?.unwrap_or(last);
                 if newest > last {
                     return Ok(Err(self
                         .read(newest)
                         .await?
                         .map_or_else(String::new, |it| it.holder)));
                 }
-                return Ok(Ok(last));
+                return Ok(Ok(last as i64));
             }
             Some(held) if held.until_ms > now_ms && held.until_ms < far_ms => {
                 return Ok(Err(held.holder));
@@ -73,21 +72,21 @@ impl LakeLease {
             Err(error) => return Err(judged_write(&error).context("taking a lease")),
         }
         // One that slept before its writing may have come behind a newer one.
-        if self.numbers().await?.last().is_some_and(|newest| *newest > last + 1) {
+        if self.newest().await?.is_some_and(|newest| newest > last + 1) {
             return Ok(Err(String::new()));
         }
-        for old in numbers.into_iter().filter(|old| *old < last) {
+        for old in there.into_iter().filter(|old| *old < last) {
             match self.0.delete(&name(old)).await {
                 Ok(()) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(judged(&error)),
             }
         }
-        Ok(Ok(last + 1))
+        Ok(Ok(last as i64 + 1))
     }
 
     /// Ends the lease if this is its holder.
     pub async fn release(&self, holder: &str) -> Result<(), SinkError> {
-        let Some(last) = self.numbers().await?.last().copied() else { return Ok(()) };
+        let Some(last) = self.newest().await? else { return Ok(()) };
         if self.read(last).await?.is_none_or(|held| held.holder != holder) {
             return Ok(());
         }
@@ -97,22 +96,12 @@ impl LakeLease {
         written.map(drop).map_err(|error| judged_write(&error).context("ending a lease"))
     }
 
-    async fn numbers(&self) -> Result<Vec<i64>, SinkError> {
-        let listed: Vec<_> = self
-            .0
-            .list(None)
-            .try_collect()
-            .await
-            .map_err(|error| judged(&error).context("looking for a lease"))?;
-        let names = listed.iter().filter_map(|meta| meta.location.filename());
-        let mut numbers: Vec<i64> =
-            names.filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect();
-        numbers.sort_unstable();
-        Ok(numbers)
+    async fn newest(&self) -> Result<Option<u64>, SinkError> {
+        Ok(numbers(self.0.as_ref()).await?.last().copied())
     }
 
     /// One that is damaged counts as over.
-    async fn read(&self, number: i64) -> Result<Option<Document>, SinkError> {
+    async fn read(&self, number: u64) -> Result<Option<Document>, SinkError> {
         let failed = |error: Error| judged(&error).context("reading a lease");
         match self.0.get(&name(number)).await {
             Ok(got) => Ok(serde_json::from_slice(&got.bytes().await.map_err(failed)?).ok()),
@@ -120,10 +109,6 @@ impl LakeLease {
             Err(error) => Err(failed(error)),
         }
     }
-}
-
-fn name(number: i64) -> Path {
-    Path::from(format!("{number:012}.json"))
 }
 
 #[cfg(test)]

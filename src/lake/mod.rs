@@ -13,6 +13,7 @@ mod jsonl;
 mod lease;
 mod log;
 mod metadata;
+mod numbered;
 mod plain;
 mod probe;
 mod quarantine;

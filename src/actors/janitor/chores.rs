@@ -68,6 +68,9 @@ pub struct Work {
 /// What a run did, and where it failed.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
+    /// Feeds that were looked at.
+    #[serde(skip)]
+    pub(super) looked: usize,
     /// Feeds of which there is something to say.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub feeds: BTreeMap<String, Done>,
@@ -100,8 +103,8 @@ impl Report {
 
     /// Nothing could be done, as where the lake cannot be reached: another node may fare better.
     pub fn in_vain(&self) -> bool {
-        let failed = |done: &Done| matches!(done, Done::Failed(_));
-        self.error.is_some() || (!self.feeds.is_empty() && self.feeds.values().all(failed))
+        let failed = self.feeds.values().filter(|done| matches!(done, Done::Failed(_))).count();
+        self.error.is_some() || (failed > 0 && failed == self.looked)
     }
 }
 
@@ -150,6 +153,7 @@ impl Work {
         let named = self.known.all().await;
         let wanted = named.iter().filter(|it| only.is_none_or(|only| only == it.name));
         for Named { name, .. } in wanted {
+            report.looked += 1;
             let done = match self.known.find(name).await {
                 // Its columns are not known, so it has no table yet.
                 Ok(None) => continue,

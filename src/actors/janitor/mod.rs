@@ -30,7 +30,7 @@ use super::message::Stop;
 use super::{Alive, Edges, Io, join_error, tend};
 use crate::lake::LakeLease;
 use crate::lake::upkeep::Mode;
-use crate::record::{SinkError, SinkKind};
+use crate::record::{Blame, SinkError, SinkKind};
 use crate::telemetry::fault;
 use crate::warehouse::{JanitorStore, Lease, Run};
 
@@ -130,35 +130,43 @@ impl Leasehold {
     }
 
     async fn hold(&self, holder: &str, time: Duration) -> Result<Lease, SinkError> {
-        match (&self.store, &self.lake) {
-            (Some(store), _) => store.hold(LEASE, holder, time).await,
-            (None, Some(lake)) => {
+        let in_database = match &self.store {
+            Some(store) => Some(store.hold(LEASE, holder, time).await),
+            None => None,
+        };
+        match (in_database, &self.lake) {
+            // A database that has no bookkeeping, as no feed is written there, keeps no lease.
+            (Some(Err(error)), Some(_)) if error.blame != Blame::Lasting => Err(error),
+            (None | Some(Err(_)), Some(lake)) => {
                 match LakeLease::new(lake, LEASE).hold(holder, time, now_ms()).await? {
                     Ok(token) => Ok(Lease::Held { token }),
                     Err(by) => Ok(Lease::Taken { by }),
                 }
             }
+            (Some(answer), _) => answer,
             (None, None) => Ok(Lease::Taken { by: String::new() }),
         }
     }
 
     async fn release(&self, holder: &str) -> Result<(), SinkError> {
-        match (&self.store, &self.lake) {
-            (Some(store), _) => store.release(LEASE, holder).await,
-            (None, Some(lake)) => LakeLease::new(lake, LEASE).release(holder).await,
-            (None, None) => Ok(()),
+        if let Some(lake) = &self.lake {
+            LakeLease::new(lake, LEASE).release(holder).await?;
+        }
+        match &self.store {
+            Some(store) => store.release(LEASE, holder).await,
+            None => Ok(()),
         }
     }
 }
 
 impl Janitor {
-    /// Asks for the lease, and again when a third of its time is over.
+    /// Asks for the lease, and again when a quarter of its time is over.
     fn keep_lease(&mut self, ctx: &mut Context<Self>) {
         if self.stopping {
             return;
         }
         let time = self.setup.work.config.lease.get();
-        if self.back_at.is_some_and(|back| Instant::now() < back) {
+        if self.stands_back() {
             ctx.run_later(renewal(time), Self::keep_lease);
             return;
         }
@@ -191,7 +199,8 @@ impl Janitor {
 
     fn hold(&mut self, held: Held, ctx: &mut Context<Self>) {
         self.told = None;
-        if self.stopping {
+        // Asked for before it was given up.
+        if self.stopping || self.stands_back() {
             return;
         }
         let before = self.held.replace(held);
@@ -221,6 +230,11 @@ impl Janitor {
                     let last = last.map_or(now, |run| run.finished_ms.min(now));
                     janitor.last.insert(chore, last);
                 }
+            }
+            // Without bookkeeping nobody noted any.
+            Err(error) if error.blame == Blame::Lasting => {
+                let now = now_ms();
+                janitor.last.extend(Chore::ALL.map(|chore| (chore, now)));
             }
             Err(error) => {
                 debug!(target: "tidegate::janitor", %error, "the last runs cannot be read; trying again");
@@ -307,6 +321,10 @@ impl Janitor {
                 _ => {}
             }
         }));
+    }
+
+    fn stands_back(&self) -> bool {
+        self.back_at.is_some_and(|back| Instant::now() < back)
     }
 
     /// Leaves the lease to others, for some times of it.

@@ -179,11 +179,40 @@ async fn one_that_lost_its_lease_stops_by_itself() {
 
 #[actix::test]
 async fn without_a_database_the_lake_keeps_the_lease() {
+    the_lake_keeps_the_lease(false).await;
+}
+
+#[actix::test]
+async fn where_the_database_has_no_bookkeeping_the_lake_keeps_the_lease() {
+    the_lake_keeps_the_lease(true).await;
+}
+
+#[actix::test]
+async fn one_that_can_do_nothing_leaves_the_lease_to_others() {
+    let lab = Lab::new().migrated().await;
+    let _table = crumbs(&lab).await;
+    let entry = lab.folder.path().join("lake/streams/f/_delta_log").join(format!("{:020}.json", 1));
+    std::fs::write(&entry, "{").unwrap();
+    let kept = lab.live("one", true);
+    lab.done(Chore::Compaction, 0).await;
+    let store = lab.store();
+    let another = async {
+        while store.hold(LEASE, "other", Duration::from_secs(600)).await.unwrap()
+            != (Lease::Held { token: 2 })
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), another).await.expect("the lease is free");
+    kept.stop().await;
+}
+
+async fn the_lake_keeps_the_lease(with_database: bool) {
     let mut lab = Lab::new();
     lab.config.least_files = 2;
     lab.config.target_size = ByteSize::mib(1);
     let _table = crumbs(&lab).await;
-    let [first, second] = ["one", "two"].map(|node| lab.live(node, false));
+    let [first, second] = ["one", "two"].map(|node| lab.live(node, with_database));
     let path = lab.folder.path().join("lake/streams/f/_delta_log");
     let joined = async {
         loop {

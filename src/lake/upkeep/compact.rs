@@ -19,8 +19,7 @@ use uuid::Uuid;
 use super::super::change::{Change, Kind, TIME_TAG, TOPIC_TAG};
 use super::super::commit_loop::{Log, State};
 use super::super::encode::{Encoded, Rewriting};
-use super::super::log::CommitLine;
-use super::super::log::{judged_write, read_log};
+use super::super::log::{CommitLine, judged_write, read_log};
 use super::super::retry::{self, ATTEMPTS};
 use super::super::scan::{At, Request, ScanFile, TableScan};
 use super::super::{StagedFile, Staging, join};
@@ -68,11 +67,10 @@ impl Upkeep {
         }
         let Some(scan) = self.scan(At::Latest).await? else { return Ok(done) };
         let (places, crumbs) = crumbs(&scan, self.has_former().await?, now_ms);
-        let mut bins = bins(&crumbs, bounds).into_iter();
-        let bins =
-            bins.by_ref().map(|bin| bin.into_iter().map(|it| places[it]).collect::<Vec<_>>());
+        let placed = |bin: Vec<usize>| bin.into_iter().map(|index| places[index]).collect();
+        let bins: Vec<Vec<usize>> = bins(&crumbs, bounds).into_iter().map(placed).collect();
         if mode == Mode::DryRun {
-            bins.flatten().for_each(|file| done.joined.add(scan.files()[file].size));
+            bins.iter().flatten().for_each(|file| done.joined.add(scan.files()[*file].size));
             return Ok(done);
         }
         let log = self.log().await?;

@@ -1,12 +1,11 @@
 //! What is marked, kept in the lake: a document for each pass, numbered, of which the last counts. A pass
 //! that was overtaken finds its number taken, so that nobody's old marks come in the place of newer ones.
 
-use futures::TryStreamExt;
-use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{Error, ObjectStoreExt, PutMode, PutOptions};
 
 use super::super::LakeStore;
 use super::super::log::{judged, judged_write};
+use super::super::numbered::{name, numbers};
 use crate::record::SinkError;
 use crate::retention::Marked;
 
@@ -18,10 +17,6 @@ pub struct Marks {
 
 fn folder(feed: &str) -> String {
     format!("_tidegate/vacuum/{feed}")
-}
-
-fn name(number: u64) -> Path {
-    Path::from(format!("{number:012}.json"))
 }
 
 impl Marks {
@@ -70,17 +65,4 @@ impl Marks {
         }
         Ok(())
     }
-}
-
-async fn numbers(store: &dyn ObjectStore) -> Result<Vec<u64>, SinkError> {
-    let listed: Vec<_> = store
-        .list(None)
-        .try_collect()
-        .await
-        .map_err(|error| judged(&error).context("listing what is marked"))?;
-    let names = listed.iter().filter_map(|meta| meta.location.filename());
-    let mut numbers: Vec<u64> =
-        names.filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
 }

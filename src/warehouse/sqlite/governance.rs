@@ -77,15 +77,6 @@ impl SqliteGovernance {
         };
         self.0.run(doing.to_owned(), work).await
     }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        doing: &str,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, SinkError> {
-        let work = |file: &mut File| file.transaction(|it| work(it).map_err(judged));
-        self.0.run(doing.to_owned(), work).await
-    }
 }
 
 #[async_trait]
@@ -111,26 +102,27 @@ impl GovernanceStore for SqliteGovernance {
         };
         let salt = match salt {
             Some(salt) => salt,
-            None => self.run("making the salt", make).await?,
+            None => self.0.transact("making the salt", make).await?,
         };
         Ok(Permissions { rows, tokens, salt })
     }
 
     async fn change(&self, change: &Change, audit: &AuditRow) -> Result<Changed, SinkError> {
         let (change, audit) = (change.clone(), audit.clone());
-        self.run("changing permissions", move |connection| {
-            let changed = carry_out(connection, &change)?;
-            if changed != Changed::Nothing {
-                record(connection, &[audit])?;
-            }
-            Ok(changed)
-        })
-        .await
+        self.0
+            .transact("changing permissions", move |connection| {
+                let changed = carry_out(connection, &change)?;
+                if changed != Changed::Nothing {
+                    record(connection, &[audit])?;
+                }
+                Ok(changed)
+            })
+            .await
     }
 
     async fn record(&self, rows: &[AuditRow]) -> Result<(), SinkError> {
         let rows = rows.to_vec();
-        self.run("writing the audit", move |connection| record(connection, &rows)).await
+        self.0.transact("writing the audit", move |connection| record(connection, &rows)).await
     }
 
     async fn audit(&self, question: &AuditQuestion) -> Result<Vec<AuditRow>, SinkError> {

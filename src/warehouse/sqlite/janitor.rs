@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::OptionalExtension;
 
+use super::Sqlite;
 use super::governance::{millis, now_ms, time};
-use super::{File, Sqlite, judged};
 use crate::record::SinkError;
 use crate::warehouse::{JanitorStore, Lease, Run};
 
@@ -44,71 +44,67 @@ impl SqliteJanitor {
     pub fn open(path: &Path) -> Result<Self, SinkError> {
         Sqlite::open(path).map(Self)
     }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        doing: &str,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, SinkError> {
-        let work = |file: &mut File| file.transaction(|it| work(it).map_err(judged));
-        self.0.run(doing.to_owned(), work).await
-    }
 }
 
 #[async_trait]
 impl JanitorStore for SqliteJanitor {
     async fn hold(&self, lease: &str, holder: &str, time: Duration) -> Result<Lease, SinkError> {
         let (lease, holder) = (lease.to_owned(), holder.to_owned());
-        self.run("taking a lease", move |connection| {
-            let now = now_ms();
-            let until = now + time.as_millis() as i64;
-            let held = connection.query_row(HOLD, (&lease, holder, until, now), |it| it.get(0));
-            if let Some(token) = held.optional()? {
-                return Ok(Lease::Held { token });
-            }
-            let find = "SELECT holder FROM tidegate_leases WHERE name = ?1";
-            Ok(Lease::Taken { by: connection.query_row(find, [&lease], |it| it.get(0))? })
-        })
-        .await
+        self.0
+            .transact("taking a lease", move |connection| {
+                let now = now_ms();
+                let until = now + time.as_millis() as i64;
+                let held = connection.query_row(HOLD, (&lease, holder, until, now), |it| it.get(0));
+                if let Some(token) = held.optional()? {
+                    return Ok(Lease::Held { token });
+                }
+                let find = "SELECT holder FROM tidegate_leases WHERE name = ?1";
+                Ok(Lease::Taken { by: connection.query_row(find, [&lease], |it| it.get(0))? })
+            })
+            .await
     }
 
     async fn release(&self, lease: &str, holder: &str) -> Result<(), SinkError> {
         let (lease, holder) = (lease.to_owned(), holder.to_owned());
-        self.run("ending a lease", move |connection| {
-            let end = "UPDATE tidegate_leases SET expires_at = ?3 WHERE name = ?1 AND holder = ?2";
-            connection.execute(end, (lease, holder, now_ms())).map(drop)
-        })
-        .await
+        self.0
+            .transact("ending a lease", move |connection| {
+                let end =
+                    "UPDATE tidegate_leases SET expires_at = ?3 WHERE name = ?1 AND holder = ?2";
+                connection.execute(end, (lease, holder, now_ms())).map(drop)
+            })
+            .await
     }
 
     async fn note(&self, run: &Run) -> Result<bool, SinkError> {
         let run = run.clone();
-        self.run("noting a chore's run", move |connection| {
-            let Run { chore, node, token, started_ms, finished_ms, failed, report } = run;
-            let (started, finished) = (time(started_ms), time(finished_ms));
-            let params = (chore, node, token, started, finished, failed, report.to_string());
-            Ok(connection.execute(NOTE, params)? > 0)
-        })
-        .await
+        self.0
+            .transact("noting a chore's run", move |connection| {
+                let Run { chore, node, token, started_ms, finished_ms, failed, report } = run;
+                let (started, finished) = (time(started_ms), time(finished_ms));
+                let params = (chore, node, token, started, finished, failed, report.to_string());
+                Ok(connection.execute(NOTE, params)? > 0)
+            })
+            .await
     }
 
     async fn runs(&self) -> Result<Vec<Run>, SinkError> {
-        self.run("reading the chores' runs", |connection| {
-            let mut runs = connection.prepare_cached(RUNS)?;
-            let run = |row: &rusqlite::Row<'_>| {
-                Ok(Run {
-                    chore: row.get(0)?,
-                    node: row.get(1)?,
-                    token: row.get(2)?,
-                    started_ms: millis(&row.get::<_, String>(3)?),
-                    finished_ms: millis(&row.get::<_, String>(4)?),
-                    failed: row.get(5)?,
-                    report: serde_json::from_str(&row.get::<_, String>(6)?).unwrap_or_default(),
-                })
-            };
-            runs.query_map([], run)?.collect()
-        })
-        .await
+        self.0
+            .transact("reading the chores' runs", |connection| {
+                let mut runs = connection.prepare_cached(RUNS)?;
+                let run = |row: &rusqlite::Row<'_>| {
+                    Ok(Run {
+                        chore: row.get(0)?,
+                        node: row.get(1)?,
+                        token: row.get(2)?,
+                        started_ms: millis(&row.get::<_, String>(3)?),
+                        finished_ms: millis(&row.get::<_, String>(4)?),
+                        failed: row.get(5)?,
+                        report: serde_json::from_str(&row.get::<_, String>(6)?).unwrap_or_default(),
+                    })
+                };
+                runs.query_map([], run)?.collect()
+            })
+            .await
     }
 
     async fn expire_audit(
@@ -118,10 +114,11 @@ impl JanitorStore for SqliteJanitor {
         lease: Option<(&str, i64)>,
     ) -> Result<u64, SinkError> {
         let lease = lease.map(|(name, token)| (name.to_owned(), token));
-        self.run("taking old rows out of the audit", move |connection| {
-            let (name, token) = lease.unzip();
-            Ok(connection.execute(EXPIRE_AUDIT, (time(before_ms), most, name, token))? as u64)
-        })
-        .await
+        self.0
+            .transact("taking old rows out of the audit", move |connection| {
+                let (name, token) = lease.unzip();
+                Ok(connection.execute(EXPIRE_AUDIT, (time(before_ms), most, name, token))? as u64)
+            })
+            .await
     }
 }

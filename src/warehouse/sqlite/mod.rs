@@ -83,6 +83,18 @@ impl Sqlite {
     }
 }
 
+impl Sqlite {
+    /// Runs statements of one transaction.
+    async fn transact<T: Send + 'static>(
+        &self,
+        doing: &str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, SinkError> {
+        let work = |file: &mut File| file.transaction(|it| work(it).map_err(judged));
+        self.run(doing.to_owned(), work).await
+    }
+}
+
 impl File {
     fn connection(&mut self) -> Result<&mut Connection, SinkError> {
         if self.connection.is_none() {
