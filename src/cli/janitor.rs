@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, NodeFile, Output, block_on, failed, print_json};
@@ -36,7 +36,7 @@ struct Run {
     file: NodeFile,
     /// Only this chore. Default: all, one after the other.
     #[arg(value_enum)]
-    chore: Option<Named>,
+    chore: Option<Chore>,
     /// Only this feed, as `verify` names it.
     #[arg(long, value_name = "FEED")]
     feed: Option<String>,
@@ -49,29 +49,6 @@ struct Run {
     /// How it is said what was done.
     #[arg(long, value_enum, default_value = "text")]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Named {
-    /// Take out of the lake what is older than a feed keeps.
-    Retention,
-    /// Join small files of Delta tables.
-    Compaction,
-    /// Delete files that nothing refers to any more.
-    Vacuum,
-    /// Take old rows out of the audit.
-    Audit,
-}
-
-impl Named {
-    fn chore(self) -> Chore {
-        match self {
-            Named::Retention => Chore::Retention,
-            Named::Compaction => Chore::Compaction,
-            Named::Vacuum => Chore::Vacuum,
-            Named::Audit => Chore::Audit,
-        }
-    }
 }
 
 impl Janitor {
@@ -99,7 +76,7 @@ impl Run {
             return Ok(Exit::UsedWrongly);
         }
         let chores = match self.chore {
-            Some(chore) => vec![chore.chore()],
+            Some(chore) => vec![chore],
             None => Chore::ALL.to_vec(),
         };
         let mode = if self.dry_run { Mode::DryRun } else { Mode::Do };

@@ -89,20 +89,12 @@ pub fn end_of(label: &str) -> Option<i64> {
         None => (label, None),
     };
     let day = |text: &str| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
-    let (first, precision) = match date.len() {
-        4 => (day(&format!("{date}-01-01"))?, Precision::Year),
-        7 => (day(&format!("{date}-01"))?, Precision::Month),
-        10 => (day(date)?, if hour.is_some() { Precision::Hour } else { Precision::Day }),
+    let after = match (date.len(), hour) {
+        (4, None) => day(&format!("{date}-01-01"))?.checked_add_months(Months::new(12))?,
+        (7, None) => day(&format!("{date}-01"))?.checked_add_months(Months::new(1))?,
+        (10, None) => day(date)?.succ_opt()?,
+        (10, Some(_)) => day(date)?,
         _ => return None,
-    };
-    if hour.is_some() && precision != Precision::Hour {
-        return None;
-    }
-    let after = match precision {
-        Precision::Year => first.checked_add_months(Months::new(12))?,
-        Precision::Month => first.checked_add_months(Months::new(1))?,
-        Precision::Day => first.succ_opt()?,
-        Precision::Hour => first,
     };
     let hours = after.signed_duration_since(NaiveDate::default()).num_days() * HOURS;
     Some((hours + hour.map_or(0, |hour| hour + 1)) * MILLIS_PER_HOUR)

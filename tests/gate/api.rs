@@ -545,6 +545,13 @@ fn a_grant_counts_on_every_node_without_a_restart() {
     assert!(who(&root).contains(&"user:half".to_owned()));
     assert!(who(&half).iter().all(|by| by == "user:half"));
     assert_eq!(half.get("/v1/audit?principal=user:root").problem().0, 403);
+    // What the janitor does is for those who may manage everything.
+    let chores = root.get("/v1/janitor").json();
+    let chores = chores.as_array().expect("the chores").clone();
+    let named: Vec<&Value> = chores.iter().map(|chore| &chore["chore"]).collect();
+    assert_eq!(named, ["retention", "compaction", "vacuum", "audit"]);
+    assert_eq!((&chores[2]["schedule"], &chores[2]["last_run"]), (&json!("1h"), &Value::Null));
+    assert_eq!(half.get("/v1/janitor").problem().0, 403);
 }
 
 #[test]

@@ -24,11 +24,15 @@ pub const LEASE: &str = "janitor";
 const AUDIT_ROWS: u32 = 10_000;
 const DAY_MS: i64 = 86_400_000;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Chore {
+    /// Take out of the lake what is older than a feed keeps.
     Retention,
+    /// Join small files of Delta tables.
     Compaction,
+    /// Delete files that nothing refers to any more.
     Vacuum,
+    /// Take old rows out of the audit.
     Audit,
 }
 

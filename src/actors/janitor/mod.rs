@@ -24,8 +24,8 @@ use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use self::chores::renewal;
-pub use self::chores::{Chore, Done, LEASE, Report, Work, now_ms};
+pub use self::chores::{Chore, Done, Report, Work};
+use self::chores::{LEASE, now_ms, renewal};
 use super::message::Stop;
 use super::{Alive, Edges, Io, join_error, tend};
 use crate::lake::LakeLease;
@@ -221,28 +221,27 @@ impl Janitor {
             }
         });
         let answer = async move { asking.await.unwrap_or_else(|error| Err(join_error(&error))) };
-        ctx.spawn(answer.into_actor(self).map(|answer, janitor, ctx| match answer {
-            Ok(runs) => {
-                let now = now_ms();
-                for chore in Chore::ALL {
-                    let last = runs.iter().find(|run| run.chore == chore.name());
-                    // A clock that was ahead must not put it off for long.
-                    let last = last.map_or(now, |run| run.finished_ms.min(now));
-                    janitor.last.insert(chore, last);
+        ctx.spawn(answer.into_actor(self).map(|answer, janitor, ctx| {
+            let runs = match answer {
+                Ok(runs) => runs,
+                // Without bookkeeping nobody noted any.
+                Err(error) if error.blame == Blame::Lasting => Vec::new(),
+                Err(error) => {
+                    debug!(target: "tidegate::janitor", %error, "the last runs cannot be read; trying again");
+                    ctx.run_later(LOOK, |janitor, ctx| {
+                        if janitor.held.is_some() {
+                            janitor.remember(ctx);
+                        }
+                    });
+                    return;
                 }
-            }
-            // Without bookkeeping nobody noted any.
-            Err(error) if error.blame == Blame::Lasting => {
-                let now = now_ms();
-                janitor.last.extend(Chore::ALL.map(|chore| (chore, now)));
-            }
-            Err(error) => {
-                debug!(target: "tidegate::janitor", %error, "the last runs cannot be read; trying again");
-                ctx.run_later(LOOK, |janitor, ctx| {
-                    if janitor.held.is_some() {
-                        janitor.remember(ctx);
-                    }
-                });
+            };
+            let now = now_ms();
+            for chore in Chore::ALL {
+                let last = runs.iter().find(|run| run.chore == chore.name());
+                // A clock that was ahead must not put it off for long.
+                let last = last.map_or(now, |run| run.finished_ms.min(now));
+                janitor.last.insert(chore, last);
             }
         }));
     }

@@ -164,10 +164,7 @@ async fn one_that_lost_its_lease_stops_by_itself() {
     let held = store.hold(LEASE, "other", Duration::from_secs(600)).await.unwrap();
     assert_eq!(held, Lease::Held { token: 2 });
     let lost = async {
-        loop {
-            if !is_active(&kept).await {
-                break;
-            }
+        while is_active(&kept).await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

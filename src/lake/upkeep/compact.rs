@@ -19,11 +19,10 @@ use uuid::Uuid;
 use super::super::change::{Change, Kind, TIME_TAG, TOPIC_TAG};
 use super::super::commit_loop::{Log, State};
 use super::super::encode::{Encoded, Rewriting};
-use super::super::log::{CommitLine, judged_write, read_log};
-use super::super::retry::{self, ATTEMPTS};
+use super::super::log::judged_write;
 use super::super::scan::{At, Request, ScanFile, TableScan};
 use super::super::{StagedFile, Staging, join};
-use super::expire::removed;
+use super::replace::removed;
 use super::{Amount, Mode, Upkeep};
 use crate::config::TimeSource;
 use crate::layout::{end_of, is_ours, is_replayed};
@@ -71,6 +70,9 @@ impl Upkeep {
         let bins: Vec<Vec<usize>> = bins(&crumbs, bounds).into_iter().map(placed).collect();
         if mode == Mode::DryRun {
             bins.iter().flatten().for_each(|file| done.joined.add(scan.files()[*file].size));
+            return Ok(done);
+        }
+        if bins.is_empty() {
             return Ok(done);
         }
         let log = self.log().await?;
@@ -165,7 +167,7 @@ impl Upkeep {
         let first = of.files().first().ok_or_else(|| SinkError::lasting("no files to join"))?;
         let columns = self.columns(&of.schema());
         let sort = self.sort();
-        let rows = of.files().iter().filter_map(|file| file.rows).sum::<u64>() as usize;
+        let rows = rows_of(of);
         let options = self.feed.lake.clone().unwrap_or_default();
         let request =
             Request { columns: columns.clone(), batch_rows: batch_rows(of), ..Request::default() };
@@ -278,66 +280,6 @@ impl Upkeep {
             written_ms: of.files().iter().map(|file| file.added_ms).max(),
         };
         Ok((file, staged))
-    }
-
-    /// Commits a change that removes files, unless one of them is gone by then, or the table is another.
-    pub(super) async fn replace(
-        &self,
-        log: &Log,
-        scan: &TableScan,
-        change: Change,
-        staged: Staging,
-    ) -> Result<bool, SinkError> {
-        let Some(planned) = scan.version() else { return Ok(false) };
-        let mut checked = planned;
-        let mut state = log.state.lock().await;
-        for attempt in 0..ATTEMPTS {
-            if log.refresh(&mut state).await?.contains(&change.id) {
-                return Ok(true);
-            }
-            state.refuse_after_restore(&self.feed.name)?;
-            let Some(version) = state.version.filter(|version| *version >= planned) else {
-                return Ok(false);
-            };
-            for entry in checked + 1..=version {
-                let Some(entry) = read_log(log.store.as_ref(), entry).await? else {
-                    return Ok(false);
-                };
-                if entry.is_commit(change.id) {
-                    return Ok(true);
-                }
-                let touches = entry.lines.iter().any(|line| match line {
-                    CommitLine::Remove(remove) => {
-                        change.removed.iter().any(|own| *own.path == *remove.path)
-                    }
-                    CommitLine::MetaData(_) | CommitLine::Protocol(_) => true,
-                    _ => false,
-                });
-                if touches {
-                    return Ok(false);
-                }
-            }
-            checked = version;
-            // Nothing would tell apart any more what of two topics is in a file without a topic's tag.
-            let untold = change.files.iter().any(|file| !file.topic.is_known());
-            if untold && state.marks.has_former() {
-                return Ok(false);
-            }
-            staged.refuse_if_old()?;
-            // That of the plan may have been replaced by another log's, which looks like ours.
-            if self.stood_so(log, scan).await? && log.try_commit(&mut state, &change).await? {
-                log.checkpoint_if_due(&state);
-                return Ok(true);
-            }
-            retry::pause(attempt).await;
-        }
-        Err(retry::lost())
-    }
-
-    async fn stood_so(&self, log: &Log, scan: &TableScan) -> Result<bool, SinkError> {
-        let Some(version) = scan.version() else { return Ok(false) };
-        let entry = read_log(log.store.as_ref(), version).await?;
-        Ok(entry.map(|entry| entry.committed_ms()) == scan.committed_ms())
     }
 }
 

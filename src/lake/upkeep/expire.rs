@@ -1,7 +1,5 @@
 //! Old rows go: whole times of a table.
 
-use std::collections::HashMap;
-
 use serde::Serialize;
 use serde_json::json;
 use tracing::info;
@@ -9,7 +7,8 @@ use tracing::info;
 use super::super::Staging;
 use super::super::change::{Change, Kind, RemovedFile};
 use super::super::scan::{At, ScanFile, TableScan};
-use super::gone::{Gone, some_of};
+use super::gone::some_of;
+use super::replace::removed;
 use super::{Amount, Mode, Upkeep};
 use crate::layout::end_of;
 use crate::record::SinkError;
@@ -105,15 +104,4 @@ pub(super) fn why(policy: Policy) -> String {
     let days = policy.days.map(|days| format!("older than {days} days"));
     let bytes = policy.bytes.map(|bytes| format!("beyond {bytes} bytes"));
     days.into_iter().chain(bytes).collect::<Vec<_>>().join(", or ")
-}
-
-pub(super) fn removed(file: &ScanFile, gone: Option<&Vec<Gone>>) -> RemovedFile {
-    let values: HashMap<String, Option<String>> =
-        file.values.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    RemovedFile {
-        path: file.path.clone(),
-        size: file.size,
-        partition_values: values,
-        taken: gone.and_then(|gone| serde_json::to_string(gone).ok()),
-    }
 }

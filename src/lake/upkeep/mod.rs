@@ -18,6 +18,7 @@ mod expire;
 mod gone;
 mod marks;
 mod plain;
+mod replace;
 #[cfg(test)]
 mod tests;
 mod vacuum;

@@ -159,7 +159,7 @@ async fn of_two_that_join_the_same_files_one_is_overtaken() {
     let change = || super::super::change::Change {
         kind: super::super::change::Kind::Compaction(1),
         files: vec![made.clone()],
-        removed: of.files().iter().map(|file| expire::removed(file, None)).collect(),
+        removed: of.files().iter().map(|file| replace::removed(file, None)).collect(),
         ..Default::default()
     };
     let done = bench.upkeep().compact(BOUNDS, LATE, Mode::Do).await.unwrap();
@@ -177,7 +177,7 @@ async fn of_two_that_join_the_same_files_one_is_overtaken() {
     let scan = sleeper.scan(At::Latest).await.unwrap().unwrap();
     expected.extend(bench.commit(0, 1, &[]).await);
     let (made, _) = sleeper.rewrite(&scan).await.unwrap();
-    let removed = scan.files().iter().map(|file| expire::removed(file, None)).collect();
+    let removed = scan.files().iter().map(|file| replace::removed(file, None)).collect();
     let beside = super::super::change::Change { files: vec![made], removed, ..change() };
     assert!(sleeper.replace(&log, &scan, beside, Staging::now()).await.unwrap());
     expected.sort();
