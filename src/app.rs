@@ -124,9 +124,7 @@ impl App {
         runtime.block_on(check_sinks(&edges, wanted, embedded))?;
         let known = Known::new(feeds.clone(), edges.catalog.clone(), edges.log.clone());
         let io = Io::new(runtime.handle().clone());
-        let front = node.api.as_ref();
-        let front = front.map(|api| Front::build(&node, api, &known, &edges, io.clone()));
-        let front = front.transpose()?;
+        let front = Front::build(&node, &known, &edges, &io)?;
         let janitor = build_janitor(&node, mode, &known, &edges, io)?;
         let node = Arc::new(node);
         Ok(Self { node, feeds, mode, group, edges, known, janitor, front, runtime })

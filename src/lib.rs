@@ -18,7 +18,8 @@
 //! floor too. F0 `record`, `config`; F1 `decode`, `avro`, `json`, `flow`, `layout`, `generate`,
 //! `governance`, `retention`; F2
 //! `source`, `registry`, `lake`, `warehouse`, `volume`, `publish`, `telemetry`; F3 `catalog`,
-//! `grants`, `reads`; F4 `actors`, `verify`; F5 `api`, `app`, `demo`, `load`, `replay`, `cli`.
+//! `grants`, `reads`; F4 `rights`; F5 `actors`, `verify`; F6 `api`, `app`, `demo`, `load`, `replay`,
+//! `cli`.
 //! A test reads the imports and fails on an upward one.
 
 pub mod actors;
@@ -44,6 +45,7 @@ pub mod record;
 pub mod registry;
 pub mod replay;
 pub mod retention;
+pub mod rights;
 pub mod source;
 pub mod telemetry;
 pub mod verify;

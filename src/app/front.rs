@@ -15,6 +15,7 @@ use crate::catalog::Known;
 use crate::config::{self, ApiLimits, Node};
 use crate::grants::{Grants, node_name};
 use crate::record::SinkError;
+use crate::rights::DatabaseRights;
 use crate::warehouse::{open_janitor, open_rows};
 
 /// How long the audit may take to reach the database when the node ends.
@@ -22,11 +23,17 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 /// Built, and not yet open.
 pub struct Front {
+    governance: Governance,
+    unborn: Unborn,
+    door: Option<Door>,
+}
+
+/// The API, which does not answer yet.
+struct Door {
     setup: api::Setup,
     limits: ApiLimits,
     listener: TcpListener,
     tls: Option<ServerConfig>,
-    unborn: Unborn,
 }
 
 /// Open: requests are answered.
@@ -37,58 +44,77 @@ pub struct Open {
 }
 
 impl Front {
+    /// None where permission rows are asked for by nobody.
     pub fn build(
         node: &Node,
-        config: &config::Api,
         known: &Known,
         edges: &Edges,
-        io: Io,
-    ) -> Result<Self, SinkError> {
+        io: &Io,
+    ) -> Result<Option<Self>, SinkError> {
+        if node.api.is_none() && node.governance.postgres.is_none() {
+            return Ok(None);
+        }
         let Some(warehouse) = &node.warehouse else {
             return Err(SinkError::lasting("api: the permission rows need a `warehouse`"));
         };
+        let governor = GovernorSetup {
+            grants: Grants::of(warehouse)?,
+            database: warehouse.url.clone(),
+            volume: node.volume.clone(),
+            spool_bytes: node.governance.spool.bytes() as u64,
+            stale_after: node.governance.stale_after.get(),
+            rights: DatabaseRights::of(node, known)?,
+            io: io.clone(),
+        };
+        let (governance, unborn) = Governor::open(governor)
+            .map_err(|full| SinkError::lasting(format!("volume: {full}")))?;
+        let door = match &node.api {
+            Some(config) => {
+                let setup = api::Setup {
+                    governance: governance.clone(),
+                    grants: Grants::of(warehouse)?,
+                    known: known.clone(),
+                    lake: edges.lake.clone(),
+                    warehouse: edges.warehouse.clone(),
+                    rows: open_rows(warehouse)?,
+                    janitor: open_janitor(warehouse)?,
+                    schedules: node.janitor.clone(),
+                    io: io.clone(),
+                    node: node_name(),
+                };
+                Some(Door::build(config, setup)?)
+            }
+            None => None,
+        };
+        Ok(Some(Self { governance, unborn, door }))
+    }
+
+    /// The governor lives on the arbiter from now on, and requests are answered. Called on an actix system.
+    pub fn open(self, arbiter: &ArbiterHandle) -> Open {
+        let Self { governance, unborn, door } = self;
+        unborn.live(arbiter);
+        Open { server: door.and_then(Door::open), governance }
+    }
+}
+
+impl Door {
+    fn build(config: &config::Api, setup: api::Setup) -> Result<Self, SinkError> {
         let (listener, tls) = api::listen(config)?;
         let at = listener.local_addr().map_err(SinkError::lasting)?;
         if tls.is_none() && !at.ip().is_loopback() {
             warn!(target: "tidegate::app", %at, "the API has no `tls`: tokens are sent in the clear unless something before it encrypts");
         }
-        let grants = Grants::of(warehouse)?;
-        let governor = GovernorSetup {
-            grants: grants.clone(),
-            database: warehouse.url.clone(),
-            volume: node.volume.clone(),
-            spool_bytes: node.governance.spool.bytes() as u64,
-            stale_after: node.governance.stale_after.get(),
-            io: io.clone(),
-        };
-        let (governance, unborn) = Governor::open(governor)
-            .map_err(|full| SinkError::lasting(format!("volume: {full}")))?;
-        let setup = api::Setup {
-            governance,
-            grants,
-            known: known.clone(),
-            lake: edges.lake.clone(),
-            warehouse: edges.warehouse.clone(),
-            rows: open_rows(warehouse)?,
-            janitor: open_janitor(warehouse)?,
-            schedules: node.janitor.clone(),
-            io,
-            node: node_name(),
-        };
-        Ok(Self { setup, limits: config.limits.clone(), listener, tls, unborn })
+        Ok(Self { setup, limits: config.limits.clone(), listener, tls })
     }
 
-    /// Answers from now on. Called on an actix system; the governor lives on the arbiter.
-    pub fn open(self, arbiter: &ArbiterHandle) -> Open {
-        let Self { setup, limits, listener, tls, unborn } = self;
-        let governance = setup.governance.clone();
-        unborn.live(arbiter);
+    fn open(self) -> Option<ServerHandle> {
+        let Self { setup, limits, listener, tls } = self;
         let at = listener.local_addr().map(|at| at.to_string()).unwrap_or_default();
         let server = match api::serve(setup, &limits, listener, tls) {
             Ok(server) => server,
             Err(error) => {
                 error!(target: "tidegate::app", %error, "the API cannot be opened");
-                return Open { server: None, governance };
+                return None;
             }
         };
         info!(target: "tidegate::app", at, "the API answers");
@@ -98,7 +124,7 @@ impl Front {
                 error!(target: "tidegate::app", %error, "the API ended");
             }
         });
-        Open { server: Some(handle), governance }
+        Some(handle)
     }
 }
 

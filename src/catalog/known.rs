@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::Catalog;
-use crate::config::{Feed, FeedFile};
+use crate::config::{Feed, FeedFile, Node};
+use crate::lake::LakeStore;
+use crate::registry::Registry;
 use crate::source::Log;
+use crate::warehouse::Warehouse;
 
 /// How long the broker's topics count as known; feeds of patterns need them.
 const TOPICS_FOR: Duration = Duration::from_secs(5);
@@ -36,6 +39,19 @@ impl Known {
     pub fn new(files: Vec<FeedFile>, catalog: Catalog, log: Arc<Log>) -> Self {
         let files = Arc::new(RwLock::new(files));
         Self { files, catalog, log, topics: Arc::default() }
+    }
+
+    /// Such as a command knows them, with the sinks that it has opened.
+    pub fn open(
+        node: &Node,
+        files: Vec<FeedFile>,
+        lake: Option<LakeStore>,
+        warehouse: Option<Arc<dyn Warehouse>>,
+    ) -> Result<Self, String> {
+        let log = Log::open(&node.kafka)?;
+        let registry = node.schema_registry.as_ref().map(Registry::open).transpose()?;
+        let catalog = Catalog::new(node.kafka.clone(), lake, warehouse, registry);
+        Ok(Self::new(files, catalog, Arc::new(log)))
     }
 
     /// The files are others from now on.
@@ -75,8 +91,12 @@ impl Known {
         let Some(named) = self.all().await.into_iter().find(|named| named.name == name) else {
             return Ok(None);
         };
-        let feed = self.catalog.known(&named.file, &named.topic).await?;
-        Ok(feed.map(|feed| (named, Arc::new(feed))))
+        Ok(self.feed(&named).await?.map(|feed| (named, feed)))
+    }
+
+    /// None while its columns are not known.
+    pub async fn feed(&self, named: &Named) -> Result<Option<Arc<Feed>>, String> {
+        Ok(self.catalog.known(&named.file, &named.topic).await?.map(Arc::new))
     }
 
     /// As the broker had them when it last answered.

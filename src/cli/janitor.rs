@@ -5,12 +5,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, NodeFile, Output, block_on, failed, print_json};
 use crate::actors::janitor::{Chore, Done, Report, Work};
-use crate::catalog::{Catalog, Known};
+use crate::catalog::Known;
 use crate::config::{Duration, FeedFile, Node};
 use crate::lake::LakeStore;
 use crate::lake::upkeep::{Amount, Mode};
-use crate::registry::Registry;
-use crate::source::Log;
 use crate::telemetry::print::{answer, tell};
 use crate::warehouse;
 
@@ -162,10 +160,7 @@ async fn open(node: Node, files: Vec<FeedFile>) -> Result<Work, String> {
         }
         database = Some(opened);
     }
-    let log = Log::open(&node.kafka)?;
-    let registry = node.schema_registry.as_ref().map(Registry::open).transpose()?;
-    let catalog = Catalog::new(node.kafka.clone(), lake.clone(), database, registry);
-    let known = Known::new(files, catalog, std::sync::Arc::new(log));
+    let known = Known::open(&node, files, lake.clone(), database)?;
     Ok(Work { config: node.janitor, known, lake, store, token: None })
 }
 

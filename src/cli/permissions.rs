@@ -1,3 +1,5 @@
+mod database;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -18,7 +20,8 @@ use crate::warehouse;
 /// Who may do what with which feed: the permission rows, in the warehouse's database.
 ///
 /// Denied is what no row allows, and what any row denies. Every change leaves a row in the audit. The API
-/// reads under the rows; whoever has the database's or the lake's own credentials is not held to them.
+/// reads under the rows, and in PostgreSQL itself those whom `governance.postgres` names; whoever else has
+/// the database's or the lake's own credentials is not held to them.
 #[derive(Debug, clap::Args)]
 pub struct Permissions {
     #[command(subcommand)]
@@ -64,6 +67,7 @@ enum Command {
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
     },
+    Database(database::Database),
 }
 
 #[derive(Debug, clap::Args)]
@@ -202,6 +206,7 @@ impl Permissions {
             Command::Explain { file, who, feed, action, output } => {
                 explain(&file, who, &feed, action, output)
             }
+            Command::Database(database) => database.run(),
         };
         done.unwrap_or_else(|exit| exit)
     }

@@ -17,11 +17,29 @@ pub struct Governance {
     /// What of the audit may wait on the node's volume for the database. A full one refuses what would
     /// have to be recorded. At least 1MiB. Default: 64MiB.
     pub spool: ByteSize,
+    /// Makes the permission rows count in PostgreSQL itself; `postgres: {}` is enough. Default: they do not.
+    pub postgres: Option<Rights>,
 }
 
 impl Default for Governance {
     fn default() -> Self {
-        Self { stale_after: Duration::from_secs(15 * 60), spool: ByteSize::mib(64) }
+        let (stale_after, spool) = (Duration::from_secs(15 * 60), ByteSize::mib(64));
+        Self { stale_after, spool, postgres: None }
+    }
+}
+
+/// Who reads in PostgreSQL itself under the permission rows.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rights {
+    /// The role whose members are held to the permission rows: `user:ada` is the role `ada`, and the roles
+    /// that `ada` is a member of are `role:` and `group:` alike. Default: `tidegate_readers`.
+    pub readers: String,
+}
+
+impl Default for Rights {
+    fn default() -> Self {
+        Self { readers: "tidegate_readers".to_owned() }
     }
 }
 

@@ -7,8 +7,8 @@ use url::Url;
 use super::fault::nearest;
 use super::node::DEFAULT_SCHEMA;
 use super::{
-    Api, ByteSize, Duration, Fault, Janitor, Kafka, Lake, Node, Protocol, SchemaRegistry, Secret,
-    TlsMode, Warehouse,
+    Api, ByteSize, Duration, Fault, Janitor, Kafka, Lake, Node, Protocol, Rights, SchemaRegistry,
+    Secret, TlsMode, Warehouse,
 };
 use super::{check, refused};
 
@@ -101,6 +101,9 @@ pub fn node(node: &Node, file: &Path) -> Vec<Fault> {
     if node.governance.spool < MIN_SPOOL {
         let found = node.governance.spool.to_string();
         check.fault("governance.spool", format!("`{found}`"), "1MiB or more");
+    }
+    if let Some(rights) = &node.governance.postgres {
+        check.rights(rights, node.warehouse.as_ref());
     }
     check.janitor(&node.janitor);
     if node.memory.budget < MIN_BUDGET {
@@ -319,6 +322,19 @@ impl NodeCheck<'_> {
         }
         self.positive("api.limits.read_time", limits.read_time);
         self.positive("api.limits.cursor_life", limits.cursor_life);
+    }
+
+    fn rights(&mut self, rights: &Rights, warehouse: Option<&Warehouse>) {
+        if warehouse.is_none_or(|it| it.url.starts_with("sqlite:")) {
+            self.fault(
+                "governance.postgres",
+                "no PostgreSQL",
+                "a `warehouse` in PostgreSQL; what is embedded is read through the API",
+            );
+        }
+        if rights.readers.is_empty() {
+            self.fault("governance.postgres.readers", "no name", "the name of a role");
+        }
     }
 
     fn janitor(&mut self, janitor: &Janitor) {
@@ -551,6 +567,19 @@ mod tests {
             (with("janitor: {audit_days: 0}"), "janitor.audit_days", "1 or more"),
             (with("janitor: {lease: 10ms}"), "janitor.lease", "1s or more"),
             (with("governance: {stale_after: 0s}"), "governance.stale_after", "1ms or more"),
+            (
+                with("warehouse: {url: 'sqlite:w.db'}\ngovernance: {postgres: {}}"),
+                "governance.postgres",
+                "a `warehouse` in PostgreSQL",
+            ),
+            (
+                format!(
+                    "{}\ngovernance: {{postgres: {{readers: ''}}}}",
+                    warehouse("postgresql://u@h/d")
+                ),
+                "governance.postgres.readers",
+                "the name of a role",
+            ),
             (kafka("tls: {ca: x.pem}"), "kafka.tls.ca", "/nowhere/x.pem"),
             (
                 with("schema_registry: {url: 'http://u:hunter2@r'}"),

@@ -71,7 +71,8 @@ fn ends(values: &[Value]) -> Option<(Value, Value)> {
     Some((Value::Long(*longs.iter().min()?), Value::Long(*longs.iter().max()?)))
 }
 
-fn value(kind: ColumnType, literal: &Literal) -> Option<Value> {
+/// A literal as a column's value; none where it is no value of the column's type.
+pub fn value(kind: ColumnType, literal: &Literal) -> Option<Value> {
     Some(match (scalar(kind, literal)?, literal) {
         (Scalar::Text, Literal::Text(text)) => Value::Text(text.clone()),
         (Scalar::Exact, Literal::Number(digits)) => {

@@ -28,6 +28,7 @@ mod view;
 mod written;
 
 pub use audit::{AuditQuestion, AuditRow};
+pub use bounds::value;
 pub use decide::{Access, Counted, Decision, Hit, Verdict, decide};
 pub use mask::Salt;
 pub use predicate::{Comparison, Literal, Predicate};

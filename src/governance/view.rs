@@ -53,6 +53,8 @@ pub struct View {
     pub grants: Vec<Condition>,
     pub denials: Vec<Denied>,
     pub time: TimeColumns,
+    /// All columns of the sink, those that are not shown among them: conditions read them.
+    pub sink: Vec<SinkColumn>,
     /// Rows that allow and cannot be judged here, each with the reason.
     pub unfit: Vec<(RowId, String)>,
 }
@@ -134,18 +136,19 @@ impl View {
             }
             denials.push(target);
         }
-        let columns: Vec<Shown> =
+        let shown: Vec<Shown> =
             columns.iter().filter_map(|column| sink.shown(column, &targets, &denials)).collect();
-        let tells = columns.iter().any(|it| it.column.part != Part::Coordinate);
+        let tells = shown.iter().any(|it| it.column.part != Part::Coordinate);
         let denied = |target: &&Target| Denied {
             condition: condition(target),
             whole: target.columns.is_none(),
         };
         (tells && !targets.is_empty()).then(|| Self {
-            columns,
+            columns: shown,
             grants: targets.iter().map(|target| condition(target)).collect(),
             denials: denials.iter().map(denied).collect(),
             time: time.clone(),
+            sink: columns.to_vec(),
             unfit,
         })
     }

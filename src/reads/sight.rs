@@ -41,6 +41,10 @@ impl Sight {
         Some(Self { view: Arc::new(view), salt: salt.clone(), kinds: Arc::new(kinds) })
     }
 
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.view.columns.iter().map(|shown| shown.column.name.as_str())
     }

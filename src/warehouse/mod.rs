@@ -11,6 +11,7 @@ mod janitor;
 mod nested;
 mod postgres;
 mod reduce;
+mod rights;
 mod rows;
 mod schema;
 mod script;
@@ -19,7 +20,7 @@ mod spell;
 mod sqlite;
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use async_trait::async_trait;
 pub use self::governance::{Change, Changed, GovernanceStore, Permissions};
 pub use self::janitor::{JanitorStore, Lease, Run};
 pub use self::reduce::record_keys;
+pub use self::rights::{Reader, ReaderView, Readers, Reconciled, RightsChange, RightsStore};
 pub use self::rows::{After, Read, RowReader, Rows, RowsRequest};
 pub use self::script::script;
 pub use self::shape::{shaped, shaped_batch};
@@ -246,6 +248,17 @@ pub fn open_janitor(config: &crate::config::Warehouse) -> Result<Arc<dyn Janitor
     match config.url.strip_prefix("sqlite:") {
         Some(path) => Ok(Arc::new(sqlite::SqliteJanitor::open(path.as_ref())?)),
         None => Ok(Arc::new(postgres::PostgresJanitor::open(config)?)),
+    }
+}
+
+/// Opens what people may read in the database itself; none where it has no users of its own.
+pub fn open_rights(
+    config: &crate::config::Warehouse,
+    rights: &crate::config::Rights,
+) -> Result<Option<Arc<dyn RightsStore>>, SinkError> {
+    match config.url.starts_with("sqlite:") {
+        true => Ok(None),
+        false => Ok(Some(Arc::new(postgres::PostgresRights::open(config, rights)?))),
     }
 }
 

@@ -83,6 +83,16 @@ impl Database {
         done.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
+    /// What somebody has of the database by his own role; why not, if nothing.
+    pub fn query_as(&self, role: &str, sql: &str) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let client = connect(&self.runtime, &self.name);
+        self.runtime.block_on(async {
+            let become_him = format!("SET SESSION AUTHORIZATION \"{role}\"; RESET search_path");
+            client.batch_execute(&become_him).await?;
+            client.query(sql, &[]).await
+        })
+    }
+
     pub fn query(&self, sql: &str) -> Vec<Row> {
         let ask = || self.runtime.block_on(self.client().query(sql, &[]));
         let rows = ask().or_else(|_| {

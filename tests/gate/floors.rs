@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Rooms by floor, from the ground up; `lib.rs` says the same in words.
-const FLOORS: [&[&str]; 6] = [
+const FLOORS: [&[&str]; 7] = [
     &["record", "config"],
     &["decode", "avro", "json", "flow", "layout", "generate", "governance", "retention"],
     &["source", "registry", "lake", "warehouse", "volume", "publish", "telemetry"],
     &["catalog", "grants", "reads"],
+    &["rights"],
     &["actors", "verify"],
     &["api", "app", "demo", "load", "replay", "cli"],
 ];

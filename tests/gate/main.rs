@@ -43,6 +43,7 @@ mod permissions;
 mod quarantine;
 mod readers;
 mod restored;
+mod rights;
 mod scale;
 mod script;
 mod shapes;

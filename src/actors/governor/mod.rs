@@ -6,10 +6,13 @@
 //! never by wider ones: what expires meanwhile has expired. After `governance.stale_after` everything is
 //! denied.
 //!
+//! Where people read in the database itself, it makes the rows count there too (`enforce`).
+//!
 //! A row of the audit is on the volume, synced, before [`Governance::record`] answers; from there it is sent
 //! until the database has it. Where it can be put nowhere, what it is about is refused.
 
 mod asked;
+mod enforce;
 #[cfg(test)]
 mod tests;
 mod trail;
@@ -23,10 +26,12 @@ use tracing::{info, warn};
 
 use self::asked::Shared;
 pub use self::asked::{Governance, Undecided};
+use self::enforce::Enforcement;
 use self::trail::Trail;
 use super::{Alive, Io, join_error, tend};
 use crate::grants::{Grants, Rules};
 use crate::record::SinkError;
+use crate::rights::DatabaseRights;
 use crate::telemetry::fault;
 use crate::volume::{Remembered, SpoolFull, remember};
 
@@ -50,6 +55,8 @@ pub struct Setup {
     /// The audit's spool holds no more.
     pub spool_bytes: u64,
     pub stale_after: Duration,
+    /// Of those who read in the database itself, if any do.
+    pub rights: Option<DatabaseRights>,
     pub io: Io,
 }
 
@@ -57,6 +64,7 @@ pub struct Governor {
     setup: Setup,
     shared: Arc<Shared>,
     trail: Trail,
+    enforcement: Enforcement,
     away: bool,
     /// Faults that have been told.
     told: Vec<(String, String)>,
@@ -81,6 +89,7 @@ impl Unborn {
                 setup: setup.clone(),
                 shared: shared.clone(),
                 trail: Trail::new(shared.spool.clone()),
+                enforcement: Enforcement::default(),
                 away: false,
                 told: Vec::new(),
                 remembered_ms: 0,
@@ -141,6 +150,7 @@ impl Governor {
         let same = self.shared.rules().is_some_and(|known| known.says_what(&rules));
         let rules = Arc::new(rules);
         self.shared.put(rules.clone());
+        self.enforce(rules.clone(), !same, ctx);
         if !same || rules.as_of_ms - self.remembered_ms > OLD_MS {
             self.remember(&rules, ctx);
         }

@@ -82,6 +82,7 @@ impl Place {
             volume: self.folder.path().join("volume"),
             spool_bytes: 1 << 20,
             stale_after: Duration::from_secs(600),
+            rights: None,
             io: Io::new(tokio::runtime::Handle::current()),
         }
     }

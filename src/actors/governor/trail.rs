@@ -46,6 +46,10 @@ impl Trail {
     pub fn new(spool: Arc<Mutex<Spool>>) -> Self {
         Self { spool, waiting: Vec::new(), writing: false, sending: false, away: false }
     }
+
+    pub fn keep(&mut self, rows: Vec<AuditRow>, answer: oneshot::Sender<Result<(), SpoolFull>>) {
+        self.waiting.push((rows, answer));
+    }
 }
 
 impl Handler<Keep> for Governor {
@@ -54,7 +58,7 @@ impl Handler<Keep> for Governor {
     fn handle(&mut self, Keep(rows): Keep, ctx: &mut Self::Context) -> Self::Result {
         fault::point("governor.keep");
         let (answer, answered) = oneshot::channel();
-        self.trail.waiting.push((rows, answer));
+        self.trail.keep(rows, answer);
         self.write(ctx);
         let died = || SpoolFull::Failing("the governor died".to_owned());
         Box::pin(async move { answered.await.unwrap_or_else(|_| Err(died())) })
@@ -63,7 +67,7 @@ impl Handler<Keep> for Governor {
 
 impl Governor {
     /// Writes what waits, unless a write is under way: then it goes with the next.
-    fn write(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn write(&mut self, ctx: &mut Context<Self>) {
         if self.trail.writing || self.trail.waiting.is_empty() {
             return;
         }

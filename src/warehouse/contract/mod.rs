@@ -1,6 +1,6 @@
 //! What every warehouse has to do, tried on each.
 
-pub(super) mod lab;
+pub mod lab;
 mod postgres;
 mod speed;
 
@@ -533,7 +533,14 @@ async fn migrates_once_from_many_nodes(lab: Lab) {
     let applied: Vec<String> = applied.into_iter().flat_map(Result::unwrap).collect();
     assert_eq!(
         applied,
-        ["0001_bookkeeping", "0002_snapshots", "0003_settled", "0004_governance", "0005_janitor"]
+        [
+            "0001_bookkeeping",
+            "0002_snapshots",
+            "0003_settled",
+            "0004_governance",
+            "0005_janitor",
+            "0006_rights"
+        ]
     );
     assert!(fresh.warehouse.check_schema().await.is_ok());
     assert!(fresh.warehouse.migrate().await.unwrap().is_empty());

@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use super::Postgres;
 use super::pool::{Session, judged};
+use super::rights::views_of;
 use super::stage::ORIGIN;
 use super::table::{column_type, definition, ident, wanted_names};
 use crate::config::{Column, ColumnType, Feed};
@@ -52,7 +53,7 @@ pub(super) async fn grow(session: &Session, feed: &Feed, table: &str) -> Result<
         .iter()
         .map(|column| format!("ADD COLUMN IF NOT EXISTS {}", definition(column)))
         .collect();
-    match alter(session, table, &add.join(", ")).await {
+    match alter(session, "", table, &add.join(", ")).await {
         Ok(()) => {
             let names: Vec<&str> = missing.iter().map(|column| column.name.as_str()).collect();
             info!(target: "tidegate::warehouse", feed = %feed.name, table, columns = ?names, "columns added");
@@ -65,16 +66,35 @@ pub(super) async fn grow(session: &Session, feed: &Feed, table: &str) -> Result<
 
 /// It waits for the writers that are under way, and those behind it wait for it: not for ever. To write a
 /// table anew takes as long as it is large. As one message: begun, it ends, whoever waits for it.
-async fn alter(session: &Session, table: &str, change: &str) -> Result<(), tokio_postgres::Error> {
+async fn alter(
+    session: &Session,
+    before: &str,
+    table: &str,
+    change: &str,
+) -> Result<(), tokio_postgres::Error> {
     let alter = format!(
         "BEGIN; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = 0; \
-         ALTER TABLE {table} {change}; COMMIT"
+         {before}ALTER TABLE {table} {change}; COMMIT"
     );
     let altered = session.batch_execute(&alter).await;
     if altered.is_err() {
         session.batch_execute("ROLLBACK").await?;
     }
     altered
+}
+
+/// What readers see of the table is made anew by whoever keeps their rights.
+async fn alter_below_views(
+    session: &Session,
+    table: &str,
+    change: &str,
+) -> Result<(), tokio_postgres::Error> {
+    let views = views_of(session, table).await?;
+    let before = match views.is_empty() {
+        true => String::new(),
+        false => format!("DROP VIEW {}; ", views.join(", ")),
+    };
+    alter(session, &before, table, change).await
 }
 
 impl Postgres {
@@ -109,7 +129,7 @@ impl Postgres {
         let (name, wide) = (ident(&column.name), column_type(column.kind));
         // Sessions have UTC as their time zone, in which a date begins at midnight.
         let change = format!("ALTER COLUMN {name} TYPE {wide} USING {name}::{wide}");
-        match alter(&session, &table, &change).await {
+        match alter_below_views(&session, &table, &change).await {
             Ok(()) => {
                 session.done();
                 info!(target: "tidegate::warehouse", feed = %feed.name, table, column = name, from = kind, to = wide, "column widened");

@@ -38,6 +38,12 @@ const MIGRATIONS: &[Migration] = &[
         breaking: false,
         sql: include_str!("../../../migrations/postgres/0005_janitor.sql"),
     },
+    Migration {
+        version: 6,
+        name: "0006_rights",
+        breaking: false,
+        sql: include_str!("../../../migrations/postgres/0006_rights.sql"),
+    },
 ];
 
 /// Any number that others are unlikely to take: "tide", and what the lock is for.

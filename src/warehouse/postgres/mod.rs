@@ -17,6 +17,7 @@ mod pool;
 mod progress;
 mod reject;
 mod replay;
+mod rights;
 mod rows;
 mod snapshot;
 mod stage;
@@ -27,6 +28,7 @@ mod write;
 pub(super) use self::governance::PostgresGovernance;
 pub(super) use self::janitor::PostgresJanitor;
 pub use self::migrate::bookkeeping;
+pub(super) use self::rights::PostgresRights;
 pub(super) use self::rows::PostgresRows;
 pub use self::table::create_table;
 

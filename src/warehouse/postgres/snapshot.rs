@@ -159,6 +159,11 @@ impl Taking<'_> {
     }
 }
 
+/// The tables and views of a table's versions, in quotes.
+pub(super) fn kept_tables(table: &str) -> [String; 2] {
+    [SNAPSHOTS_SUFFIX, SNAPSHOT_SUFFIX].map(|suffix| with_suffix(table, suffix))
+}
+
 /// A quoted name with something behind it.
 fn with_suffix(table: &str, suffix: &str) -> String {
     format!("{}{suffix}\"", table.strip_suffix('"').unwrap_or(table))

@@ -38,6 +38,12 @@ const MIGRATIONS: &[Migration] = &[
         breaking: false,
         sql: include_str!("../../../migrations/sqlite/0005_janitor.sql"),
     },
+    Migration {
+        version: 6,
+        name: "0006_rights",
+        breaking: false,
+        sql: include_str!("../../../migrations/sqlite/0006_rights.sql"),
+    },
 ];
 
 const LIST: &str = "CREATE TABLE IF NOT EXISTS tidegate_migrations (

@@ -1,0 +1,85 @@
+-- What the views that readers have in the database itself are made with. Only functions that run as their
+-- owner call it: whoever could call it with the salt could try values out.
+
+-- A JSON document with fields of it masked: [[path, mask], ...], of which the strictest that covers a field
+-- counts. Where `by_paths`, the names of the outermost members are paths, whose indices mean items.
+CREATE FUNCTION tidegate.masked_inside(document jsonb, masks jsonb, by_paths boolean, salt bytea, path text DEFAULT '')
+RETURNS jsonb LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    strictness CONSTANT text[] := ARRAY['month', 'year', 'last4', 'hash', 'null'];
+    shown  jsonb;
+    name   text;
+    member jsonb;
+    below  text;
+    mask   text;
+BEGIN
+    IF jsonb_typeof(document) = 'array' THEN
+        SELECT coalesce(jsonb_agg(tidegate.masked_inside(item, masks, by_paths, salt, path) ORDER BY place), '[]')
+        INTO shown FROM jsonb_array_elements(document) WITH ORDINALITY AS items (item, place);
+        RETURN shown;
+    END IF;
+    IF jsonb_typeof(document) <> 'object' THEN
+        RETURN document;
+    END IF;
+    shown := '{}';
+    FOR name, member IN SELECT * FROM jsonb_each(document) LOOP
+        below := CASE WHEN path = '' THEN name ELSE path || '.' || name END;
+        IF by_paths AND NOT EXISTS (SELECT FROM jsonb_array_elements(masks) AS m
+                                    WHERE below = m ->> 0 OR starts_with(below, (m ->> 0) || '.')) THEN
+            below := regexp_replace(below, '\[[0-9]+\]', '', 'g');
+        END IF;
+        SELECT m ->> 1 INTO mask FROM jsonb_array_elements(masks) AS m
+        WHERE below = m ->> 0 OR starts_with(below, (m ->> 0) || '.')
+        ORDER BY array_position(strictness, m ->> 1) DESC LIMIT 1;
+        IF FOUND THEN
+            member := tidegate.masked_value(member, mask, salt);
+        ELSIF EXISTS (SELECT FROM jsonb_array_elements(masks) AS m
+                      WHERE starts_with(m ->> 0, below || '.')) THEN
+            member := tidegate.masked_inside(member, masks, by_paths, salt, below);
+        END IF;
+        shown := shown || jsonb_build_object(name, member);
+    END LOOP;
+    RETURN shown;
+END $$;
+
+-- A text or a number under a mask; anything else is hidden whole.
+CREATE FUNCTION tidegate.masked_value(value jsonb, mask text, salt bytea)
+RETURNS jsonb LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    plain CONSTANT text := value #>> '{}';
+BEGIN
+    IF jsonb_typeof(value) NOT IN ('string', 'number') THEN
+        RETURN 'null';
+    END IF;
+    CASE mask
+    WHEN 'hash' THEN
+        RETURN to_jsonb(encode(sha256(salt || convert_to(plain, 'UTF8')), 'hex'));
+    WHEN 'last4' THEN
+        RETURN to_jsonb('****' || CASE WHEN length(plain) > 4 THEN right(plain, 4) ELSE '' END);
+    WHEN 'month', 'year' THEN
+        IF plain !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}' THEN
+            RETURN 'null';
+        END IF;
+        RETURN to_jsonb(to_char(date_trunc(mask, left(plain, 10)::timestamp), 'YYYY-MM-DD'));
+    ELSE
+        RETURN 'null';
+    END CASE;
+EXCEPTION WHEN datetime_field_overflow OR invalid_datetime_format THEN
+    RETURN 'null';
+END $$;
+
+REVOKE ALL ON FUNCTION tidegate.masked_inside(jsonb, jsonb, boolean, bytea, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tidegate.masked_value(jsonb, text, bytea) FROM PUBLIC;
+
+-- What a reader's view and the function beside it are made of, in short.
+CREATE FUNCTION tidegate.view_definition(view regclass) RETURNS text LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT md5(pg_get_viewdef(c.oid) || coalesce(array_to_string(c.reloptions, ','), '') ||
+               coalesce((SELECT p.prosrc || p.prosecdef || p.proowner || array_to_string(p.proconfig, ',')
+                         FROM pg_proc AS p
+                         WHERE p.pronamespace = c.relnamespace AND p.proname = c.relname
+                           AND pg_get_function_identity_arguments(p.oid) = 'tid, oid, integer'), ''))
+    FROM pg_class AS c WHERE c.oid = view
+$$;
+
+REVOKE ALL ON FUNCTION tidegate.view_definition(regclass) FROM PUBLIC;

@@ -1,0 +1,1 @@
+-- An embedded database has no users of its own: its file is read through the API.

@@ -1,0 +1,101 @@
+//! The permission rows where somebody reads past the API: in the database itself. Decisions become views;
+//! what there is already is compared with them and made so.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tracing::debug;
+
+use crate::catalog::Known;
+use crate::config::{Feed, Node};
+use crate::governance::{Access, Action, Decision, Principal, RowId};
+use crate::grants::Rules;
+use crate::reads::Sight;
+use crate::record::SinkError;
+use crate::warehouse::{self, Reader, ReaderView, Reconciled, RightsStore};
+
+/// Keeps what readers have in the database to what the permission rows say.
+#[derive(Clone)]
+pub struct DatabaseRights {
+    known: Known,
+    store: Arc<dyn RightsStore>,
+}
+
+impl DatabaseRights {
+    /// None where the node file does not ask for it.
+    pub fn of(node: &Node, known: &Known) -> Result<Option<Self>, SinkError> {
+        let (Some(config), Some(rights)) = (&node.warehouse, &node.governance.postgres) else {
+            return Ok(None);
+        };
+        let store = warehouse::open_rights(config, rights)?;
+        Ok(store.map(|store| Self { known: known.clone(), store }))
+    }
+
+    /// Makes the database agree with the rows; in a dry run it only says what it would do. `None`: another
+    /// node is at it.
+    pub async fn reconcile(
+        &self,
+        rules: &Rules,
+        now_ms: i64,
+        dry_run: bool,
+    ) -> Result<Option<Reconciled>, SinkError> {
+        let readers = self.store.readers().await?;
+        let (feeds, unknown) = self.feeds().await;
+        let mut views = Vec::new();
+        for reader in &readers.readers {
+            for feed in &feeds {
+                views.extend(seen(rules, reader, feed, now_ms));
+            }
+        }
+        let done = self.store.reconcile(&readers.readers, &feeds, &views, dry_run).await?;
+        Ok(done.map(|Reconciled { changes, open }| {
+            let open = readers.open.into_iter().chain(unknown).chain(open).collect();
+            Reconciled { changes, open }
+        }))
+    }
+
+    /// Those with a table in the warehouse, and what is not known of others.
+    async fn feeds(&self) -> (Vec<Arc<Feed>>, Vec<String>) {
+        let (mut feeds, mut unknown) = (Vec::new(), Vec::new());
+        for named in self.known.all().await {
+            if named.file.warehouse.is_none() {
+                continue;
+            }
+            match self.known.feed(&named).await {
+                Ok(Some(feed)) => feeds.push(feed),
+                // Its columns are not known before its first records, nor has it a table.
+                Ok(None) => debug!(target: "tidegate::rights", feed = named.name, "no columns yet"),
+                Err(error) => unknown.push(format!("{}: {error}", named.name)),
+            }
+        }
+        (feeds, unknown)
+    }
+}
+
+/// As the token of somebody of that name and with these roles would read.
+fn principal(reader: &Reader) -> Principal {
+    let (roles, groups) = (reader.member_of.clone(), reader.member_of.clone());
+    Principal { roles, groups, ..Principal::user(&reader.role) }
+}
+
+/// What a reader sees of a feed's table; none if nothing.
+fn seen(rules: &Rules, reader: &Reader, feed: &Arc<Feed>, now_ms: i64) -> Option<ReaderView> {
+    let decision = rules.decide(&principal(reader), Action::Read, &feed.name, now_ms);
+    let Decision::Allowed(access) = decision else { return None };
+    let sight = Sight::of_warehouse(feed, &access, &rules.salt)?;
+    let until_ms = first_end(rules, &access);
+    Some(ReaderView {
+        role: reader.role.clone(),
+        feed: feed.clone(),
+        view: sight.view().clone(),
+        until_ms,
+    })
+}
+
+/// When the first of the grants ends: it counts no longer then, whether or not a node is there to say so.
+fn first_end(rules: &Rules, access: &Access) -> Option<i64> {
+    let granted = |id: &RowId| access.grants.iter().any(|grant| grant.row == *id);
+    rules.rows.iter().filter(|row| granted(&row.id)).filter_map(|row| row.expires_at_ms).min()
+}
