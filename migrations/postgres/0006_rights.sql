@@ -1,5 +1,5 @@
--- What the views that readers have in the database itself are made with. Only functions that run as their
--- owner call it: whoever could call it with the salt could try values out.
+-- What the views that readers have in the database itself are made with. Readers have no way into this
+-- schema: the functions beside their views, which run as their owner, call these.
 
 -- A JSON document with fields of it masked: [[path, mask], ...], of which the strictest that covers a field
 -- counts. Where `by_paths`, the names of the outermost members are paths, whose indices mean items.
@@ -68,9 +68,6 @@ EXCEPTION WHEN datetime_field_overflow OR invalid_datetime_format THEN
     RETURN 'null';
 END $$;
 
-REVOKE ALL ON FUNCTION tidegate.masked_inside(jsonb, jsonb, boolean, bytea, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION tidegate.masked_value(jsonb, text, bytea) FROM PUBLIC;
-
 -- What a reader's view and the function beside it are made of, in short.
 CREATE FUNCTION tidegate.view_definition(view regclass) RETURNS text LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -81,5 +78,3 @@ SET search_path = pg_catalog, pg_temp AS $$
                            AND pg_get_function_identity_arguments(p.oid) = 'tid, oid, integer'), ''))
     FROM pg_class AS c WHERE c.oid = view
 $$;
-
-REVOKE ALL ON FUNCTION tidegate.view_definition(regclass) FROM PUBLIC;

@@ -48,7 +48,7 @@ pub async fn show(caller: Caller, api: Data<Api>) -> Result<Json<Vec<Chore>>, Pr
         let last = runs.iter().find(|run| run.chore == chore.name());
         Chore {
             chore: chore.name(),
-            schedule: chore.schedule(&api.schedules).to_string(),
+            schedule: chore.schedule(&api.config.janitor).to_string(),
             last_run: last.map(|run| LastRun {
                 node: run.node.clone(),
                 started_at: instant(run.started_ms),

@@ -13,6 +13,7 @@ mod format;
 mod janitor;
 mod permissions;
 mod problem;
+mod quarantine;
 mod rows;
 mod scans;
 mod status;
@@ -67,7 +68,8 @@ pub struct Setup {
     pub warehouse: Option<Arc<dyn Warehouse>>,
     pub rows: Arc<dyn RowReader>,
     pub janitor: Arc<dyn JanitorStore>,
-    pub schedules: config::Janitor,
+    /// What the node was started with.
+    pub config: Arc<config::Node>,
     pub io: Io,
     /// This node's name, for the audit.
     pub node: String,
@@ -109,7 +111,7 @@ const GRACE_SECONDS: u64 = 5;
     ),
     paths(
         status::health, status::status,
-        feeds::list, feeds::show, feeds::partitions, feeds::watermarks, rows::rows,
+        feeds::list, feeds::show, feeds::partitions, feeds::watermarks, rows::rows, quarantine::list,
         permissions::list, permissions::grant, permissions::revoke,
         audit::list, janitor::show,
     ),
@@ -200,6 +202,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(read("/v1/feeds/{feed}/partitions", web::to(feeds::partitions)))
         .service(read("/v1/feeds/{feed}/watermarks", web::to(feeds::watermarks)))
         .service(read("/v1/feeds/{feed}/rows", web::to(rows::rows)))
+        .service(read("/v1/feeds/{feed}/quarantine", web::to(quarantine::list)))
         .service(at("/v1/permissions", "GET, POST").get(permissions::list).post(permissions::grant))
         .service(at("/v1/permissions/{row}", "DELETE").delete(permissions::revoke))
         .service(read("/v1/audit", web::to(audit::list)))

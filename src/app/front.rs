@@ -1,6 +1,7 @@
 //! The node's front: its governor, and the API that reads under it.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::ArbiterHandle;
@@ -78,7 +79,7 @@ impl Front {
                     warehouse: edges.warehouse.clone(),
                     rows: open_rows(warehouse)?,
                     janitor: open_janitor(warehouse)?,
-                    schedules: node.janitor.clone(),
+                    config: Arc::new(node.clone()),
                     io: io.clone(),
                     node: node_name(),
                 };

@@ -1,6 +1,3 @@
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, SecondsFormat};
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
@@ -10,7 +7,7 @@ use crate::governance::AuditRow;
 use crate::record::{OffsetRange, RejectClass, Settled, SinkKind};
 use crate::replay::{Hand, Outcome, discard, replay};
 use crate::telemetry::print::answer;
-use crate::verify::{Chosen, Kept, State, quarantined, shortened};
+use crate::verify::{Chosen, Kept, QuarantinedRecord, State, quarantined, shortened, time};
 
 /// Look at the records that became no row, and settle them.
 #[derive(Debug, clap::Args)]
@@ -207,7 +204,7 @@ fn list(file: &NodeFile, chosen: &Chosen, limit: usize, output: Output) -> Exit 
         Err(exit) => return exit,
     };
     match output {
-        Output::Json => print_json(&kept.iter().map(describe).collect::<Vec<_>>()),
+        Output::Json => print_json(&kept.iter().map(QuarantinedRecord::from).collect::<Vec<_>>()),
         Output::Text if kept.is_empty() => answer!("No record is in quarantine."),
         Output::Text => kept.iter().for_each(|record| answer!("{}", text(record))),
     }
@@ -237,7 +234,7 @@ fn show(file: &NodeFile, feed: String, partition: i32, offset: i64, output: Outp
     }
     match output {
         Output::Json => {
-            let records: Vec<Value> = kept.iter().map(describe).collect();
+            let records: Vec<_> = kept.iter().map(QuarantinedRecord::from).collect();
             let now = match &outcomes {
                 Ok(outcomes) => outcomes.iter().map(outcome_json).collect(),
                 Err(error) => json!({ "error": error }),
@@ -356,11 +353,6 @@ fn tell_outcome(outcome: &Outcome, dry_run: bool) {
     }
 }
 
-fn time(millis: i64) -> Option<String> {
-    let time = DateTime::from_timestamp_millis(millis)?;
-    Some(time.to_rfc3339_opts(SecondsFormat::Millis, true))
-}
-
 fn sinks(record: &Kept) -> Vec<&'static str> {
     record.sinks.iter().map(|sink| sink.name()).collect()
 }
@@ -404,29 +396,6 @@ fn whole(record: &Kept) -> String {
         bytes(record.key.as_deref(), usize::MAX),
         bytes(record.value.as_deref(), usize::MAX),
     )
-}
-
-fn describe(record: &Kept) -> Value {
-    let text = |bytes: &Option<Vec<u8>>| {
-        bytes.as_ref().and_then(|bytes| String::from_utf8(bytes.clone()).ok())
-    };
-    let base64 = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| STANDARD.encode(bytes));
-    json!({
-        "feed": record.feed, "sinks": sinks(record),
-        "topic": record.topic, "partition": record.partition, "offset": record.offset,
-        "timestamp": record.timestamp_ms.and_then(time),
-        "quarantined_at": time(record.kept_at_ms),
-        "class": record.class, "reason": record.reason,
-        "state": state(record),
-        "settled_by": record.settled.as_ref().map(|fate| &fate.by),
-        "settled_at": record.settled.as_ref().and_then(|fate| time(fate.at_ms)),
-        "settled_why": record.settled.as_ref().and_then(|fate| fate.why.as_ref()),
-        "topic_id": record.topic_id,
-        "headers": serde_json::from_str::<Value>(&record.headers).unwrap_or_default(),
-        "is_row": record.is_row,
-        "key": text(&record.key), "key_base64": base64(&record.key),
-        "value": text(&record.value), "value_base64": base64(&record.value),
-    })
 }
 
 fn text(record: &Kept) -> String {

@@ -4,7 +4,8 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::debug;
 
@@ -21,6 +22,8 @@ use crate::warehouse::{self, Reader, ReaderView, Reconciled, RightsStore};
 pub struct DatabaseRights {
     known: Known,
     store: Arc<dyn RightsStore>,
+    /// As they were last known: what keeps columns may be away, and nobody's view goes with it.
+    last: Arc<Mutex<BTreeMap<String, Arc<Feed>>>>,
 }
 
 impl DatabaseRights {
@@ -30,7 +33,7 @@ impl DatabaseRights {
             return Ok(None);
         };
         let store = warehouse::open_rights(config, rights)?;
-        Ok(store.map(|store| Self { known: known.clone(), store }))
+        Ok(store.map(|store| Self { known: known.clone(), store, last: Arc::default() }))
     }
 
     /// Makes the database agree with the rows; in a dry run it only says what it would do. `None`: another
@@ -64,13 +67,23 @@ impl DatabaseRights {
                 continue;
             }
             match self.known.feed(&named).await {
-                Ok(Some(feed)) => feeds.push(feed),
+                Ok(Some(feed)) => {
+                    self.last().insert(named.name, feed.clone());
+                    feeds.push(feed);
+                }
                 // Its columns are not known before its first records, nor has it a table.
                 Ok(None) => debug!(target: "tidegate::rights", feed = named.name, "no columns yet"),
-                Err(error) => unknown.push(format!("{}: {error}", named.name)),
+                Err(error) => {
+                    feeds.extend(self.last().get(&named.name).cloned());
+                    unknown.push(format!("{}: {error}", named.name));
+                }
             }
         }
         (feeds, unknown)
+    }
+
+    fn last(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Feed>>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

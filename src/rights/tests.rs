@@ -350,6 +350,7 @@ async fn nothing_but_the_view_is_open() {
         "SELECT count(*) FROM tidegate.quarantine",
         "SELECT count(*) FROM tidegate.permissions",
         "SELECT tidegate.masked_value('\"Ada\"', 'hash', '')",
+        "SELECT tidegate.view_definition('sheet')",
         &format!("CREATE TABLE {} (a int)", place.of_reader("own")),
     ] {
         denied(&reader, sql).await;

@@ -6,9 +6,14 @@ use std::fmt;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, SecondsFormat};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::delta::{DeltaLog, said};
@@ -68,6 +73,76 @@ impl Fate {
         })?;
         Ok(Some(Self { settled, by, why, at_ms }))
     }
+}
+
+/// A record in quarantine as whoever asks is told of it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct QuarantinedRecord {
+    feed: String,
+    /// Which sinks keep it: `lake`, `warehouse`.
+    sinks: Vec<&'static str>,
+    topic: String,
+    partition: i32,
+    offset: i64,
+    /// The record's own time (RFC 3339).
+    timestamp: Option<String>,
+    quarantined_at: Option<String>,
+    /// Of the reason, such as `wrong_type`.
+    class: String,
+    reason: String,
+    /// `open`, `replayed`, `superseded`, `discarded` or `read_again`.
+    state: &'static str,
+    settled_by: Option<String>,
+    settled_at: Option<String>,
+    settled_why: Option<String>,
+    topic_id: Option<String>,
+    /// Pairs of a name and a value in base64, in their order.
+    headers: Value,
+    /// Key and value are the columns of a row that the sink refused, as JSON, and not the record's bytes.
+    is_row: bool,
+    /// As text, where it is UTF-8.
+    key: Option<String>,
+    key_base64: Option<String>,
+    value: Option<String>,
+    value_base64: Option<String>,
+}
+
+impl From<&Kept> for QuarantinedRecord {
+    fn from(record: &Kept) -> Self {
+        let text = |bytes: &Option<Vec<u8>>| {
+            bytes.as_ref().and_then(|bytes| String::from_utf8(bytes.clone()).ok())
+        };
+        let base64 = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| STANDARD.encode(bytes));
+        let fate = record.settled.as_ref();
+        Self {
+            feed: record.feed.clone(),
+            sinks: record.sinks.iter().map(|sink| sink.name()).collect(),
+            topic: record.topic.clone(),
+            partition: record.partition,
+            offset: record.offset,
+            timestamp: record.timestamp_ms.and_then(time),
+            quarantined_at: time(record.kept_at_ms),
+            class: record.class.clone(),
+            reason: record.reason.clone(),
+            state: State::of(record).name(),
+            settled_by: fate.map(|fate| fate.by.clone()),
+            settled_at: fate.and_then(|fate| time(fate.at_ms)),
+            settled_why: fate.and_then(|fate| fate.why.clone()),
+            topic_id: record.topic_id.map(|id| id.to_string()),
+            headers: serde_json::from_str(&record.headers).unwrap_or_default(),
+            is_row: record.is_row,
+            key: text(&record.key),
+            key_base64: base64(&record.key),
+            value: text(&record.value),
+            value_base64: base64(&record.value),
+        }
+    }
+}
+
+/// A time as people write it.
+pub fn time(millis: i64) -> Option<String> {
+    let time = DateTime::from_timestamp_millis(millis)?;
+    Some(time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
 /// Which records are meant.

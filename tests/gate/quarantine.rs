@@ -5,6 +5,7 @@ use std::process::Stdio;
 use rdkafka::producer::{BaseRecord, Producer};
 use serde_json::{Value, json};
 
+use crate::http::Caller;
 use crate::lake;
 use crate::node::tidegate;
 use crate::servers::{env, wait_for};
@@ -337,4 +338,57 @@ fn a_row_that_the_warehouse_refused_comes_back() {
     let at = "SELECT count(*) FROM orders WHERE at = '2025-10-13T16:38:28.047846Z' AND _timestamp IS NOT NULL";
     assert_eq!(place.world.database.query(at)[0].get::<_, i64>(0), 1);
     place.verify();
+}
+
+#[test]
+fn the_quarantine_is_read_with_a_right_of_its_own() {
+    let mut place = Place::new("quarantine-api");
+    place.edit_node(|text| format!("{text}api: {{listen: '127.0.0.1:0'}}\n"));
+    let topic = place.topic("orders", 1, &[]);
+    place.feed("orders", &format!("topic: {topic}\ncolumns: [{{name: id, type: long}}]"));
+    raw(&topic, &[r#"{"id":1}"#, "a secret", r#"{"id":"x"}"#]);
+    let node = place.node();
+    wait_for_quarantined(&place, 2);
+    place.wait_for_watermarks("orders", &[3]);
+    let command = |arguments: &[&str]| {
+        let (code, printed) = place.command(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {printed}");
+        printed
+    };
+    let grant = ["permissions", "grant", "--to", "user:ada", "--feed", "orders", "--reason", "x"];
+    command(&[&grant[..], &["--action", "read"]].concat());
+    let printed = command(&["token", "create", "--for", "ada"]);
+    let token = printed.split_whitespace().find(|word| word.starts_with("tg_")).expect("a token");
+    let ada = Caller::new(&node, Some(token));
+    let path = "/v1/feeds/orders/quarantine";
+    let answers = |path: &str, status: u16| {
+        wait_for(path, SOON, || (ada.get(path).status.as_u16() == status).then_some(()));
+    };
+    answers("/v1/feeds/orders", 200);
+    assert_eq!(ada.get(path).problem().0, 404, "who reads rows reads no raw bytes");
+    command(&[&grant[..], &["--action", "quarantine"]].concat());
+    answers(path, 200);
+    let found = |query: &str| -> Vec<(i64, String, String)> {
+        let answer = ada.get(&format!("{path}{query}")).json();
+        let records = answer.as_array().unwrap_or_else(|| panic!("{query}: {answer}")).clone();
+        let record = |it: &Value| {
+            let text = |name: &str| it[name].as_str().unwrap_or_default().to_owned();
+            (it["offset"].as_i64().expect("an offset"), text("class"), text("value"))
+        };
+        records.iter().map(record).collect()
+    };
+    let secret = (1, "malformed".to_owned(), "a secret".to_owned());
+    let wrong = (2, "wrong_type".to_owned(), r#"{"id":"x"}"#.to_owned());
+    assert_eq!(found("?sink=warehouse"), [wrong.clone(), secret.clone()]);
+    assert_eq!(found("?class=malformed&sink=lake"), std::slice::from_ref(&secret));
+    assert_eq!(found("?from=2&before=3&partition=0&sink=lake"), [wrong]);
+    assert_eq!(found("?before=2&limit=1"), [secret]);
+    assert_eq!(found("?state=discarded"), []);
+    for wrong in ["?limit=0", "?limit=101", "?class=odd", "?state=odd", "?sink=kafka", "?x=1"] {
+        assert_eq!(ada.get(&format!("{path}{wrong}")).problem().0, 400, "{wrong}");
+    }
+    let (code, audit) = place.command(&["audit", "--action", "quarantine", "--output", "json"]);
+    let audit: Vec<Value> = serde_json::from_str(&audit).expect("JSON");
+    let allowed = audit.iter().filter(|row| row["allowed"] == true).count();
+    assert!(code == 0 && allowed >= 5 && allowed < audit.len(), "{audit:#?}");
 }

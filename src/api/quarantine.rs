@@ -1,0 +1,127 @@
+//! Records that became no row. They are raw bytes, which no mask reaches into, so they need a right of their
+//! own.
+
+use actix_web::HttpRequest;
+use actix_web::web::{Data, Json, Path};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Api, Caller, Problem, query};
+use crate::governance::Action;
+use crate::record::{OffsetRange, RejectClass, Settled, SinkKind};
+use crate::verify::{Chosen, QuarantinedRecord, State, quarantined};
+
+/// Most records of an answer: each may be as large as a record is.
+const MOST: usize = 100;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Sink {
+    Lake,
+    Warehouse,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Wanted {
+    Open,
+    Replayed,
+    Superseded,
+    Discarded,
+    ReadAgain,
+    All,
+}
+
+impl Wanted {
+    fn state(self) -> Option<State> {
+        Some(match self {
+            Self::Open => State::Open,
+            Self::Replayed => State::Settled(Settled::Replayed),
+            Self::Superseded => State::Settled(Settled::Superseded),
+            Self::Discarded => State::Settled(Settled::Discarded),
+            Self::ReadAgain => State::Settled(Settled::ReadAgain),
+            Self::All => return None,
+        })
+    }
+}
+
+/// Which of a feed's records.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct QuarantineQuery {
+    /// Only what this sink keeps.
+    #[param(inline)]
+    sink: Option<Sink>,
+    /// Only what was rejected for this class of reasons, such as `wrong_type`.
+    class: Option<String>,
+    partition: Option<i32>,
+    /// From this offset on.
+    from: Option<i64>,
+    /// Before this offset.
+    before: Option<i64>,
+    /// What was made of them. Default: `open`, of which nothing was made yet.
+    #[param(inline)]
+    state: Option<Wanted>,
+    /// At most so many records. Default: 50.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+}
+
+impl QuarantineQuery {
+    fn read(self, feed: &str) -> Result<(Chosen, usize), Problem> {
+        let class = |name: String| {
+            let known = RejectClass::ALL;
+            known.into_iter().find(|class| class.name() == name).ok_or_else(|| {
+                let names = known.map(RejectClass::name).join(", ");
+                Problem::bad_request(format!("class: one of {names}"))
+            })
+        };
+        let limit = self.limit.unwrap_or(50);
+        if !(1..=MOST).contains(&limit) {
+            return Err(Problem::bad_request(format!("limit: 1 to {MOST}")));
+        }
+        let chosen = Chosen {
+            feed: Some(feed.to_owned()),
+            sink: self.sink.map(|sink| match sink {
+                Sink::Lake => SinkKind::Lake,
+                Sink::Warehouse => SinkKind::Warehouse,
+            }),
+            class: self.class.map(class).transpose()?,
+            partition: self.partition,
+            offsets: OffsetRange {
+                start: self.from.unwrap_or(i64::MIN),
+                end: self.before.unwrap_or(i64::MAX),
+            },
+            state: self.state.unwrap_or(Wanted::Open).state(),
+        };
+        Ok((chosen, limit))
+    }
+}
+
+/// The records of a feed that became no row, the newest first: those of the warehouse and of the lake.
+///
+/// A record that no sink could take stands once, with both their names.
+#[utoipa::path(get, path = "/v1/feeds/{feed}/quarantine", tag = "feeds",
+    params(("feed" = String, Path, description = "Name of the feed"), QuarantineQuery), responses(
+    (status = 200, body = Vec<QuarantinedRecord>),
+    Problem))]
+pub async fn list(
+    request: HttpRequest,
+    caller: Caller,
+    feed: Path<String>,
+    api: Data<Api>,
+) -> Result<Json<Vec<QuarantinedRecord>>, Problem> {
+    let feed = feed.into_inner();
+    let (access, _) = api.access(&caller, Action::Quarantine, &feed).await?;
+    let (chosen, limit) = query::<QuarantineQuery>(&request)?.read(&feed)?;
+    let permit = api.limits.read(&caller)?;
+    api.record(&caller, Action::Quarantine, &feed, &access, None).await?;
+    let config = api.config.clone();
+    let found = api.on_io(async move {
+        let _permit = permit;
+        quarantined(&config, &chosen, limit).await
+    });
+    let found = found.await?.map_err(|error| Problem::internal("reading the quarantine", error))?;
+    Ok(Json(found.iter().map(QuarantinedRecord::from).collect()))
+}
