@@ -1,6 +1,7 @@
 //! The node's front: its governor, and the API that reads under it.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::ArbiterHandle;
@@ -14,6 +15,7 @@ use crate::api;
 use crate::catalog::Known;
 use crate::config::{self, ApiLimits, Node};
 use crate::grants::{Grants, node_name};
+use crate::oidc::{self, Issuer};
 use crate::record::SinkError;
 use crate::warehouse::{open_janitor, open_rows};
 
@@ -63,8 +65,10 @@ impl Front {
         };
         let (governance, unborn) = Governor::open(governor)
             .map_err(|full| SinkError::lasting(format!("volume: {full}")))?;
+        let issuer = config.oidc.as_ref().map(Issuer::open).transpose();
         let setup = api::Setup {
             governance,
+            issuer: issuer.map_err(SinkError::lasting)?.map(Arc::new),
             grants,
             known: known.clone(),
             lake: edges.lake.clone(),
@@ -83,6 +87,9 @@ impl Front {
         let Self { setup, limits, listener, tls, unborn } = self;
         let governance = setup.governance.clone();
         unborn.live(arbiter);
+        if let Some(issuer) = &setup.issuer {
+            setup.io.spawn(oidc::tend(Arc::downgrade(issuer)));
+        }
         let at = listener.local_addr().map(|at| at.to_string()).unwrap_or_default();
         let server = match api::serve(setup, &limits, listener, tls) {
             Ok(server) => server,

@@ -42,14 +42,14 @@ const COLUMNS: &str = "columns: [{name: id, type: long}, {name: email, type: str
     {name: city, type: string}, {name: amount, type: long}, {name: at, type: timestamp}]";
 
 /// A stream in the lake and a table in both sinks, of the same records.
-struct Shop {
-    place: Place,
+pub struct Shop {
+    pub place: Place,
     events: String,
     accounts: String,
 }
 
 impl Shop {
-    fn new(setup: Setup, node: &str) -> Self {
+    pub fn new(setup: Setup, node: &str) -> Self {
         let mut place = Place::with(setup);
         place.edit_node(|text| format!("{text}api: {{listen: '127.0.0.1:0'}}\n{node}"));
         let events = place.topic("events", 2, &[]);
@@ -67,7 +67,7 @@ impl Shop {
         Self { place, events, accounts }
     }
 
-    fn send(&self, ids: std::ops::Range<i64>) {
+    pub fn send(&self, ids: std::ops::Range<i64>) {
         let sender = Sender::new();
         for id in ids {
             let (key, value) = (json!({"id": id}).to_string(), record(id).to_string());
@@ -81,7 +81,7 @@ impl Shop {
     }
 
     /// Waits until both sinks have so many records of each feed.
-    fn wait_for(&self, records: i64) {
+    pub fn wait_for(&self, records: i64) {
         for feed in ["events", "accounts"] {
             self.place.wait_for_watermarks(feed, &[(records + 1) / 2, records / 2]);
         }
@@ -93,19 +93,19 @@ impl Shop {
         printed
     }
 
-    fn grant(&self, to: &str, feed: &str, rest: &[&str]) -> String {
+    pub fn grant(&self, to: &str, feed: &str, rest: &[&str]) -> String {
         let row = ["permissions", "grant", "--reason", "a test", "--to", to, "--feed", feed];
         let printed = self.command(&[&row, rest].concat());
         printed.split([' ', ':']).nth(1).expect("a number").to_owned()
     }
 
-    fn token(&self, of: &str, rest: &[&str]) -> String {
+    pub fn token(&self, of: &str, rest: &[&str]) -> String {
         let printed = self.command(&[&["token", "create", "--for", of], rest].concat());
         let token = printed.split_whitespace().find(|word| word.starts_with("tg_"));
         token.unwrap_or_else(|| panic!("a token: {printed}")).to_owned()
     }
 
-    fn audit(&self, rest: &[&str]) -> Vec<Value> {
+    pub fn audit(&self, rest: &[&str]) -> Vec<Value> {
         let printed = self.command(&[&["audit", "--output", "json"], rest].concat());
         serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
     }
@@ -119,7 +119,7 @@ impl Shop {
 }
 
 /// Waits until the node decides by rows that let somebody read.
-fn until_read(caller: &Caller, feed: &str) {
+pub fn until_read(caller: &Caller, feed: &str) {
     wait_for(&format!("{feed} to be read"), SOON, || {
         (caller.get(&format!("/v1/feeds/{feed}")).status == StatusCode::OK).then_some(())
     });
