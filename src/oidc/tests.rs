@@ -11,6 +11,8 @@ use ring::signature::{
     self as scheme, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RsaEncoding,
     RsaKeyPair,
 };
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
 use super::*;
@@ -35,11 +37,11 @@ fn rsa(number: usize) -> Signer {
     static KEYS: [OnceLock<RsaKeyPair>; 2] = [const { OnceLock::new() }; 2];
     Signer::Rsa(KEYS[number].get_or_init(|| {
         let made = Command::new("openssl")
-            .args(["genpkey", "-algorithm", "RSA", "-outform", "DER"])
-            .args(["-pkeyopt", "rsa_keygen_bits:2048"])
+            .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
             .output()
             .unwrap();
-        RsaKeyPair::from_pkcs8(&made.stdout).unwrap()
+        let made = PrivatePkcs8KeyDer::from_pem_slice(&made.stdout).unwrap();
+        RsaKeyPair::from_pkcs8(made.secret_pkcs8_der()).unwrap()
     }))
 }
 

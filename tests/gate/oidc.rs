@@ -130,15 +130,14 @@ fn refused(caller: &Caller) {
     assert_eq!(caller.get("/v1/feeds").problem(), (401, "unauthorized".to_owned()));
 }
 
-fn shop(name: &'static str, issuer: &str) -> Shop {
+/// The issuer is one for all tests, and started in the turn that the place has.
+fn shop(name: &'static str, rest: &str) -> (Shop, Issuer) {
     let shop = Shop::new(Setup { name, ..Setup::default() }, "");
-    shop.place.edit_node(|text| {
-        text.replace(
-            "api: {listen: '127.0.0.1:0'}",
-            &format!("api: {{listen: '127.0.0.1:0', {issuer}}}"),
-        )
-    });
-    shop
+    let issuer = Issuer::start("1h");
+    let listen = "listen: '127.0.0.1:0'";
+    let config = format!("{listen}, {}", issuer.config(rest));
+    shop.place.edit_node(|text| text.replace(listen, &config));
+    (shop, issuer)
 }
 
 fn node(shop: &Shop) -> Node {
@@ -149,8 +148,7 @@ fn node(shop: &Shop) -> Node {
 
 #[test]
 fn who_signs_in_at_the_issuer_reads_what_rows_show_him_and_his_groups() {
-    let issuer = Issuer::start("1h");
-    let shop = shop("oidc-reads", &issuer.config(""));
+    let (shop, issuer) = shop("oidc-reads", "");
     let node = node(&shop);
     shop.send(0..40);
     shop.wait_for(40);
@@ -203,9 +201,8 @@ fn who_signs_in_at_the_issuer_reads_what_rows_show_him_and_his_groups() {
 
 #[test]
 fn keys_change_and_the_issuer_goes_away_while_the_node_runs() {
-    let issuer = Issuer::start("1h");
+    let (shop, issuer) = shop("oidc-keys", ", stale_after: 20s");
     servers("stop", "oidc");
-    let shop = shop("oidc-keys", &issuer.config(", stale_after: 20s"));
     let node = node(&shop);
     shop.grant("group:analysts", "*", &[]);
     shop.send(0..10);
@@ -252,8 +249,8 @@ const WIDTH: usize = 1000;
 
 #[test]
 fn an_answer_ends_in_the_middle_when_its_token_does() {
-    let issuer = Issuer::start("15s");
     let mut place = Place::new("oidc-end");
+    let issuer = Issuer::start("15s");
     let config = issuer.config("");
     place.edit_node(|text| format!("{text}api: {{listen: '127.0.0.1:0', {config}}}\n"));
     let topic = place.topic("wide", 1, &[]);
