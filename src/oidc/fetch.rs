@@ -61,7 +61,7 @@ impl Fetch {
         }
         let at = Oidc::trusted_url(&jwks_uri)
             .filter(|at| at.scheme() == "https" || self.discovery.scheme() == "http")
-            .ok_or_else(|| format!("its keys are at no address to be trusted: {jwks_uri:.200?}"))?;
+            .ok_or_else(|| format!("its keys are at no address to be trusted: {jwks_uri:.200}"))?;
         let KeySet { keys } = self.get(&at).await?;
         let keys: Vec<Key> = keys.into_iter().filter_map(Key::of).collect();
         match keys.is_empty() {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::governance::Claims;
 
 /// Longest token, in bytes. One with a few hundred groups is shorter.
-const MOST_TOKEN: usize = 16 << 10;
+pub const MOST_TOKEN: usize = 16 << 10;
 /// What a token may call itself: others of the same issuer are no proof of who asks, such as those that tell
 /// of a logout.
 const TYPES: [&str; 4] = ["jwt", "application/jwt", "at+jwt", "application/at+jwt"];
@@ -84,7 +84,7 @@ impl Head {
             return Err(format!("a token signed with a shared secret ({algorithm:?})"));
         }
         if let Some(typ) = typ.filter(|it| !TYPES.contains(&it.to_ascii_lowercase().as_str())) {
-            return Err(format!("a token of another type ({typ:.40?})"));
+            return Err(format!("a token of another type ({typ:?})"));
         }
         if crit.is_some() {
             return Err("a token that must not be read without extensions (`crit`)".to_owned());

@@ -25,7 +25,7 @@ use tokio::sync::Mutex as Gate;
 use tracing::{error, info, warn};
 
 use self::fetch::Fetch;
-use self::key::{Head, Key};
+use self::key::{Head, Key, MOST_TOKEN};
 use crate::config::Oidc;
 use crate::flow::backoff::Backoff;
 use crate::governance::{Identity, Unfit, identify};
@@ -38,6 +38,8 @@ const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(
 const AGAIN_MS: u64 = 5_000;
 /// Tokens that are known again without their signature.
 const MOST_RECOGNISED: usize = 10_000;
+/// Characters of a reason, which may repeat what a stranger wrote.
+const MOST_WHY: usize = 250;
 
 /// Why a token is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +110,9 @@ impl Issuer {
 
     /// Whose a token is that was good before, and still is. Checks no signature.
     pub fn recognise(&self, bearer: &str, now_ms: i64) -> Option<SignIn> {
+        if bearer.len() > MOST_TOKEN {
+            return None;
+        }
         let hash: [u8; 32] = Sha256::digest(bearer).into();
         let known = self.held().recognised.get(&hash).cloned();
         known.filter(|sign_in| self.still(sign_in, now_ms))
@@ -156,7 +161,7 @@ impl Issuer {
                 self.expected.issuer
             )));
         }
-        let named = head.key_id.as_ref().map_or("none".to_owned(), |id| format!("{id:.100?}"));
+        let named = head.key_id.as_ref().map_or("none".to_owned(), |id| format!("{id:?}"));
         Err(unsigned(format!("a token of an unknown key ({named})")))
     }
 
@@ -237,8 +242,9 @@ impl Held {
     }
 }
 
-/// Of a token that nobody has proven no name is believed.
+/// Of a token that nobody has proven no name is believed, and of what it holds little is repeated.
 fn unsigned(why: String) -> Refusal {
+    let why = why.chars().filter(|it| !it.is_control()).take(MOST_WHY).collect();
     Refusal::Unfit(Unfit { who: None, why })
 }
 

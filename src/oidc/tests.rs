@@ -259,11 +259,15 @@ async fn what_no_key_of_the_issuers_signed_is_refused_with_the_reason() {
         ),
         (with(json!({"alg": "RS256", "kid": "r", "typ": "logout+jwt"})), "another type"),
         (with(json!({"alg": "RS256", "kid": "r", "crit": ["exp"]})), "extensions"),
+        // It is read by people at terminals.
+        (with(json!({"alg": format!("\u{1b}[2J{}", "x".repeat(5000))})), "unknown variant `[2Jxxx"),
+        (with(json!({"alg": "RS256", "kid": "k".repeat(9000)})), "unknown key (\"kkk"),
         (with(json!({"alg": "RS256", "kid": "r", "x": "x".repeat(16 << 10)})), "bytes: more than"),
     ];
     for (token, reason) in cases {
         let why = why(place.identify(&token, NOW).await);
         assert!(why.contains(reason), "{reason}: {why} of {token:.80}");
+        assert!(why.len() < 500 && !why.contains(char::is_control), "{why}");
         assert_eq!(place.issuer.recognise(&token, NOW).map(|_| ()), None);
     }
     assert_eq!(place.identify(&good, NOW).await, Ok(Principal::user("ada")));
@@ -380,7 +384,8 @@ async fn keys_are_taken_only_from_the_issuer_itself() {
     let oct = json!({"keys": [{"kty": "oct", "k": b64("secret"), "alg": "HS256"},
                               {"kty": "RSA", "use": "enc", "n": "AQAB", "e": "AQAB"}, 7, {}]});
     let about = |issuer: &str, keys: &str| json!({"issuer": issuer, "jwks_uri": keys}).to_string();
-    type Answers = Box<dyn Fn(&str) -> ((u16, String), (u16, String))>;
+    type Answer = (u16, String);
+    type Answers = Box<dyn Fn(&str) -> (Answer, Answer)>;
     let cases: Vec<(&str, Answers)> = vec![
         ("is of the issuer", {
             let keys = keys.clone();
@@ -406,7 +411,7 @@ async fn keys_are_taken_only_from_the_issuer_itself() {
         }),
     ];
     for (reason, answers) in cases {
-        let answered: Arc<OnceLock<((u16, String), (u16, String))>> = Arc::default();
+        let answered: Arc<OnceLock<(Answer, Answer)>> = Arc::default();
         let answer = answered.clone();
         let double = Double::start(move |path, _| {
             let (about, keys) = answer.get().unwrap();

@@ -243,6 +243,25 @@ fn keys_change_and_the_issuer_goes_away_while_the_node_runs() {
     wait_for("the issuer again", SOON, || (status(&fourth) == StatusCode::OK).then_some(()));
 }
 
+#[test]
+fn strangers_spend_what_one_address_has_before_a_signature_is_looked_at() {
+    let (shop, issuer) = shop("oidc-limits", "}, limits: {requests_per_second: 1, burst: 30");
+    let node = node(&shop);
+    let nobody = Caller::new(&node, None);
+    let status = |caller: &Caller| caller.get("/v1/status").status;
+    let known = nobody.with(&issuer.token("ada", "analysts"));
+    wait_for("the node", SOON, || (status(&known) == StatusCode::OK).then_some(()));
+    let forged = known.with(&format!("{}x", known.token.as_ref().expect("a token")));
+    wait_for("a good token that comes too late", SOON, || {
+        let late = nobody.with(&issuer.token("ada", "analysts"));
+        while status(&forged) == StatusCode::UNAUTHORIZED {}
+        // A second may have passed, and given one more.
+        (status(&late) == StatusCode::TOO_MANY_REQUESTS).then_some(())
+    });
+    assert_eq!(forged.get("/v1/status").problem(), (429, "too-many".to_owned()));
+    assert_eq!(status(&known), StatusCode::OK, "who is known spends his own");
+}
+
 /// More than lies between a node and a client that does not read on.
 const ROWS: i64 = 8192 * 6;
 const WIDTH: usize = 1000;
