@@ -17,9 +17,9 @@
 //! The floor rule: a room imports only from floors below its own; `telemetry` is open to its own
 //! floor too. F0 `record`, `config`; F1 `decode`, `avro`, `json`, `flow`, `layout`, `generate`,
 //! `governance`, `retention`; F2
-//! `source`, `registry`, `lake`, `warehouse`, `volume`, `publish`, `telemetry`; F3 `catalog`,
-//! `grants`, `reads`; F4 `rights`; F5 `actors`, `verify`; F6 `api`, `app`, `demo`, `load`, `replay`,
-//! `cli`.
+//! `source`, `registry`, `oidc`, `http`, `lake`, `warehouse`, `volume`, `publish`, `telemetry`; F3
+//! `catalog`, `grants`, `reads`; F4 `rights`; F5 `actors`, `verify`; F6 `api`, `app`, `demo`, `load`,
+//! `replay`, `cli`.
 //! A test reads the imports and fails on an upward one.
 
 pub mod actors;
@@ -35,10 +35,12 @@ pub mod flow;
 pub mod generate;
 pub mod governance;
 pub mod grants;
+pub mod http;
 pub mod json;
 pub mod lake;
 pub mod layout;
 pub mod load;
+pub mod oidc;
 pub mod publish;
 pub mod reads;
 pub mod record;

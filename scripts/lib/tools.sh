@@ -1,6 +1,6 @@
 # What the tests need and how it is got. Sourced after common.sh.
 #
-# `need PART...` (of build, kafka, postgres, s3, registry, python) makes sure of everything at once: on
+# `need PART...` (of build, kafka, postgres, s3, registry, oidc, python) makes sure of everything at once: on
 # Debian and Ubuntu, as root or with sudo, the missing packages are installed; elsewhere all that
 # is missing is named and the script ends with 2. What is fetched or built is kept outside the
 # checkout, by name and version.
@@ -14,6 +14,7 @@ go_minimum=1.25
 kafka_dir=$tools/kafka-4.3.1-$(cksum <"$scripts/kafka/pom.xml" | cut -d' ' -f1)
 versitygw_dir=$tools/versitygw-$versitygw_version
 registry_dir=$tools/registry-$registry_version
+dex_dir=$tools/dex-$(cksum <"$scripts/dex/go.mod" | cut -d' ' -f1)
 python_dir=$tools/python-$(cksum <"$scripts/requirements.txt" | cut -d' ' -f1)
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -66,11 +67,12 @@ missing() {
 			have openssl || echo "openssl|openssl"
 			;;
 		s3)
-			[ ! -f "$versitygw_dir/.complete" ] || continue
-			have go || echo "golang|go"
-			# Of what fetches here only Go takes the system's certificates, and asks for no package.
-			! have apt-get || [ -e /etc/ssl/certs/ca-certificates.crt ] ||
-				echo "ca-certificates|certificates of the public authorities"
+			[ -f "$versitygw_dir/.complete" ] || missing_go
+			;;
+		oidc)
+			[ ! -f "$dex_dir/.complete" ] || continue
+			missing_go
+			have cc || echo "gcc|cc, a C compiler"
 			;;
 		registry)
 			has_java || echo "JAVA|java, 17 or newer"
@@ -81,6 +83,13 @@ missing() {
 			;;
 		esac
 	done | sort -u
+}
+
+missing_go() {
+	have go || echo "golang|go"
+	# Of what fetches here only Go takes the system's certificates, and asks for no package.
+	! have apt-get || [ -e /etc/ssl/certs/ca-certificates.crt ] ||
+		echo "ca-certificates|certificates of the public authorities"
 }
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
@@ -117,6 +126,7 @@ need() {
 		kafka) once "$kafka_dir" fetch_kafka ;;
 		s3) once "$versitygw_dir" build_versitygw ;;
 		registry) once "$registry_dir" fetch_registry ;;
+		oidc) once "$dex_dir" build_dex ;;
 		python) once "$python_dir" make_venv ;;
 		esac
 	done
@@ -163,6 +173,14 @@ build_versitygw() {
 	go=$(new_enough_go)
 	GOBIN=$1 CGO_ENABLED=0 "$go" install -trimpath -ldflags '-s -w' \
 		"github.com/versity/versitygw/cmd/versitygw@v$versitygw_version"
+}
+
+# With cgo, since it does not compile without its SQLite.
+build_dex() {
+	local go
+	go=$(new_enough_go)
+	(cd "$scripts/dex" && GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=1 "$go" build -trimpath \
+		-ldflags '-s -w' -o "$1/dex" github.com/dexidp/dex/cmd/dex)
 }
 
 # new_enough_go prints a go command of at least $go_minimum. An older one (Debian 12's is 1.19)

@@ -19,16 +19,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{Api, Problem};
 use crate::actors::governor::Undecided;
 use crate::config::{ApiLimits, SecretText};
-use crate::governance::{Access, Action, AuditRow, Decision, Principal};
+use crate::governance::{Access, Action, AuditRow, Decision, Principal, Unfit, id_of};
 use crate::grants::{Hand, Rules};
+use crate::oidc::{Refusal, SignIn};
 use crate::reads::Sight;
 
 /// Who asks, as a good token says.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Caller {
     pub hand: Hand,
-    /// The token itself: it may end before its answer does.
-    bearer: SecretText,
+    proof: Proof,
+}
+
+/// What shows who asks. It may end before its answer does.
+#[derive(Clone)]
+enum Proof {
+    /// A token of our own.
+    Token(SecretText),
+    /// One of the issuer's.
+    SignIn(SignIn),
 }
 
 impl Caller {
@@ -58,33 +67,39 @@ async fn known(api: &Api, request: &HttpRequest) -> Result<Caller, Problem> {
     let bearer = request.headers().get(AUTHORIZATION).and_then(|it| it.to_str().ok());
     let bearer = bearer.and_then(|it| it.split_once(' '));
     let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let holder = match bearer {
-        Some((_, bearer)) => api.governance.holder(bearer.trim(), now)?,
-        None => None,
-    };
+    let bearer = bearer.map(|(_, bearer)| bearer.trim());
     let hand = |by: Principal| Hand {
         by,
         origin: address.to_string(),
         node: api.node.clone(),
         trace_id: trace_id(request),
     };
-    match holder {
-        Some(principal) => {
-            api.limits.admit_caller(&principal.name)?;
-            let bearer = bearer.map(|(_, bearer)| bearer.trim()).unwrap_or_default();
-            Ok(Caller { hand: hand(principal), bearer: SecretText::new(bearer.to_owned()) })
-        }
-        None => {
-            api.limits.admit_stranger(address)?;
-            if bearer.is_some() {
-                let nobody = hand(Principal { name: "nobody".to_owned(), ..Principal::user("") });
-                let why = "a token that is nobody's, or no more";
-                let row = nobody.audit("sign-in", None, false, why.to_owned());
-                api.governance.record(vec![row]).await?;
-            }
-            Err(Problem::unknown_caller())
-        }
+    let admitted = |(principal, proof): (Principal, Proof)| {
+        api.limits.admit_caller(&principal.name)?;
+        Ok(Caller { hand: hand(principal), proof })
+    };
+    if let Some(proven) = bearer.map(|it| api.recognise(it, now)).transpose()?.flatten() {
+        return admitted(proven);
     }
+    // Before anything that costs more than a hash.
+    api.limits.admit_stranger(address)?;
+    let Some(bearer) = bearer else { return Err(Problem::unknown_caller()) };
+    let (unfit, told) = match api.identify(bearer, now).await? {
+        Ok(proven) => return admitted(proven),
+        Err(Refusal::Unfit(unfit)) => (unfit, Problem::unknown_caller()),
+        Err(Refusal::Undecided(why)) => {
+            let told = "tokens of the issuer cannot be judged now: its keys are not known";
+            (Unfit { who: None, why }, Problem::unavailable(told))
+        }
+    };
+    let name = unfit.who.unwrap_or_else(|| "nobody".to_owned());
+    let somebody = hand(Principal { name, ..Principal::user("") });
+    api.governance.record(vec![somebody.audit("sign-in", None, false, unfit.why)]).await?;
+    Err(told)
+}
+
+fn signed_in(sign_in: SignIn) -> (Principal, Proof) {
+    (sign_in.identity.principal.clone(), Proof::SignIn(sign_in))
 }
 
 /// That of the caller, if he sends one as W3C's trace context has it.
@@ -96,6 +111,31 @@ fn trace_id(request: &HttpRequest) -> Option<String> {
 }
 
 impl Api {
+    /// Whose a token is, where that is known without asking or computing much.
+    fn recognise(&self, bearer: &str, now: i64) -> Result<Option<(Principal, Proof)>, Problem> {
+        if let Some(principal) = self.governance.holder(bearer, now)? {
+            return Ok(Some((principal, Proof::Token(SecretText::new(bearer.to_owned())))));
+        }
+        let known = self.issuer.as_ref().and_then(|issuer| issuer.recognise(bearer, now));
+        Ok(known.map(signed_in))
+    }
+
+    /// Whose a token of the issuer is.
+    async fn identify(
+        &self,
+        bearer: &str,
+        now: i64,
+    ) -> Result<Result<(Principal, Proof), Refusal>, Problem> {
+        match &self.issuer {
+            Some(issuer) if id_of(bearer).is_none() => {
+                let (issuer, bearer) = (issuer.clone(), bearer.to_owned());
+                let found = self.on_io(async move { issuer.identify(&bearer, now).await }).await?;
+                Ok(found.map(signed_in))
+            }
+            _ => Ok(Err(Refusal::nobodys())),
+        }
+    }
+
     /// What the rows let the caller do with a feed. What they do not is in the audit, and looks as if
     /// there were no such feed.
     pub async fn access(
@@ -146,10 +186,16 @@ impl Api {
         access: &Access,
     ) -> Result<bool, Undecided> {
         let now = Utc::now().timestamp_millis();
-        let holder = self.governance.holder(caller.bearer.reveal(), now)?;
+        let same = match &caller.proof {
+            Proof::Token(bearer) => {
+                self.governance.holder(bearer.reveal(), now)?.as_ref() == Some(caller.principal())
+            }
+            Proof::SignIn(sign_in) => {
+                self.issuer.as_ref().is_some_and(|issuer| issuer.still(sign_in, now))
+            }
+        };
         let rules = self.governance.rules(now)?;
         let decided = rules.decide(caller.principal(), Action::Read, feed, now);
-        let same = holder.as_ref() == Some(caller.principal());
         Ok(same && matches!(decided, Decision::Allowed(now) if now == *access))
     }
 

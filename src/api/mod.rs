@@ -34,8 +34,10 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::de::DeserializeOwned;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::{Modify, OpenApi};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{
+    HttpAuthScheme, HttpBuilder, OpenIdConnect, SecurityRequirement, SecurityScheme,
+};
 use utoipa_swagger_ui::SwaggerUi;
 
 pub use self::caller::Caller;
@@ -47,6 +49,7 @@ use crate::catalog::{Known, Named};
 use crate::config::{self, ApiLimits, Feed};
 use crate::grants::Grants;
 use crate::lake::LakeStore;
+use crate::oidc::Issuer;
 use crate::record::SinkError;
 use crate::warehouse::{JanitorStore, RowReader, Warehouse};
 
@@ -62,6 +65,8 @@ pub struct Api {
 /// What an API is built from.
 pub struct Setup {
     pub governance: Governance,
+    /// Whose tokens count beside those of the grants.
+    pub issuer: Option<Arc<Issuer>>,
     pub grants: Grants,
     pub known: Known,
     pub lake: Option<LakeStore>,
@@ -117,22 +122,26 @@ const GRACE_SECONDS: u64 = 5;
     ),
     components(schemas(Problem)),
     security(("token" = [])),
-    modifiers(&Token),
 )]
 struct Documented;
 
-struct Token;
-
-impl Modify for Token {
-    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        api.components.get_or_insert_default().add_security_scheme("token", scheme);
+/// The OpenAPI document, where tokens of an issuer count that says of itself at this address who it is.
+pub fn document(issuer: Option<&str>) -> utoipa::openapi::OpenApi {
+    let mut document = Documented::openapi();
+    let components = document.components.get_or_insert_default();
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("tg_ID.SECRET")
+        .description(Some("A token that `tidegate token create` made"));
+    components.add_security_scheme("token", SecurityScheme::Http(token.build()));
+    if let Some(address) = issuer {
+        let about = "A signed JWT of the issuer, for the audience of this API";
+        let scheme = OpenIdConnect::with_description(address, about);
+        components.add_security_scheme("oidc", SecurityScheme::OpenIdConnect(scheme));
+        let either = SecurityRequirement::new::<_, [&str; 0], &str>("oidc", []);
+        document.security.get_or_insert_default().push(either);
     }
-}
-
-/// The OpenAPI document.
-pub fn document() -> utoipa::openapi::OpenApi {
-    Documented::openapi()
+    document
 }
 
 /// Takes the node's address, and reads the certificate. What is not as it should be is a lasting error.
@@ -153,6 +162,7 @@ pub fn serve(
     listener: TcpListener,
     tls: Option<ServerConfig>,
 ) -> std::io::Result<Server> {
+    let document = document(setup.issuer.as_deref().map(Issuer::discovery));
     let api = Data::new(Api {
         edges: setup,
         limits: Limits::new(limits),
@@ -179,7 +189,7 @@ pub fn serve(
             }))
             .wrap(Compress::default())
             .configure(routes)
-            .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document()))
+            .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document.clone()))
             .default_service(web::to(nothing_here))
     })
     .disable_signals()

@@ -15,6 +15,7 @@ use crate::api;
 use crate::catalog::Known;
 use crate::config::{self, ApiLimits, Node};
 use crate::grants::{Grants, node_name};
+use crate::oidc::{self, Issuer};
 use crate::record::SinkError;
 use crate::rights::DatabaseRights;
 use crate::warehouse::{open_janitor, open_rows};
@@ -71,8 +72,10 @@ impl Front {
             .map_err(|full| SinkError::lasting(format!("volume: {full}")))?;
         let door = match &node.api {
             Some(config) => {
+                let issuer = config.oidc.as_ref().map(Issuer::open).transpose();
                 let setup = api::Setup {
                     governance: governance.clone(),
+                    issuer: issuer.map_err(SinkError::lasting)?.map(Arc::new),
                     grants: Grants::of(warehouse)?,
                     known: known.clone(),
                     lake: edges.lake.clone(),
@@ -110,6 +113,9 @@ impl Door {
 
     fn open(self) -> Option<ServerHandle> {
         let Self { setup, limits, listener, tls } = self;
+        if let Some(issuer) = &setup.issuer {
+            setup.io.spawn(oidc::tend(Arc::downgrade(issuer)));
+        }
         let at = listener.local_addr().map(|at| at.to_string()).unwrap_or_default();
         let server = match api::serve(setup, &limits, listener, tls) {
             Ok(server) => server,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use url::{Host, Url};
 
 use super::{ByteSize, Duration};
 
@@ -53,9 +54,69 @@ pub struct Api {
     /// TLS of the API. Default: none.
     #[serde(default)]
     pub tls: Option<ApiTls>,
+    /// An OpenID Connect issuer, whose tokens count beside those of `tidegate token`. Default: none.
+    #[serde(default)]
+    pub oidc: Option<Oidc>,
     /// What one caller may take.
     #[serde(default)]
     pub limits: ApiLimits,
+}
+
+/// An OpenID Connect issuer, and what its tokens say of people.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Oidc {
+    /// Its address, letter for letter as its tokens have it in `iss`: `https://`, or `http://` on this machine
+    /// (`localhost`, `127.0.0.1`). Below it lies `/.well-known/openid-configuration`.
+    pub issuer: String,
+    /// What its tokens must have in `aud`: the name it knows this API by.
+    pub audience: String,
+    /// Claim with the user's name, whom rows for `user:NAME` are for. People may not be able to choose or
+    /// change it at the issuer. Default: `sub`.
+    #[serde(default = "user")]
+    pub user: String,
+    /// Claim with the names of his groups: one, or an array of them. As in `user` and `roles`, a path with
+    /// dots leads into an object, unless the whole of it is a claim. Default: `groups`.
+    #[serde(default = "groups")]
+    pub groups: String,
+    /// Claim with the names of his roles, such as `realm_access.roles`. Default: none.
+    #[serde(default)]
+    pub roles: Option<String>,
+    /// PEM file of the certificate authority, beside the system's.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// How long the issuer's keys count that were read last, while it does not answer; then its tokens are
+    /// refused. Default: 1h.
+    #[serde(default = "stale_after")]
+    pub stale_after: Duration,
+}
+
+fn user() -> String {
+    "sub".to_owned()
+}
+
+fn groups() -> String {
+    "groups".to_owned()
+}
+
+fn stale_after() -> Duration {
+    Duration::from_secs(3600)
+}
+
+impl Oidc {
+    /// The address, if it is one that keys may be trusted from. Nobody may read or change what goes to it
+    /// and comes from it.
+    pub fn trusted_url(text: &str) -> Option<Url> {
+        let url = Url::parse(text).ok()?;
+        let near = match url.host()? {
+            Host::Domain(name) => name == "localhost",
+            Host::Ipv4(address) => address.is_loopback(),
+            Host::Ipv6(address) => address.is_loopback(),
+        };
+        let sealed = url.scheme() == "https" || (url.scheme() == "http" && near);
+        let bare = url.username().is_empty() && url.password().is_none();
+        (sealed && bare && url.fragment().is_none()).then_some(url)
+    }
 }
 
 /// The API's certificate.

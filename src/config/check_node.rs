@@ -7,8 +7,8 @@ use url::Url;
 use super::fault::nearest;
 use super::node::DEFAULT_SCHEMA;
 use super::{
-    Api, ByteSize, Duration, Fault, Janitor, Kafka, Lake, Node, Protocol, Rights, SchemaRegistry,
-    Secret, TlsMode, Warehouse,
+    Api, ByteSize, Duration, Fault, Janitor, Kafka, Lake, Node, Oidc, Protocol, Rights,
+    SchemaRegistry, Secret, TlsMode, Warehouse,
 };
 use super::{check, refused};
 
@@ -43,8 +43,10 @@ pub fn resolve_paths(node: &mut Node, folder: &Path) {
     };
     beside(&mut node.feeds);
     beside(&mut node.volume);
-    if let Some(tls) = node.api.as_mut().and_then(|api| api.tls.as_mut()) {
-        [&mut tls.certificate, &mut tls.key].into_iter().for_each(beside);
+    if let Some(api) = &mut node.api {
+        let tls = api.tls.iter_mut().flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
+        tls.for_each(beside);
+        api.oidc.iter_mut().filter_map(|oidc| oidc.ca.as_mut()).for_each(beside);
     }
     if let Some(tls) = &mut node.kafka.tls {
         [&mut tls.ca, &mut tls.certificate, &mut tls.key].into_iter().flatten().for_each(beside);
@@ -309,6 +311,9 @@ impl NodeCheck<'_> {
             self.readable("api.tls.certificate", &tls.certificate);
             self.readable("api.tls.key", &tls.key);
         }
+        if let Some(oidc) = &api.oidc {
+            self.oidc(oidc);
+        }
         let limits = &api.limits;
         let counts = [
             ("requests_per_second", limits.requests_per_second as usize),
@@ -335,6 +340,34 @@ impl NodeCheck<'_> {
         if rights.readers.is_empty() {
             self.fault("governance.postgres.readers", "no name", "the name of a role");
         }
+    }
+
+    fn oidc(&mut self, oidc: &Oidc) {
+        if Oidc::trusted_url(&oidc.issuer).is_none_or(|url| url.query().is_some()) {
+            let allowed = "an `https://` address as the issuer's tokens have it in `iss`, without \
+                           credentials, query or fragment; `http://` only on `localhost`";
+            let found = match Url::parse(&oidc.issuer) {
+                Ok(url) if url.password().is_some() => "an address with credentials".to_owned(),
+                _ => format!("`{}`", oidc.issuer),
+            };
+            self.fault("api.oidc.issuer", found, allowed);
+        }
+        if oidc.audience.trim().is_empty() {
+            let allowed = "what the issuer's tokens for this API have in `aud`";
+            self.fault("api.oidc.audience", "an empty text", allowed);
+        }
+        let claims = [("user", Some(&oidc.user)), ("groups", Some(&oidc.groups))];
+        for (field, claim) in claims.into_iter().chain([("roles", oidc.roles.as_ref())]) {
+            if claim.is_some_and(|path| path.split('.').any(|part| part.trim().is_empty())) {
+                let found = format!("`{}`", claim.map_or("", String::as_str));
+                let allowed = "a claim's name, or a path such as `realm_access.roles`";
+                self.fault(format!("api.oidc.{field}"), found, allowed);
+            }
+        }
+        if let Some(ca) = &oidc.ca {
+            self.readable("api.oidc.ca", ca);
+        }
+        self.positive("api.oidc.stale_after", oidc.stale_after);
     }
 
     fn janitor(&mut self, janitor: &Janitor) {
@@ -498,6 +531,10 @@ mod tests {
         format!("kafka: {{bootstrap: 'a:1'}}\n{rest}")
     }
 
+    fn api(rest: &str) -> String {
+        with(&format!("warehouse: {{url: 'sqlite:w.db'}}\napi: {{listen: 'a:1', {rest}}}"))
+    }
+
     fn warehouse(url: &str) -> String {
         with(&format!("warehouse: {{url: '{url}'}}"))
     }
@@ -520,6 +557,11 @@ mod tests {
             with("schema_registry: {url: 'http://r', token: {env: PATH}}"),
             with("warehouse: {url: 'sqlite:w.db'}\napi: {listen: '[::1]:8080'}"),
             with("warehouse: {url: 'sqlite:w.db'}\napi: {listen: '127.0.0.1:0'}"),
+            api("oidc: {issuer: 'https://id.example.org/realms/x/', audience: tidegate}"),
+            api(
+                "oidc: {issuer: 'http://127.0.0.1:5556/dex', audience: a, user: 'https://x.org/n', \
+                 roles: realm_access.roles, stale_after: 5m}",
+            ),
             with("janitor: {retention: '0 2 * * *', compaction: 'off', vacuum: 6h, grace: 1h}"),
             with("governance: {stale_after: 1h, spool: 1MiB}\nvolume: /var/lib/tidegate"),
         ] {
@@ -531,6 +573,8 @@ mod tests {
     fn each_fault_is_named() {
         let bootstrap = |text: &str| format!("kafka: {{bootstrap: '{text}'}}");
         let set = |name: &str| kafka(&format!("settings: {{{name}: hunter2}}"));
+        let oidc = |rest: &str| api(&format!("oidc: {{issuer: 'https://i', {rest}}}"));
+        let issuer = |url: &str| api(&format!("oidc: {{issuer: '{url}', audience: a}}"));
         let sasl = "sasl: {mechanism: PLAIN, username: u, password: {env: TIDEGATE_NOT_SET}}";
         let cases: Vec<(String, &str, &str)> = vec![
             (bootstrap("broker"), "kafka.bootstrap", "did you mean `broker:9092`"),
@@ -559,6 +603,19 @@ mod tests {
                 "api.listen",
                 "host:port",
             ),
+            (issuer("http://id.example.org"), "api.oidc.issuer", "`http://` only on `localhost`"),
+            (issuer("id.example.org"), "api.oidc.issuer", "`https://`"),
+            (issuer("https://id.example.org/?a=1"), "api.oidc.issuer", "without credentials"),
+            (issuer("https://id.example.org/#a"), "api.oidc.issuer", "fragment"),
+            (issuer("http://localhost.example.org"), "api.oidc.issuer", "localhost"),
+            (issuer("https://u:hunter2@i"), "api.oidc.issuer", "an address with credentials"),
+            (issuer("ftp://localhost"), "api.oidc.issuer", "https"),
+            (oidc("audience: ' '"), "api.oidc.audience", "`aud`"),
+            (oidc("audience: a, user: ''"), "api.oidc.user", "claim's name"),
+            (oidc("audience: a, groups: a."), "api.oidc.groups", "`a.`"),
+            (oidc("audience: a, roles: 'a..b'"), "api.oidc.roles", "realm_access.roles"),
+            (oidc("audience: a, ca: x.pem"), "api.oidc.ca", "/nowhere/x.pem"),
+            (oidc("audience: a, stale_after: 0s"), "api.oidc.stale_after", "1ms or more"),
             (with("governance: {spool: 1kB}"), "governance.spool", "1MiB or more"),
             (with("janitor: {grace: 59m}"), "janitor.grace", "1h or more"),
             (with("janitor: {target_size: 1kB}"), "janitor.target_size", "1MiB to 1GiB"),

@@ -16,6 +16,7 @@
 
 mod audit;
 mod bounds;
+mod claims;
 mod decide;
 mod eval;
 mod mask;
@@ -29,6 +30,7 @@ mod written;
 
 pub use audit::{AuditQuestion, AuditRow};
 pub use bounds::value;
+pub use claims::{Claims, Identity, Unfit, identify};
 pub use decide::{Access, Counted, Decision, Hit, Verdict, decide};
 pub use mask::Salt;
 pub use predicate::{Comparison, Literal, Predicate};

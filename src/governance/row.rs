@@ -115,7 +115,7 @@ impl FromStr for Grantee {
 }
 
 /// Names of people come from elsewhere: what is visible and no space around it.
-fn valid_name(name: &str) -> bool {
+pub(super) fn valid_name(name: &str) -> bool {
     (1..=200).contains(&name.len()) && name.trim() == name && !name.chars().any(char::is_control)
 }
 

@@ -1,63 +1,32 @@
-//! A registry for tests: as much HTTP as it takes.
+//! A registry for tests.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use std::ops::Deref;
 
 use super::Registry;
 use crate::config::SchemaRegistry;
+use crate::http::double;
 
-/// A request: its path, and its `authorization`.
-pub type Asked = (String, Option<String>);
+/// Answers below a path, as some registries do.
+pub struct Double(double::Double);
 
-/// Answers each request by its path and how often it was asked for, on a port of its own.
-pub struct Double {
-    pub url: String,
-    pub asked: Arc<Mutex<Vec<Asked>>>,
+impl Deref for Double {
+    type Target = double::Double;
+
+    fn deref(&self) -> &double::Double {
+        &self.0
+    }
 }
 
 impl Double {
     pub fn start(answer: impl Fn(&str, usize) -> (u16, String) + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/below/", listener.local_addr().unwrap());
-        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let noted = asked.clone();
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let mut client = client.unwrap();
-                let mut lines = BufReader::new(client.try_clone().unwrap()).lines();
-                let Some(Ok(first)) = lines.next() else { continue };
-                let path = first.split(' ').nth(1).unwrap().to_owned();
-                let headers = lines.map_while(Result::ok).take_while(|line| !line.is_empty());
-                let signed = headers.filter_map(|line| {
-                    let (name, value) = line.split_once(": ")?;
-                    name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
-                });
-                let signed = signed.last();
-                let mut noted = noted.lock().unwrap();
-                noted.push((path.clone(), signed));
-                let times = noted.iter().filter(|(of, _)| *of == path).count();
-                drop(noted);
-                let (status, body) = answer(&path, times);
-                let length = body.len();
-                let _ = write!(
-                    client,
-                    "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-                );
-            }
-        });
-        Self { url, asked }
+        Self(double::Double::start(answer))
     }
 
     pub fn config(&self) -> SchemaRegistry {
-        serde_json::from_value(serde_json::json!({"url": self.url})).unwrap()
+        serde_json::from_value(serde_json::json!({"url": format!("{}/below/", self.url)})).unwrap()
     }
 
     pub fn registry(&self) -> Registry {
         Registry::open(&self.config()).unwrap()
-    }
-
-    pub fn paths(&self) -> Vec<String> {
-        self.asked.lock().unwrap().iter().map(|(path, _)| path.clone()).collect()
     }
 }

@@ -1,19 +1,17 @@
 //! Questions and answers over HTTP.
 
-use std::error::Error;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
-use reqwest::{Certificate, Client, StatusCode};
+use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
 use super::Away;
 use crate::config::{SchemaRegistry, Secret};
 use crate::flow::backoff::Backoff;
+use crate::http::{client, with_causes};
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// A failure that may pass at once is not worth telling of.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 const RETRIES: u32 = 2;
@@ -73,20 +71,7 @@ struct Failure {
 impl Http {
     pub fn open(config: &SchemaRegistry) -> Result<Self, String> {
         let base = Url::parse(&config.url).map_err(|error| error.to_string())?;
-        let mut client = Client::builder()
-            .connect_timeout(CONNECT_WITHIN)
-            .timeout(ANSWER_WITHIN)
-            .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
-        if let Some(path) = &config.ca {
-            let wrong = |error: &dyn Error| {
-                format!("schema_registry.ca: {}: {}", path.display(), with_causes(error))
-            };
-            let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
-            let all = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(&error))?;
-            for certificate in all {
-                client = client.add_root_certificate(certificate);
-            }
-        }
+        let client = client("schema_registry", config.ca.as_deref())?;
         let client = client.build();
         let client = client.map_err(|error| format!("schema_registry: {}", with_causes(&error)))?;
         let sign_in = match (&config.username, &config.password, &config.token) {
@@ -181,18 +166,4 @@ impl Http {
         header.set_sensitive(true);
         Ok(Some(header))
     }
-}
-
-/// An error with what caused it: the library's first words are only that something failed.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let words = inner.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = inner.source();
-    }
-    text
 }

@@ -100,7 +100,7 @@ impl Shop {
         printed.split([' ', ':']).nth(1).expect("a number").to_owned()
     }
 
-    fn token(&self, of: &str, rest: &[&str]) -> String {
+    pub fn token(&self, of: &str, rest: &[&str]) -> String {
         let printed = self.command(&[&["token", "create", "--for", of], rest].concat());
         let token = printed.split_whitespace().find(|word| word.starts_with("tg_"));
         token.unwrap_or_else(|| panic!("a token: {printed}")).to_owned()
@@ -120,7 +120,7 @@ impl Shop {
 }
 
 /// Waits until the node decides by rows that let somebody read.
-fn until_read(caller: &Caller, feed: &str) {
+pub fn until_read(caller: &Caller, feed: &str) {
     wait_for(&format!("{feed} to be read"), SOON, || {
         (caller.get(&format!("/v1/feeds/{feed}")).status == StatusCode::OK).then_some(())
     });

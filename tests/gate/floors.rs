@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 7] = [
     &["record", "config"],
     &["decode", "avro", "json", "flow", "layout", "generate", "governance", "retention"],
-    &["source", "registry", "lake", "warehouse", "volume", "publish", "telemetry"],
+    &["source", "registry", "oidc", "http", "lake", "warehouse", "volume", "publish", "telemetry"],
     &["catalog", "grants", "reads"],
     &["rights"],
     &["actors", "verify"],
@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 7] = [
 ];
 
 /// Same floor, and allowed all the same: (from, to).
-const ALLOWED: [(&str, &str); 11] = [
+const ALLOWED: [(&str, &str); 13] = [
     ("config", "record"),
     // Its tests read back what they decoded.
     ("decode", "json"),
@@ -24,6 +24,9 @@ const ALLOWED: [(&str, &str); 11] = [
     // A hash is of the text that both spell.
     ("governance", "json"),
     ("publish", "source"),
+    // Their clients are opened alike.
+    ("registry", "http"),
+    ("oidc", "http"),
     ("app", "api"),
     ("cli", "app"),
     ("demo", "app"),

@@ -37,6 +37,7 @@ mod layouts;
 mod lost_answers;
 mod metadata;
 mod modes;
+mod oidc;
 mod outage;
 mod panics;
 mod permissions;

@@ -20,7 +20,7 @@ pub fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `action` is `stop` or `start`, `server` is `kafka`, `classic`, `registry`, `postgres` or `s3`.
+/// `action` is `stop` or `start`, `server` is `kafka`, `classic`, `registry`, `oidc`, `postgres` or `s3`.
 pub fn servers(action: &str, server: &str) {
     let status = Command::new(env("TIDEGATE_TEST_SERVERS"))
         .args([action, server, &env("TIDEGATE_TEST_DIR")])
