@@ -18,7 +18,8 @@
 //! floor too. F0 `record`, `config`; F1 `decode`, `avro`, `json`, `flow`, `layout`, `generate`,
 //! `governance`, `retention`; F2
 //! `source`, `registry`, `lake`, `warehouse`, `volume`, `publish`, `telemetry`; F3 `catalog`,
-//! `grants`, `reads`; F4 `actors`, `verify`; F5 `api`, `app`, `demo`, `load`, `replay`, `cli`.
+//! `grants`, `reads`; F4 `actors`, `verify`; F5 `api`, `app`, `demo`, `load`, `replay`,
+//! `report`, `cli`.
 //! A test reads the imports and fails on an upward one.
 
 pub mod actors;
@@ -43,6 +44,7 @@ pub mod reads;
 pub mod record;
 pub mod registry;
 pub mod replay;
+pub mod report;
 pub mod retention;
 pub mod source;
 pub mod telemetry;

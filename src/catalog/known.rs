@@ -29,7 +29,7 @@ type Topics = (Instant, Arc<[String]>);
 pub struct Named {
     pub name: String,
     pub file: FeedFile,
-    topic: String,
+    pub topic: String,
 }
 
 impl Known {
@@ -75,8 +75,13 @@ impl Known {
         let Some(named) = self.all().await.into_iter().find(|named| named.name == name) else {
             return Ok(None);
         };
-        let feed = self.catalog.known(&named.file, &named.topic).await?;
+        let feed = self.feed(&named).await?;
         Ok(feed.map(|feed| (named, Arc::new(feed))))
+    }
+
+    /// The same of one of [`Known::all`].
+    pub async fn feed(&self, named: &Named) -> Result<Option<Feed>, String> {
+        self.catalog.known(&named.file, &named.topic).await
     }
 
     /// As the broker had them when it last answered.

@@ -56,7 +56,7 @@ pub use delta::{Mark as LakeMark, TableFile as LakeFile};
 pub use escape::shortened;
 pub use gap::Gap as LakeGap;
 pub use lake::{is_former, rows_at};
-pub use quarantine::{Chosen, Fate, Kept, State, quarantined};
+pub use quarantine::{Chosen, Counted, Fate, Kept, State, counted, quarantined};
 pub use report::{
     Example, FeedReport, GapReport, PartitionReport, Report, SinkReport, TableReport, Verdict,
 };
