@@ -145,10 +145,10 @@ fn whatever_comes_from_outside_is_text() {
     let (plain, evil) = (page(&full("plain")), page(&full(EVIL)));
     assert_eq!(names(&evil), names(&plain));
     assert!(!evil.contains("<script") && !plain.contains("script"));
-    // It is there, everywhere it was put, and nowhere in parts.
-    let escaped = "&lt;script&gt;alert(1)&lt;/script&gt;";
-    assert!(evil.matches(escaped).count() > 50, "{}", evil.matches(escaped).count());
-    assert_eq!(evil.matches("alert(1)").count(), evil.matches(escaped).count());
+    // It is there, wherever it was put.
+    let escaped = evil.matches("&lt;script&gt;alert(1)").count();
+    assert!(escaped > 80, "{escaped}");
+    assert_eq!(evil.matches("alert(1)").count(), escaped);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn figures_stand_beside_what_people_read() {
     for said in [
         "data-lake-rows=\"1234567\" data-lake-files=\"3\" data-lake-bytes=\"4096\"",
         "1,234,567 rows in 3 files of 4.00 KiB together, version 7",
-        "data-warehouse-rows=\"42\"",
+        "data-table=\"a\" data-warehouse-rows=\"42\"",
         "data-lake-mark=\"11\"",
         "data-quarantined=\"17\"",
         "The first 2 rows; there are more.",

@@ -42,6 +42,7 @@ mod panics;
 mod permissions;
 mod quarantine;
 mod readers;
+mod report;
 mod restored;
 mod scale;
 mod script;

@@ -9,7 +9,7 @@ use crate::warehouse::TableSize;
 
 pub fn card(feed: &FeedFacts) -> Markup {
     html! {
-        article.card id={ "feed-" (feed.name) } data-feed=(feed.name) {
+        article.card id={ "feed-" (feed.name) } data-feed=(feed.name) data-topic=(feed.topic) {
             header {
                 h3 { (feed.name) }
                 span.tag { (feed.kind) }
@@ -70,7 +70,7 @@ fn warehouse(side: &Side<TableSize>) -> Markup {
         (told(found, |found| match found {
             None => html! { p.none { "No table yet." } },
             Some(size) => html! {
-                p data-warehouse-rows=(size.rows) {
+                p data-table=(place) data-warehouse-rows=(size.rows) {
                     (count(size.rows)) " rows"
                     @if let Some(size) = size.bytes { ", " (bytes(size)) }
                     @if let Some(at) = size.newest_ms { ", newest record " (instant(at)) }
