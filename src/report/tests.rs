@@ -94,7 +94,7 @@ fn full(text: &str) -> Report {
         Counted { feed: own(), class: own(), state: "open".to_owned(), records: 17, reason: own() };
     let answer = Answer {
         columns: vec![own(), own()],
-        rows: vec![vec![Some(own()), None], vec![Some("12.50".to_owned()), Some(own())]],
+        rows: vec![vec![Some(own()), None], vec![Some(own()), Some("12.50".to_owned())]],
         more: true,
     };
     let query = |answer| Query { file: own(), about: own(), sql: own(), answer };

@@ -155,7 +155,7 @@ fn records_in_quarantine_are_counted_by_reason_and_state() {
     assert_eq!(code, 0, "{said}");
     let (code, page) = place.command(&["report", "--out", "-"]);
     assert_eq!(code, 0, "{page}");
-    let row = |sink: &str, said: &str| (sink.to_owned(), format!("numbers out_of_range {said}"));
+    let row = |sink: &str, said: &str| (sink.to_owned(), format!("numbers check_failed {said}"));
     assert_eq!(
         quarantined(&page),
         [

@@ -127,11 +127,11 @@ fn settings(file: &FeedFile) -> Vec<(&'static str, String)> {
         said.push(("Lake", in_lake(options)));
         said.push(("Layout", options.layout().to_owned()));
         said.push(("Kept in the lake", kept(file, options)));
-        said.push(("Committed there", every(options.linger, options.max_records)));
+        said.push(("Committed to the lake", every(options.linger, options.max_records)));
     }
     if let Some(options) = &file.warehouse {
         said.push(("Warehouse", in_warehouse(file, options)));
-        said.push(("Committed there", every(options.linger, options.max_records)));
+        said.push(("Committed to the warehouse", every(options.linger, options.max_records)));
     }
     said.push(("Begins at", file.start.to_string()));
     said.push((

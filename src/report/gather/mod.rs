@@ -48,7 +48,8 @@ struct Database {
     bookkeeping: Told<()>,
 }
 
-/// Asks everything, and writes a row into the audit. The error is of the configuration.
+/// Asks everything, after a row of the audit is written. The error is of the configuration, or of an audit
+/// that is there and takes no row.
 pub async fn gather(
     node: &Node,
     files: Vec<FeedFile>,
@@ -56,10 +57,12 @@ pub async fn gather(
     asked: Asked,
 ) -> Result<Report, String> {
     let sinks = Sinks::open(node).await;
-    // Before anything is read for somebody.
-    let recorded = governance::record(node, &sinks, hand, &asked.out).await;
-    let governance = match recorded {
-        Ok(()) => governance::governance(node).await,
+    let governance = match sinks.bookkeeping() {
+        Ok(_) => {
+            // Before anything is read for somebody: where there is an audit, nothing is without.
+            governance::record(node, hand, &asked.out).await?;
+            governance::governance(node).await
+        }
         Err(why) => Err(why),
     };
     let known = known(node, files.clone(), &sinks)?;

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::instant;
+use super::{instant, minute};
 
 const WIDTH: f64 = 480.0;
 const TOP: f64 = 22.0;
@@ -43,10 +43,7 @@ pub fn steps(about: &str, points: &[(i64, u64)], spelled: fn(u64) -> String) -> 
         let (x, y) = (place(at(*ms)), place(high(*value)));
         line += &if index == 0 { format!("M{x} {y}") } else { format!("H{x}V{y}") };
     }
-    let label = |ms: i64| {
-        instant(ms).chars().take("0000-00-00T00:00".len()).collect::<String>().replace('T', " ")
-    };
-    let (from, to) = (first.map(label), last.filter(|_| span > 0).map(label));
+    let (from, to) = (first.map(minute), last.filter(|_| span > 0).map(minute));
     let chart = html! {
         @if let (Some(first), Some(last)) = (first, last) {
             path.lake.under d=(format!("{line}V{BASE}H{}Z", place(at(first)))) {}

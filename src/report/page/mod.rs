@@ -145,7 +145,7 @@ fn feeds(report: &Report) -> Markup {
 fn sizes(feeds: &[FeedFacts]) -> Markup {
     html! {
         div.card.scroll {
-            table {
+            table.sizes {
                 thead {
                     tr {
                         th { "Feed" } th { "Type" } th.number { "Rows in the lake" } th.number { "Files" }
@@ -159,13 +159,13 @@ fn sizes(feeds: &[FeedFacts]) -> Markup {
                         @let newest = lake.and_then(|it| it.newest_ms).max(table.and_then(|it| it.newest_ms));
                         tr {
                             td { a href={ "#feed-" (feed.name) } { (feed.name) } }
-                            td { (feed.kind) @if !feed.enabled { " " span.tag { "paused" } } }
+                            td.short { (feed.kind) @if !feed.enabled { " " span.tag { "paused" } } }
                             td.number { (known(&feed.lake, lake.and_then(|it| it.rows).map(count))) }
                             td.number { (known(&feed.lake, lake.map(|it| count(it.files)))) }
                             td.number { (known(&feed.lake, lake.map(|it| bytes(it.bytes)))) }
-                            td { (lake.and_then(|it| it.committed_ms).map(instant).unwrap_or_default()) }
+                            td.short { (lake.and_then(|it| it.committed_ms).map(minute).unwrap_or_default()) }
                             td.number { (known(&feed.warehouse, table.map(|it| count(it.rows)))) }
-                            td { (newest.map(instant).unwrap_or_default()) }
+                            td.short { (newest.map(minute).unwrap_or_default()) }
                         }
                     }
                 }
@@ -202,4 +202,10 @@ fn count(number: u64) -> String {
 
 fn bytes(number: u64) -> String {
     HumanBytes(number).to_string()
+}
+
+/// A time in short, where there is little room.
+fn minute(ms: i64) -> String {
+    let time = instant(ms).replace('T', " ");
+    time.chars().take("0000-00-00 00:00".len()).collect()
 }

@@ -62,7 +62,7 @@ fn drawing(feeds: &[&FeedFacts]) -> Markup {
                 @for (index, (class, name)) in sinks.iter().enumerate() {
                     @let there = top + index as u32 * (BOX + BETWEEN) + BOX / 2;
                     (wire(1, middle, there))
-                    (boxed(2, there, class, name))
+                    (boxed(2, there, class, &format!("{}: {name}", said(class))))
                 }
             }
         }
@@ -79,6 +79,11 @@ fn sinks(feed: &FeedFacts) -> Vec<(&'static str, &str)> {
         Side::Without => None,
     };
     lake.into_iter().chain(house).collect()
+}
+
+/// What a class of boxes is called.
+fn said(class: &str) -> &'static str {
+    if class == "lake" { "lake" } else { "warehouse" }
 }
 
 fn boxed(column: usize, middle: u32, class: &str, name: &str) -> Markup {

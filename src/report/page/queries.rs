@@ -34,17 +34,19 @@ fn asked_query(query: &Query) -> Markup {
 }
 
 fn answer(answer: &Answer) -> Markup {
+    let class = |at: usize| if is_of_numbers(answer, at) { "number" } else { "" };
     html! {
         div.scroll {
             table {
-                thead { tr { @for name in &answer.columns { th { (name) } } } }
+                thead {
+                    tr { @for (at, name) in answer.columns.iter().enumerate() { th class=(class(at)) { (name) } } }
+                }
                 tbody {
                     @for row in &answer.rows {
                         tr {
-                            @for value in row {
+                            @for (at, value) in row.iter().enumerate() {
                                 @match value {
-                                    Some(value) if is_number(value) => { td.number { (value) } },
-                                    Some(value) => { td { (value) } },
+                                    Some(value) => { td class=(class(at)) { (value) } },
                                     None => { td.none { "null" } },
                                 }
                             }
@@ -63,6 +65,8 @@ fn answer(answer: &Answer) -> Markup {
     }
 }
 
-fn is_number(text: &str) -> bool {
-    text.parse::<f64>().is_ok_and(f64::is_finite)
+/// Whether a column holds numbers and nulls, and is to be read from the right.
+fn is_of_numbers(answer: &Answer, at: usize) -> bool {
+    let is_number = |text: &String| text.parse::<f64>().is_ok_and(f64::is_finite);
+    answer.rows.iter().filter_map(|row| row.get(at)?.as_ref()).all(is_number)
 }
