@@ -166,8 +166,11 @@ fn records_in_quarantine_are_counted_by_reason_and_state() {
         ]
     );
     assert!(page.contains("data-figure=\"quarantine-open\" data-value=\"6\""), "each sink's own");
-    // The janitor of a node that ran has its schedule told, and its runs where it had any.
-    assert!(page.contains("data-chore=\"retention\""));
+    for said in ["data-chore=\"retention\"", "data-lake-rows=\"3\"", "data-warehouse-rows=\"3\""] {
+        assert!(page.contains(said), "{said}: {page}");
+    }
+    // A Delta table's statistics tell it, and so does the warehouse's table.
+    assert_eq!(page.matches(", newest record ").count(), 2);
 }
 
 const AWAY: &str = "kafka: {bootstrap: 'localhost:1'}

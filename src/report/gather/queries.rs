@@ -112,7 +112,7 @@ mod tests {
         let rows = vec![vec![Some(long.clone()), None, Some("ä".repeat(CHARACTERS))]];
         let answer = shown(Answer { columns: vec![long], rows, more: false });
         let cut = format!("{}…", "ä".repeat(CHARACTERS));
-        assert_eq!(answer.columns, [cut.clone()]);
+        assert_eq!(answer.columns[0], cut);
         assert_eq!(answer.rows[0], [Some(cut), None, Some("ä".repeat(CHARACTERS))]);
     }
 }

@@ -12,7 +12,7 @@ const COLUMNS: [(u32, u32); 3] = [(0, 250), (325, 250), (650, 310)];
 const BOX: u32 = 34;
 const BETWEEN: u32 = 8;
 /// Characters that the boxes have room for.
-const WORDS: [usize; 3] = [33, 33, 41];
+const WORDS: [usize; 3] = [31, 31, 37];
 
 pub fn pipeline(report: &Report) -> Markup {
     let all: Vec<&FeedFacts> = report.feeds.iter().collect();
