@@ -91,7 +91,6 @@ pub struct LakeFacts {
     /// The version of a Delta table.
     pub version: Option<u64>,
     pub committed_ms: Option<i64>,
-    pub newest_ms: Option<i64>,
     pub files: u64,
     pub bytes: u64,
     /// Unknown where a file does not say.

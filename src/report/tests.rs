@@ -39,7 +39,6 @@ fn full(text: &str) -> Report {
     let lake = LakeFacts {
         version: Some(7),
         committed_ms: Some(1_760_373_508_047),
-        newest_ms: Some(1_760_373_500_000),
         files: 3,
         bytes: 4096,
         rows: Some(1_234_567),
@@ -187,7 +186,7 @@ fn figures_stand_beside_what_people_read() {
     let page = page(&full("a"));
     for said in [
         "data-lake-rows=\"1234567\" data-lake-files=\"3\" data-lake-bytes=\"4096\"",
-        "1,234,567 rows in 3 files of 4.00 KiB together, version 7",
+        "1,234,567 rows in 3 files of 4.00 KiB together, of a, version 7",
         "data-table=\"a\" data-warehouse-rows=\"42\"",
         "data-lake-mark=\"11\"",
         "data-quarantined=\"17\"",

@@ -224,18 +224,6 @@ impl TableScan {
         &self.0.found.files
     }
 
-    /// The newest of the records' timestamps, as far as the files' statistics tell: milliseconds since the
-    /// epoch.
-    pub fn newest_ms(&self) -> Option<i64> {
-        let newest = |file: &ScanFile| {
-            let stats: serde_json::Value = serde_json::from_str(file.stats.as_deref()?).ok()?;
-            let time =
-                chrono::DateTime::parse_from_rfc3339(stats["maxValues"]["_timestamp"].as_str()?);
-            time.ok().map(|time| time.timestamp_millis())
-        };
-        self.files().iter().filter_map(newest).max()
-    }
-
     /// What retention had taken out of a plain table when the scan looked.
     pub fn retirements(&self) -> &Retirements {
         &self.0.found.history.retirements

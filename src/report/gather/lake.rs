@@ -35,7 +35,6 @@ fn of(scan: &TableScan) -> LakeFacts {
     LakeFacts {
         version: scan.version(),
         committed_ms: scan.committed_ms(),
-        newest_ms: scan.newest_ms(),
         files: files.len() as u64,
         bytes: files.iter().map(|file| file.size).sum(),
         rows: rows.sum(),

@@ -51,9 +51,13 @@ fn lake_facts(facts: &LakeFacts) -> Markup {
     html! {
         p data-lake-rows=[facts.rows] data-lake-files=(facts.files) data-lake-bytes=(facts.bytes) {
             (rows) " in " (count(facts.files)) " files of " (bytes(facts.bytes)) " together"
+            @match facts.times.as_slice() {
+                [] => {},
+                [only] => { ", of " (only.time) },
+                [first, .., last] => { ", of " (first.time) " to " (last.time) },
+            }
             @if let Some(version) = facts.version { ", version " (version) }
             @if let Some(at) = facts.committed_ms { ", last commit " (instant(at)) }
-            @if let Some(at) = facts.newest_ms { ", newest record " (instant(at)) }
             "."
         }
         div.charts {

@@ -156,7 +156,8 @@ fn sizes(feeds: &[FeedFacts]) -> Markup {
                 tbody {
                     @for feed in feeds {
                         @let (lake, table) = (feed.lake.found(), feed.warehouse.found());
-                        @let newest = lake.and_then(|it| it.newest_ms).max(table.and_then(|it| it.newest_ms));
+                        @let day = lake.and_then(|it| it.times.last()).map(|it| it.time.clone());
+                        @let newest = table.and_then(|it| it.newest_ms).map(minute).or(day);
                         tr {
                             td { a href={ "#feed-" (feed.name) } { (feed.name) } }
                             td.short { (feed.kind) @if !feed.enabled { " " span.tag { "paused" } } }
@@ -165,7 +166,7 @@ fn sizes(feeds: &[FeedFacts]) -> Markup {
                             td.number { (known(&feed.lake, lake.map(|it| bytes(it.bytes)))) }
                             td.short { (lake.and_then(|it| it.committed_ms).map(minute).unwrap_or_default()) }
                             td.number { (known(&feed.warehouse, table.map(|it| count(it.rows)))) }
-                            td.short { (newest.map(minute).unwrap_or_default()) }
+                            td.short { (newest.unwrap_or_default()) }
                         }
                     }
                 }
