@@ -19,7 +19,7 @@
 //! `governance`, `retention`; F2
 //! `source`, `registry`, `oidc`, `http`, `lake`, `warehouse`, `volume`, `publish`, `telemetry`; F3
 //! `catalog`, `grants`, `reads`; F4 `rights`; F5 `actors`, `verify`; F6 `api`, `app`, `demo`, `load`,
-//! `replay`, `cli`.
+//! `replay`, `report`, `cli`.
 //! A test reads the imports and fails on an upward one.
 
 pub mod actors;
@@ -46,6 +46,7 @@ pub mod reads;
 pub mod record;
 pub mod registry;
 pub mod replay;
+pub mod report;
 pub mod retention;
 pub mod rights;
 pub mod source;

@@ -11,9 +11,8 @@ use utoipa::ToSchema;
 use super::{Api, Caller, Named, Problem};
 use crate::config::{Feed, FeedKind, LakeFormat};
 use crate::governance::{Access, Action, Salt};
-use crate::lake::read_progress;
 use crate::lake::scan::At;
-use crate::reads::Sight;
+use crate::reads::{self, Marks, Sight};
 use crate::record::SinkError;
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -261,24 +260,12 @@ pub async fn watermarks(
 
 async fn progress(api: &Api, feed: &Feed) -> Result<Vec<Watermark>, Problem> {
     let failed = |error: SinkError| Problem::of_sink("reading watermarks", &error);
-    let mut found: BTreeMap<(String, i32), Watermark> = BTreeMap::new();
-    if let (Some(warehouse), Some(_)) = (&api.warehouse, &feed.warehouse) {
-        for (source, progress) in warehouse.progress(&feed.name).await.map_err(failed)? {
-            let key = (source.topic.to_string(), source.partition);
-            let new = || watermark(&key);
-            found.entry(key.clone()).or_insert_with(new).warehouse = Some(progress.next_offset);
-        }
-    }
-    if let (Some(lake), Some(_)) = (&api.lake, &feed.lake) {
-        for (source, progress) in read_progress(lake, feed).await.map_err(failed)? {
-            let key = (source.topic.to_string(), source.partition);
-            let new = || watermark(&key);
-            found.entry(key.clone()).or_insert_with(new).lake = Some(progress.next_offset);
-        }
-    }
-    Ok(found.into_values().collect())
-}
-
-fn watermark((topic, partition): &(String, i32)) -> Watermark {
-    Watermark { topic: topic.clone(), partition: *partition, lake: None, warehouse: None }
+    let found = reads::watermarks(feed, api.lake.as_ref(), api.warehouse.as_deref()).await;
+    let watermark = |((topic, partition), Marks { lake, warehouse })| Watermark {
+        topic,
+        partition,
+        lake,
+        warehouse,
+    };
+    Ok(found.map_err(failed)?.into_iter().map(watermark).collect())
 }

@@ -32,7 +32,7 @@ type Topics = (Instant, Arc<[String]>);
 pub struct Named {
     pub name: String,
     pub file: FeedFile,
-    topic: String,
+    pub topic: String,
 }
 
 impl Known {
@@ -94,7 +94,7 @@ impl Known {
         Ok(self.feed(&named).await?.map(|feed| (named, feed)))
     }
 
-    /// None while its columns are not known.
+    /// The same of one of [`Known::all`].
     pub async fn feed(&self, named: &Named) -> Result<Option<Arc<Feed>>, String> {
         Ok(self.catalog.known(&named.file, &named.topic).await?.map(Arc::new))
     }

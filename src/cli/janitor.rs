@@ -4,11 +4,11 @@ use clap::Subcommand;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, NodeFile, Output, block_on, failed, print_json};
-use crate::actors::janitor::{Chore, Done, Report, Work};
+use crate::actors::janitor::{Chore, Report, Work};
 use crate::catalog::Known;
 use crate::config::{Duration, FeedFile, Node};
 use crate::lake::LakeStore;
-use crate::lake::upkeep::{Amount, Mode};
+use crate::lake::upkeep::Mode;
 use crate::telemetry::print::{answer, tell};
 use crate::warehouse;
 
@@ -94,7 +94,7 @@ impl Run {
                 _ = interrupt.recv() => return Ok(Exit::Good),
                 _ = terminate.recv() => return Ok(Exit::Good),
             }
-            self.print(&reports);
+            self.print(&reports, mode);
             let Some(every) = self.every else {
                 let bad = reports.values().any(Report::failed);
                 return Ok(if bad { Exit::Failed } else { Exit::Good });
@@ -107,7 +107,7 @@ impl Run {
         }
     }
 
-    fn print(&self, reports: &BTreeMap<&str, Report>) {
+    fn print(&self, reports: &BTreeMap<&str, Report>, mode: Mode) {
         if self.output == Output::Json {
             print_json(reports);
             return;
@@ -115,7 +115,7 @@ impl Run {
         let mut said = false;
         for (chore, report) in reports {
             for (feed, done) in &report.feeds {
-                answer!("{chore}  {feed}: {}", words(done, self.dry_run));
+                answer!("{chore}  {feed}: {}", done.in_words(mode));
                 said = true;
             }
             if let Some(rows) = report.audit_rows.filter(|rows| *rows > 0) {
@@ -162,48 +162,4 @@ async fn open(node: Node, files: Vec<FeedFile>) -> Result<Work, String> {
     }
     let known = Known::open(&node, files, lake.clone(), database)?;
     Ok(Work { config: node.janitor, known, lake, store, token: None })
-}
-
-fn words(done: &Done, dry_run: bool) -> String {
-    let verb = |did: &'static str, would: &'static str| if dry_run { would } else { did };
-    let amount = |amount: &Amount| format!("{} files, {} bytes", amount.files, amount.bytes);
-    let mut said = Vec::new();
-    match done {
-        Done::Expired(it) => {
-            let times = match it.times.as_slice() {
-                [] => String::new(),
-                [only] => format!(" of {only}"),
-                [first, .., last] => format!(" of {first} to {last}"),
-            };
-            if it.taken.files > 0 {
-                let verb = verb("taken out", "would take out");
-                said.push(format!("{verb} {} rows{times} ({})", it.rows, amount(&it.taken)));
-            }
-            if it.deleted.files > 0 {
-                let verb = verb("deleted", "would delete");
-                said.push(format!("{verb} {}", amount(&it.deleted)));
-            }
-        }
-        Done::Compacted(it) => {
-            let into = match it.made.files {
-                0 => String::new(),
-                _ => format!(" into {}", amount(&it.made)),
-            };
-            said.push(format!("{} {}{into}", verb("joined", "would join"), amount(&it.joined)));
-            if it.other_columns > 0 {
-                said.push(format!("{} of other columns left as they are", it.other_columns));
-            }
-        }
-        Done::Vacuumed(it) => {
-            let verb = verb("deleted", "would delete");
-            said.push(format!("{verb} {}", amount(&it.swept)));
-            said.push(format!("{} waiting for the grace time", amount(&it.marked)));
-            if it.foreign.files > 0 {
-                let (count, paths) = (it.foreign.files, it.foreign_paths.join(", "));
-                said.push(format!("{count} that are not ours are left alone: {paths}"));
-            }
-        }
-        Done::Failed(error) => said.push(format!("failed: {error}")),
-    }
-    said.join("; ")
 }

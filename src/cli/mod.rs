@@ -11,6 +11,7 @@ mod load;
 mod migrate;
 mod permissions;
 mod quarantine;
+mod report;
 mod resolve;
 mod run;
 mod snapshot;
@@ -67,6 +68,7 @@ enum Command {
     Permissions(permissions::Permissions),
     Token(token::Token),
     Audit(audit::Audit),
+    Report(report::Report),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -138,6 +140,7 @@ pub fn main() -> Exit {
         Command::Permissions(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Audit(command) => command.run(),
+        Command::Report(command) => command.run(),
     };
     if exit == Exit::Good && print::is_incomplete() { Exit::Failed } else { exit }
 }
@@ -147,6 +150,17 @@ pub fn local_user() -> String {
     let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok();
     let uid = || std::fs::metadata("/proc/self").ok().map(|it| it.uid().to_string());
     name.filter(|name| !name.is_empty()).or_else(uid).unwrap_or_default()
+}
+
+/// Puts a whole file in place in one step: nobody ever reads half of it.
+pub fn put(path: &Path, text: &str) -> std::io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!(".{name}.new"));
+    let written = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, path));
+    if written.is_err() {
+        drop(std::fs::remove_file(&aside));
+    }
+    written
 }
 
 /// Prints an error for a person and answers that the command failed.

@@ -6,6 +6,7 @@
 //! * [`Sight`] is what a decision shows of one sink; a [`Question`] is what is asked of it. What is not seen
 //!   as it stands cannot be compared with, sorted by or counted.
 //! * [`Reading`] reads batch after batch, each already as it may be seen.
+//! * [`watermarks`] tells how far either sink has come.
 //! * [`Seal`] makes and opens cursors, which tell nobody anything but where to go on.
 
 mod columns;
@@ -15,8 +16,10 @@ mod reading;
 mod sight;
 #[cfg(test)]
 mod tests;
+mod watermarks;
 
 pub use cursor::{Cursor, Place, Seal};
 pub use question::{Question, Refusal};
 pub use reading::{BATCH_ROWS, LakeReading, Seen, WarehouseReading};
 pub use sight::Sight;
+pub use watermarks::{Marks, watermarks};

@@ -56,7 +56,9 @@ pub use delta::{Mark as LakeMark, TableFile as LakeFile};
 pub use escape::shortened;
 pub use gap::Gap as LakeGap;
 pub use lake::{is_former, rows_at};
-pub use quarantine::{Chosen, Fate, Kept, QuarantinedRecord, State, quarantined, time};
+pub use quarantine::{
+    Chosen, Counted, Fate, Kept, QuarantinedRecord, State, counted, quarantined, time,
+};
 pub use report::{
     Example, FeedReport, GapReport, PartitionReport, Report, SinkReport, TableReport, Verdict,
 };

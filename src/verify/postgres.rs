@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Config, NoTls, Row as Found};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::gap::Gap;
-use super::quarantine::{Chosen, Fate, Kept, State};
+use super::quarantine::{Chosen, Counted, Fate, Kept, State};
 use super::warehouse::{Quarantined, Row, Standing};
 use crate::config::{Column, Feed, TlsMode, Warehouse};
 use crate::record::{OffsetRange, RejectClass, SinkKind, TopicId, TopicPartition};
@@ -225,6 +225,25 @@ impl Postgres {
             (true, false) => Err(super::quarantine::OLDER.to_owned()),
             (there, _) => Ok(there),
         }
+    }
+
+    /// How many records of each kind there are.
+    pub async fn count_quarantine(&self) -> Result<Vec<Counted>, String> {
+        const COUNT: &str = "
+            SELECT feed, class, coalesce(settled, 'open'), count(*), max(reason)
+            FROM tidegate.quarantine GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
+        if !self.has_quarantine().await? {
+            return Ok(Vec::new());
+        }
+        let rows = self.client.query(COUNT, &[]).await.map_err(said)?;
+        let counted = |row: &Found| Counted {
+            feed: row.get(0),
+            class: row.get(1),
+            state: row.get(2),
+            records: row.get::<_, i64>(3).unsigned_abs(),
+            reason: row.get(4),
+        };
+        Ok(rows.iter().map(counted).collect())
     }
 
     pub async fn quarantined(&self, chosen: &Chosen, most: i64) -> Result<Vec<Kept>, String> {

@@ -1,7 +1,7 @@
 //! Records that became no row, as each sink keeps them.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -239,6 +239,51 @@ pub async fn quarantined(node: &Node, chosen: &Chosen, most: usize) -> Result<Ve
     Ok(kept)
 }
 
+/// How many records of one kind a sink's quarantine holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    pub feed: String,
+    pub class: String,
+    /// `open`, or what was made of them.
+    pub state: String,
+    pub records: u64,
+    /// The reason that is kept with one of them.
+    pub reason: String,
+}
+
+/// The records in one sink's quarantine, counted by feed, class and state, in this order. Asks no broker.
+pub async fn counted(node: &Node, sink: SinkKind) -> Result<Vec<Counted>, String> {
+    match (sink, &node.warehouse, &node.lake) {
+        (SinkKind::Warehouse, Some(config), _) => match Database::open(config).await? {
+            Database::Postgres(database) => database.count_quarantine().await,
+            Database::Sqlite(database) => database.count_quarantine(),
+        },
+        (SinkKind::Lake, _, Some(config)) => {
+            let store = LakeStore::open(config).map_err(|error| error.to_string())?;
+            count_lake(&store).await
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+async fn count_lake(store: &LakeStore) -> Result<Vec<Counted>, String> {
+    let mut counts: BTreeMap<(String, String, &str), (u64, String)> = BTreeMap::new();
+    for feed in lake_feeds(store, None).await? {
+        let each = |record: Kept| {
+            let state = State::of(&record).name();
+            let count = counts.entry((record.feed, record.class, state));
+            count.or_insert((0, record.reason)).0 += 1;
+            true
+        };
+        each_of_lake(store, &feed, each).await?;
+    }
+    let counted = |((feed, class, state), (records, reason)): (_, _)| {
+        let state: &str = state;
+        Counted { feed, class, state: state.to_owned(), records, reason }
+    };
+    Ok(counts.into_iter().map(counted).collect())
+}
+
 /// What both sinks keep stands once, with both their names.
 fn merged(kept: Vec<Kept>) -> Vec<Kept> {
     let mut places: HashMap<_, usize> = HashMap::new();
@@ -282,12 +327,28 @@ async fn of_lake(
     chosen: &Chosen,
     most: usize,
 ) -> Result<Vec<Kept>, String> {
+    let mut kept = Vec::new();
+    let take = |record: Kept| {
+        kept.extend(chosen.takes(&record).then_some(record));
+        kept.len() < most
+    };
+    each_of_lake(store, feed, take).await?;
+    Ok(kept)
+}
+
+/// Calls `each` with the records of a feed's quarantine, those of the newest file first, until it answers
+/// false and the file is at its end. One file is held at a time.
+async fn each_of_lake(
+    store: &LakeStore,
+    feed: &str,
+    mut each: impl FnMut(Kept) -> bool,
+) -> Result<(), String> {
     let table = store.below(&layout::quarantine_path(feed));
     let log = DeltaLog::open(table.clone()).await?;
     let fates = Fates::read(store, feed).await?;
-    let mut kept = Vec::new();
+    let mut wanted = true;
     for file in log.files().into_iter().rev() {
-        if kept.len() >= most {
+        if !wanted {
             break;
         }
         let path = Path::from_url_path(&file.path).map_err(|error| error.to_string())?;
@@ -300,10 +361,10 @@ async fn of_lake(
             let source = TopicPartition::new(record.topic.as_str(), record.partition);
             record.topic_id = log.mark_at(&source, file.version).and_then(|it| it.topic_id.get());
             record.settled = fates.of(&record);
-            kept.extend(chosen.takes(&record).then_some(record));
+            wanted = each(record);
         }
     }
-    Ok(kept)
+    Ok(())
 }
 
 /// What was made of the records in a lake's quarantine: of one settled twice, the last counts.

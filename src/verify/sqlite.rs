@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row as Found};
 
 use super::canon::hex;
 use super::gap::Gap;
-use super::quarantine::{Chosen, Fate, Kept, State};
+use super::quarantine::{Chosen, Counted, Fate, Kept, State};
 use super::warehouse::{Quarantined, Row, Standing};
 use crate::config::{Column, Feed};
 use crate::record::{OffsetRange, RejectClass, SinkKind, TopicId, TopicPartition};
@@ -175,6 +175,26 @@ impl Sqlite {
             (1_i64.., 0_i64) => Err(super::quarantine::OLDER.to_owned()),
             (_, _) => Ok(()),
         }
+    }
+
+    /// How many records of each kind there are.
+    pub fn count_quarantine(&self) -> Result<Vec<Counted>, String> {
+        const COUNT: &str = "
+            SELECT feed, class, coalesce(settled, 'open'), count(*), max(reason)
+            FROM tidegate_quarantine GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
+        self.check_quarantine()?;
+        let mut counted = Vec::new();
+        self.each("tidegate_quarantine", COUNT, [], |row| {
+            counted.push(Counted {
+                feed: get(row, 0)?,
+                class: get(row, 1)?,
+                state: get(row, 2)?,
+                records: get::<i64>(row, 3)?.unsigned_abs(),
+                reason: get(row, 4)?,
+            });
+            Ok(())
+        })?;
+        Ok(counted)
     }
 
     pub fn quarantined(&self, chosen: &Chosen, most: i64) -> Result<Vec<Kept>, String> {

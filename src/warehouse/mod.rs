@@ -3,6 +3,7 @@
 //! [`Warehouse`] is the contract; `postgres` is the product, `sqlite` the embedded default. Nothing
 //! here knows an actor. All errors leave as a [`SinkError`], already judged by `flow::blame`.
 
+mod ad_hoc;
 mod dimension;
 mod filling;
 mod governance;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::ad_hoc::{AdHoc, Answer, TableSize};
 pub use self::governance::{Change, Changed, GovernanceStore, Permissions};
 pub use self::janitor::{JanitorStore, Lease, Run};
 pub use self::reduce::record_keys;
@@ -267,5 +269,13 @@ pub fn open_rows(config: &crate::config::Warehouse) -> Result<Arc<dyn RowReader>
     match config.url.strip_prefix("sqlite:") {
         Some(path) => Ok(Arc::new(sqlite::SqliteRows::open(path.as_ref())?)),
         None => Ok(Arc::new(postgres::PostgresRows::open(config)?)),
+    }
+}
+
+/// Opens the database for statements that somebody wrote, on sessions of their own.
+pub fn open_ad_hoc(config: &crate::config::Warehouse) -> Result<Arc<dyn AdHoc>, SinkError> {
+    match config.url.strip_prefix("sqlite:") {
+        Some(path) => Ok(Arc::new(sqlite::SqliteAdHoc::open(path.as_ref())?)),
+        None => Ok(Arc::new(postgres::PostgresAdHoc::open(config)?)),
     }
 }

@@ -43,6 +43,7 @@ mod panics;
 mod permissions;
 mod quarantine;
 mod readers;
+mod report;
 mod restored;
 mod rights;
 mod scale;

@@ -21,20 +21,20 @@ use crate::node::{Node, tidegate};
 use crate::servers::{env, turn, wait_for};
 
 const SOON: Duration = Duration::from_secs(90);
-const PARTITIONS: i32 = 2;
+pub const PARTITIONS: i32 = 2;
 
-struct System {
+pub struct System {
     name: &'static str,
     prefix: String,
-    folder: PathBuf,
-    database: Option<Database>,
-    topics: Vec<String>,
+    pub folder: PathBuf,
+    pub database: Option<Database>,
+    pub topics: Vec<String>,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl System {
     /// A copy of `examples/NAME`. `database` is the PostgreSQL url in its node file, if it has one.
-    fn new(name: &'static str, database: Option<&str>) -> Self {
+    pub fn new(name: &'static str, database: Option<&str>) -> Self {
         let turn = turn();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_millis();
         let prefix = format!("{name}-{}-", now % 1_000_000_000);
@@ -81,14 +81,14 @@ impl System {
         }
     }
 
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = tidegate();
         command.current_dir(&self.folder).env("PGPASSWORD", "not asked for");
         command
     }
 
     /// Carries out one command of the README.
-    fn say(&self, arguments: &[&str]) -> String {
+    pub fn say(&self, arguments: &[&str]) -> String {
         let out = self.command().args(arguments).output().expect("the binary runs");
         let (said, errors) =
             (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
@@ -96,7 +96,7 @@ impl System {
         said.into_owned()
     }
 
-    fn generate(&self, messages: &str, seed: &str) {
+    pub fn generate(&self, messages: &str, seed: &str) {
         let (broker, partitions) = (kafka::address(), PARTITIONS.to_string());
         let fixed = ["generate", "--bootstrap", &broker, "--prefix", &self.prefix];
         let those = ["--system", self.name, "-n", messages, "--seed", seed];
@@ -159,7 +159,7 @@ impl System {
     }
 
     /// Runs a node until all is durable, then stops it.
-    fn carry(&self, group: &str) {
+    pub fn carry(&self, group: &str) {
         let mut node = self.node("all");
         self.wait_for_group(group, &self.topics);
         assert!(node.terminate(SOON).0.success(), "{}", node.log());
@@ -230,7 +230,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-const MY_DWH: &str = "postgres://postgres@localhost:5432/my_dwh";
+pub const MY_DWH: &str = "postgres://postgres@localhost:5432/my_dwh";
 const WAREHOUSE: &str = "postgres://postgres@localhost:5432/warehouse";
 const DATA_WAREHOUSE: &str = "postgres://postgres@localhost:5432/data_warehouse";
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracing::{Instrument, info_span, warn};
 
 use crate::catalog::{Known, Named};
@@ -70,7 +70,8 @@ pub struct Work {
 }
 
 /// What a run did, and where it failed.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Report {
     /// Feeds that were looked at.
     #[serde(skip)]
@@ -86,7 +87,7 @@ pub struct Report {
 }
 
 /// What came of one feed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Done {
     Expired(Expired),

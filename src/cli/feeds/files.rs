@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-use crate::cli::Exit;
+use crate::cli::{Exit, put};
 use crate::config::{ACTIVE, ARCHIVED, Fault, Faults, FeedFile, Folder, Node};
 use crate::telemetry::print::{answer, tell};
 
@@ -172,17 +172,6 @@ fn switched(text: &str, on: bool) -> String {
         (None, true) => text.replacen('{', &format!("{{enabled: {on}, "), 1),
         (None, false) => format!("{}\nenabled: {on}\n", text.trim_end()),
     }
-}
-
-/// Puts a whole file in place in one step: a node never reads half of it.
-fn put(path: &Path, text: &str) -> std::io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!(".{name}.new"));
-    let written = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, path));
-    if written.is_err() {
-        drop(std::fs::remove_file(&aside));
-    }
-    written
 }
 
 fn rename(path: &Path, folder: &Path) -> Exit {

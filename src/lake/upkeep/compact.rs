@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
@@ -36,7 +36,8 @@ const RUN_BYTES: usize = 64 << 20;
 const COMPRESSED: u64 = 16;
 
 /// What a pass made of a table's small files, or would.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Compacted {
     pub joined: Amount,
     pub made: Amount,

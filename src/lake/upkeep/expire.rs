@@ -1,6 +1,6 @@
 //! Old rows go: whole times of a table.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::info;
 
@@ -15,7 +15,8 @@ use crate::record::SinkError;
 use crate::retention::{Dated, Policy, expired};
 
 /// What a pass took out of a table, or would.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Expired {
     /// The times that are over, the oldest first; those of files without one are none of them.
     pub times: Vec<String>,

@@ -29,7 +29,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::columns::delta_columns;
 use super::commit_loop::Log;
@@ -58,7 +58,8 @@ pub enum Mode {
 }
 
 /// A number of files, and their bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Amount {
     pub files: u64,
     pub bytes: u64,

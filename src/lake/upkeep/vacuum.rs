@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -27,7 +27,8 @@ const AT_ONCE: usize = 500;
 const NAMED: usize = 10;
 
 /// What a pass found in a table's folder beside the table.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Vacuumed {
     /// Ours, unreferenced, and waiting for the grace time to pass.
     pub marked: Amount,

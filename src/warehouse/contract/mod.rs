@@ -29,6 +29,7 @@ macro_rules! on_each_warehouse {
 }
 
 // Behind the macro, which it uses.
+mod ad_hoc;
 mod governance;
 mod janitor;
 mod nested;

@@ -4,6 +4,7 @@
 //! transaction covers both. Every statement that writes a feed's table is made by `stage`; the
 //! transaction itself is `write`.
 
+mod ad_hoc;
 mod apply;
 mod check;
 mod copy;
@@ -25,6 +26,7 @@ mod table;
 mod versions;
 mod write;
 
+pub(super) use self::ad_hoc::PostgresAdHoc;
 pub(super) use self::governance::PostgresGovernance;
 pub(super) use self::janitor::PostgresJanitor;
 pub use self::migrate::bookkeeping;

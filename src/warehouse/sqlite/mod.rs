@@ -3,6 +3,7 @@
 //! One connection, used on threads that may block. A writing transaction begins as IMMEDIATE, so it
 //! is alone from its first statement to its last: what the fence reads holds until COMMIT.
 
+mod ad_hoc;
 mod dimension;
 mod gaps;
 mod governance;
@@ -16,6 +17,7 @@ mod snapshot;
 mod table;
 mod write;
 
+pub(super) use self::ad_hoc::SqliteAdHoc;
 pub(super) use self::governance::SqliteGovernance;
 pub(super) use self::janitor::SqliteJanitor;
 pub use self::migrate::bookkeeping;

@@ -158,7 +158,8 @@ fn read(
     Ok(if taken { Left::Nothing } else { Left::Unwanted })
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+/// A connection that can write nothing.
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // As the writer's, but for the rights.
     let writing = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let flags = OpenFlags::default().difference(writing) | OpenFlags::SQLITE_OPEN_READ_ONLY;
@@ -183,7 +184,7 @@ fn put(
 }
 
 /// No record is at fault where none is written.
-fn unread(error: rusqlite::Error) -> SinkError {
+pub(super) fn unread(error: rusqlite::Error) -> SinkError {
     match judged(error) {
         SinkError { blame: Blame::Record, message, .. } => SinkError::lasting(message),
         other => other,

@@ -1,0 +1,105 @@
+//! Statements through a cursor, which only takes one that reads, in a transaction that can write nothing.
+
+use async_trait::async_trait;
+use tokio_postgres::{Error, SimpleQueryMessage};
+
+use super::pool::{Session, Sessions, judged};
+use super::table::{ident, table_name};
+use crate::config::{self, Feed};
+use crate::record::SinkError;
+use crate::warehouse::ad_hoc::{AdHoc, Answer, TableSize, WITHIN};
+
+pub(in crate::warehouse) struct PostgresAdHoc {
+    sessions: Sessions,
+    /// Of the feeds' tables that name none.
+    schema: String,
+}
+
+impl PostgresAdHoc {
+    pub fn open(config: &config::Warehouse) -> Result<Self, SinkError> {
+        let config = config::Warehouse { connections: 1, ..config.clone() };
+        Ok(Self { sessions: Sessions::reading(&config)?, schema: config.schema })
+    }
+
+    /// A session in a transaction that reads. Dropped, it is closed, and the server rolls back.
+    async fn begin(&self) -> Result<Session, SinkError> {
+        let session = self.sessions.get().await?;
+        // The user's own schema may be the bookkeeping's, whose tables nobody means.
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+             SET LOCAL statement_timeout = '{}s'; SET LOCAL search_path = {}, public",
+            WITHIN.as_secs(),
+            ident(&self.schema)
+        );
+        session.batch_execute(&begin).await.map_err(judged)?;
+        Ok(session)
+    }
+}
+
+#[async_trait]
+impl AdHoc for PostgresAdHoc {
+    async fn ask(&self, sql: &str, most: usize) -> Result<Answer, SinkError> {
+        let session = self.begin().await?;
+        let answer = read(&session, sql, most).await.map_err(judged)?;
+        end(session).await?;
+        Ok(answer)
+    }
+
+    async fn measure(&self, feed: &Feed) -> Result<Option<TableSize>, SinkError> {
+        let session = self.begin().await?;
+        let doing = format!("measuring the table of feed {}", feed.name);
+        let table = table_name(feed, &self.schema);
+        let size = measure(&session, &table).await;
+        let size = size.map_err(|error| judged(error).context(doing))?;
+        end(session).await?;
+        Ok(size)
+    }
+}
+
+async fn end(session: Session) -> Result<(), SinkError> {
+    session.batch_execute("ROLLBACK").await.map_err(judged)?;
+    session.done();
+    Ok(())
+}
+
+/// What is prepared is one statement: another behind it could end the transaction.
+async fn read(session: &Session, sql: &str, most: usize) -> Result<Answer, Error> {
+    let declare = format!("DECLARE answer NO SCROLL CURSOR FOR\n{sql}");
+    session.execute(&declare, &[]).await?;
+    let fetch = format!("FETCH FORWARD {} FROM answer", most.saturating_add(1));
+    let mut answer = Answer::default();
+    for message in session.simple_query(&fetch).await? {
+        match message {
+            SimpleQueryMessage::RowDescription(columns) => {
+                answer.columns = columns.iter().map(|it| it.name().to_owned()).collect();
+            }
+            SimpleQueryMessage::Row(row) => {
+                let values = (0..row.len()).map(|at| row.get(at).map(str::to_owned));
+                answer.push(values.collect(), most);
+            }
+            _ => {}
+        }
+    }
+    Ok(answer)
+}
+
+async fn measure(session: &Session, table: &str) -> Result<Option<TableSize>, Error> {
+    const LOOK: &str = "
+        SELECT to_regclass($1) IS NOT NULL, pg_total_relation_size(to_regclass($1)),
+               EXISTS (SELECT FROM pg_attribute
+                       WHERE attrelid = to_regclass($1) AND NOT attisdropped
+                         AND attname = '_timestamp' AND atttypid = 'timestamptz'::regtype)";
+    let look = session.query_one(LOOK, &[&table]).await?;
+    let (there, bytes, dated): (bool, Option<i64>, bool) = (look.get(0), look.get(1), look.get(2));
+    if !there {
+        return Ok(None);
+    }
+    let newest = match dated {
+        true => "floor(extract(epoch FROM max(_timestamp)) * 1000)::int8",
+        false => "NULL::int8",
+    };
+    let count = session.query_one(&format!("SELECT count(*), {newest} FROM {table}"), &[]).await?;
+    let rows: i64 = count.get(0);
+    let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+    Ok(Some(TableSize { rows: rows.unsigned_abs(), bytes, newest_ms: count.get(1) }))
+}
