@@ -1,4 +1,4 @@
-//! The node's front: its governor, and the API that reads under it.
+//! The node's front: its governor, the API that reads under it, and the modes of the lake's folders.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use actix_web::dev::ServerHandle;
 use rustls::ServerConfig;
 use tracing::{error, info, warn};
 
-use crate::actors::governor::{Setup as GovernorSetup, Unborn};
+use crate::actors::governor::{Files, Setup as GovernorSetup, Unborn};
 use crate::actors::{Edges, Governance, Governor, Io};
 use crate::api;
 use crate::catalog::Known;
-use crate::config::{self, ApiLimits, Node};
+use crate::config::{ApiLimits, Node};
 use crate::grants::{Grants, node_name};
 use crate::record::SinkError;
 use crate::warehouse::{open_janitor, open_rows};
@@ -22,11 +22,18 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 /// Built, and not yet open.
 pub struct Front {
+    api: Option<Api>,
+    files: Option<Files>,
+    governance: Governance,
+    unborn: Unborn,
+    io: Io,
+}
+
+struct Api {
     setup: api::Setup,
     limits: ApiLimits,
     listener: TcpListener,
     tls: Option<ServerConfig>,
-    unborn: Unborn,
 }
 
 /// Open: requests are answered.
@@ -37,21 +44,20 @@ pub struct Open {
 }
 
 impl Front {
+    /// None where nothing asks for permission rows.
     pub fn build(
         node: &Node,
-        config: &config::Api,
         known: &Known,
         edges: &Edges,
         io: Io,
-    ) -> Result<Self, SinkError> {
-        let Some(warehouse) = &node.warehouse else {
-            return Err(SinkError::lasting("api: the permission rows need a `warehouse`"));
-        };
-        let (listener, tls) = api::listen(config)?;
-        let at = listener.local_addr().map_err(SinkError::lasting)?;
-        if tls.is_none() && !at.ip().is_loopback() {
-            warn!(target: "tidegate::app", %at, "the API has no `tls`: tokens are sent in the clear unless something before it encrypts");
+        files: Option<Files>,
+    ) -> Result<Option<Self>, SinkError> {
+        if node.api.is_none() && files.is_none() {
+            return Ok(None);
         }
+        let Some(warehouse) = &node.warehouse else {
+            return Err(SinkError::lasting("governance: the permission rows need a `warehouse`"));
+        };
         let grants = Grants::of(warehouse)?;
         let governor = GovernorSetup {
             grants: grants.clone(),
@@ -63,32 +69,49 @@ impl Front {
         };
         let (governance, unborn) = Governor::open(governor)
             .map_err(|full| SinkError::lasting(format!("volume: {full}")))?;
-        let setup = api::Setup {
-            governance,
-            grants,
-            known: known.clone(),
-            lake: edges.lake.clone(),
-            warehouse: edges.warehouse.clone(),
-            rows: open_rows(warehouse)?,
-            janitor: open_janitor(warehouse)?,
-            schedules: node.janitor.clone(),
-            io,
-            node: node_name(),
-        };
-        Ok(Self { setup, limits: config.limits.clone(), listener, tls, unborn })
+        let api = node.api.as_ref().map(|config| {
+            let (listener, tls) = api::listen(config)?;
+            let at = listener.local_addr().map_err(SinkError::lasting)?;
+            if tls.is_none() && !at.ip().is_loopback() {
+                warn!(target: "tidegate::app", %at, "the API has no `tls`: tokens are sent in the clear unless something before it encrypts");
+            }
+            let setup = api::Setup {
+                governance: governance.clone(),
+                grants,
+                known: known.clone(),
+                lake: edges.lake.clone(),
+                warehouse: edges.warehouse.clone(),
+                rows: open_rows(warehouse)?,
+                janitor: open_janitor(warehouse)?,
+                schedules: node.janitor.clone(),
+                io: io.clone(),
+                node: node_name(),
+            };
+            Ok::<_, SinkError>(Api { setup, limits: config.limits.clone(), listener, tls })
+        });
+        Ok(Some(Self { api: api.transpose()?, files, governance, unborn, io }))
     }
 
     /// Answers from now on. Called on an actix system; the governor lives on the arbiter.
     pub fn open(self, arbiter: &ArbiterHandle) -> Open {
-        let Self { setup, limits, listener, tls, unborn } = self;
-        let governance = setup.governance.clone();
+        let Self { api, files, governance, unborn, io } = self;
         unborn.live(arbiter);
+        if let Some(files) = files {
+            drop(io.spawn(files.follow(governance.clone(), io.clone())));
+        }
+        Open { server: api.and_then(Api::open), governance }
+    }
+}
+
+impl Api {
+    fn open(self) -> Option<ServerHandle> {
+        let Self { setup, limits, listener, tls } = self;
         let at = listener.local_addr().map(|at| at.to_string()).unwrap_or_default();
         let server = match api::serve(setup, &limits, listener, tls) {
             Ok(server) => server,
             Err(error) => {
                 error!(target: "tidegate::app", %error, "the API cannot be opened");
-                return Open { server: None, governance };
+                return None;
             }
         };
         info!(target: "tidegate::app", at, "the API answers");
@@ -98,7 +121,7 @@ impl Front {
                 error!(target: "tidegate::app", %error, "the API ended");
             }
         });
-        Open { server: Some(handle), governance }
+        Some(handle)
     }
 }
 

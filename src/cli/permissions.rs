@@ -1,3 +1,6 @@
+mod bucket_policy;
+pub(super) mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -18,7 +21,8 @@ use crate::warehouse;
 /// Who may do what with which feed: the permission rows, in the warehouse's database.
 ///
 /// Denied is what no row allows, and what any row denies. Every change leaves a row in the audit. The API
-/// reads under the rows; whoever has the database's or the lake's own credentials is not held to them.
+/// reads under the rows; whoever has the database's or the lake's own credentials is not held to them. `files`
+/// and `bucket-policy` give the lake's own rights to those who may read whole feeds.
 #[derive(Debug, clap::Args)]
 pub struct Permissions {
     #[command(subcommand)]
@@ -64,6 +68,8 @@ enum Command {
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
     },
+    Files(files::Files),
+    BucketPolicy(bucket_policy::BucketPolicy),
 }
 
 #[derive(Debug, clap::Args)]
@@ -202,6 +208,8 @@ impl Permissions {
             Command::Explain { file, who, feed, action, output } => {
                 explain(&file, who, &feed, action, output)
             }
+            Command::Files(files) => files.run(),
+            Command::BucketPolicy(policy) => policy.run(),
         };
         done.unwrap_or_else(|exit| exit)
     }

@@ -1,5 +1,6 @@
 //! The API, and who decides what it shows: their part of the node file.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -17,12 +18,28 @@ pub struct Governance {
     /// What of the audit may wait on the node's volume for the database. A full one refuses what would
     /// have to be recorded. At least 1MiB. Default: 64MiB.
     pub spool: ByteSize,
+    /// What the permission rows make of the files of a local lake.
+    pub files: GovernedFiles,
 }
 
 impl Default for Governance {
     fn default() -> Self {
-        Self { stale_after: Duration::from_secs(15 * 60), spool: ByteSize::mib(64) }
+        let files = GovernedFiles::default();
+        Self { stale_after: Duration::from_secs(15 * 60), spool: ByteSize::mib(64), files }
     }
+}
+
+/// What the permission rows make of the files of a local lake.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GovernedFiles {
+    /// Whether the folder of each feed, and that of its quarantine, is kept open to those alone who may read
+    /// all of it: 755 for everybody, 750 for one group, else 700. Needs a `warehouse`, where the rows are,
+    /// and a lake that is a folder. Default: false, and no mode is touched.
+    pub enforce: bool,
+    /// Unix groups by the names that the rows have for them: `finance: fin` is for `group:finance`,
+    /// `'role:analyst': analysts` for a role. Default: the same name.
+    pub groups: BTreeMap<String, String>,
 }
 
 /// The HTTP API, which reads under the permission rows.

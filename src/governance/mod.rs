@@ -16,8 +16,10 @@
 
 mod audit;
 mod bounds;
+mod bucket;
 mod decide;
 mod eval;
+mod files;
 mod mask;
 mod predicate;
 mod row;
@@ -28,7 +30,12 @@ mod view;
 mod written;
 
 pub use audit::{AuditQuestion, AuditRow};
+pub use bucket::{Bucket, BucketPolicy, bucket_policy};
 pub use decide::{Access, Counted, Decision, Hit, Verdict, decide};
+pub use files::{
+    About, CLOSED, FeedFolder, FolderMode, ModeChange, OpenTo, Opening, WantedMode, mode_changes,
+    openings,
+};
 pub use mask::Salt;
 pub use predicate::{Comparison, Literal, Predicate};
 pub use row::{Action, Days, Effect, Grantee, Mask, Pattern, Principal, Row, RowId, Target};

@@ -23,18 +23,18 @@ use crate::servers::{env, turn, wait_for};
 const SOON: Duration = Duration::from_secs(90);
 const PARTITIONS: i32 = 2;
 
-struct System {
+pub struct System {
     name: &'static str,
     prefix: String,
-    folder: PathBuf,
+    pub folder: PathBuf,
     database: Option<Database>,
-    topics: Vec<String>,
+    pub topics: Vec<String>,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl System {
     /// A copy of `examples/NAME`. `database` is the PostgreSQL url in its node file, if it has one.
-    fn new(name: &'static str, database: Option<&str>) -> Self {
+    pub fn new(name: &'static str, database: Option<&str>) -> Self {
         let turn = turn();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_millis();
         let prefix = format!("{name}-{}-", now % 1_000_000_000);
@@ -81,14 +81,22 @@ impl System {
         }
     }
 
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = tidegate();
         command.current_dir(&self.folder).env("PGPASSWORD", "not asked for");
         command
     }
 
+    /// Puts something else in the place of a part of the node file.
+    pub fn edit_node(&self, from: &str, to: &str) {
+        let node = self.folder.join("tidegate.yaml");
+        let text = std::fs::read_to_string(&node).expect("the node file");
+        assert_eq!(text.matches(from).count(), 1, "`{from}` in the node file");
+        std::fs::write(&node, text.replace(from, to)).expect("the node file");
+    }
+
     /// Carries out one command of the README.
-    fn say(&self, arguments: &[&str]) -> String {
+    pub fn say(&self, arguments: &[&str]) -> String {
         let out = self.command().args(arguments).output().expect("the binary runs");
         let (said, errors) =
             (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
@@ -96,7 +104,7 @@ impl System {
         said.into_owned()
     }
 
-    fn generate(&self, messages: &str, seed: &str) {
+    pub fn generate(&self, messages: &str, seed: &str) {
         let (broker, partitions) = (kafka::address(), PARTITIONS.to_string());
         let fixed = ["generate", "--bootstrap", &broker, "--prefix", &self.prefix];
         let those = ["--system", self.name, "-n", messages, "--seed", seed];
@@ -116,14 +124,14 @@ impl System {
     }
 
     /// `mode` is `all`, `lake` or `warehouse`.
-    fn node(&self, mode: &str) -> Node {
+    pub fn node(&self, mode: &str) -> Node {
         let mut command = self.command();
         command.args(["run", "--mode", mode]);
         Node::of(command, self.folder.join(format!("{mode}.log")), "")
     }
 
     /// Waits until the group has nothing left: what it tells Kafka is durable in every sink.
-    fn wait_for_group(&self, group: &str, topics: &[String]) {
+    pub fn wait_for_group(&self, group: &str, topics: &[String]) {
         let group = format!("{}{group}", self.prefix);
         let mut config = kafka::config();
         let consumer: BaseConsumer = config.set("group.id", &group).create().expect("a client");
@@ -196,7 +204,7 @@ impl System {
         assert_eq!(report["faults"], json!([]), "{report:#}");
     }
 
-    fn verify(&self) {
+    pub fn verify(&self) {
         let verified: Value =
             serde_json::from_str(&self.say(&["verify", "--output", "json"])).expect("a report");
         assert_eq!(verified["verdict"], "ok", "{verified:#}");
@@ -326,6 +334,7 @@ fn system_s2_lake_facts_and_dimensions() {
 fn system_s4_a_lake_with_snapshots() {
     let system = System::new("s4", None);
     system.say(&["config", "check"]);
+    system.say(&["migrate"]);
     system.generate("6000", "6");
     println!("{}", system.say(&["export", "--all"]));
     let tables = [

@@ -10,6 +10,7 @@
 //! until the database has it. Where it can be put nowhere, what it is about is refused.
 
 mod asked;
+mod files;
 #[cfg(test)]
 mod tests;
 mod trail;
@@ -23,6 +24,7 @@ use tracing::{info, warn};
 
 use self::asked::Shared;
 pub use self::asked::{Governance, Undecided};
+pub use self::files::Files;
 use self::trail::Trail;
 use super::{Alive, Io, join_error, tend};
 use crate::grants::{Grants, Rules};
