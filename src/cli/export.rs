@@ -108,23 +108,22 @@ impl Export {
             }
         };
         let carried = carried(&files, &chosen);
-        let done = self.carry(&runtime, node.clone(), carried, chosen).and_then(|done| {
-            // What was made is closed until somebody opens it.
-            if node.governance.files.enforce {
-                runtime.block_on(permissions::files::settle(&node, files))?;
-            }
-            Ok(done)
-        });
-        match done {
-            Ok((exported, complete)) => {
-                match self.output {
-                    Output::Json => print_json(&exported),
-                    Output::Text => exported.iter().for_each(|of| answer!("{of}")),
-                }
-                if complete { Exit::Good } else { Exit::Failed }
-            }
-            Err(error) => failed(error),
+        let (exported, mut complete) = match self.carry(&runtime, node.clone(), carried, chosen) {
+            Ok(done) => done,
+            Err(error) => return failed(error),
+        };
+        match self.output {
+            Output::Json => print_json(&exported),
+            Output::Text => exported.iter().for_each(|of| answer!("{of}")),
         }
+        // What is new is closed until somebody opens it.
+        if node.governance.files.enforce
+            && let Err(error) = runtime.block_on(permissions::files::settle(&node, files))
+        {
+            tell!("error: the lake's modes do not follow the permission rows: {error}");
+            complete = false;
+        }
+        if complete { Exit::Good } else { Exit::Failed }
     }
 
     /// The feed files that are not paused; one that is named must not be.

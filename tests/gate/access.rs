@@ -202,17 +202,20 @@ fn system_s4_files_are_open_to_those_who_may_read_all_of_them() {
     assert!(closed["why"].as_str().is_some_and(|why| why.contains("denies user:eve")), "{closed}");
 }
 
+/// Those of the bucket: one of which all may be read, one of which a part, one denied to somebody.
+const FEEDS: [&str; 3] = ["open", "closed", "denied"];
+
 #[test]
 fn a_bucket_policy_lets_those_read_whom_a_row_lets_read_all() {
     let lake = Lake::S3(env("TIDEGATE_TEST_S3_ENDPOINT"));
     let mut place = Place::with(Setup { name: "bucket-policy", lake, ..Setup::default() });
     let topic = place.topic("numbers", 1, &[]);
-    for feed in ["open", "closed", "denied"] {
+    for feed in FEEDS {
         place.plain_feed(feed, &topic);
     }
     Sender::new().send(&topic, 0, 0..10);
     let mut node = place.node();
-    for feed in ["open", "closed", "denied"] {
+    for feed in FEEDS {
         place.wait_for_ids(feed, 0..10);
     }
     assert!(node.terminate(SOON).0.success(), "{}", node.log());
@@ -238,31 +241,26 @@ fn a_bucket_policy_lets_those_read_whom_a_row_lets_read_all() {
     let policy: Value = serde_json::from_slice(&out.stdout).expect("a policy");
     println!("{policy:#}");
 
-    let bucket = env("TIDEGATE_TEST_S3_BUCKET");
     let prefix = place.world.lake_url.rsplit_once('/').expect("a prefix").1;
-    let folder = |feed: &str| format!("{prefix}/streams/{feed}/");
-    let entry = |feed: &str| format!("{}_delta_log/00000000000000000000.json", folder(feed));
+    let listings = FEEDS.map(|feed| format!("{prefix}/streams/{feed}/"));
+    let objects = listings.clone().map(|at| format!("{at}_delta_log/00000000000000000000.json"));
     let mut asked = json!({
         "endpoint": env("TIDEGATE_TEST_S3_ENDPOINT"), "region": env("TIDEGATE_TEST_S3_REGION"),
-        "bucket": bucket, "policy": null,
+        "bucket": env("TIDEGATE_TEST_S3_BUCKET"), "policy": null,
         "owner": [env("TIDEGATE_TEST_S3_ACCESS_KEY"), env("TIDEGATE_TEST_S3_SECRET_KEY")],
         "reader": [reader, env("TIDEGATE_TEST_S3_READER_SECRET")],
-        "objects": ["open", "closed", "denied"].map(entry),
-        "listings": ["open", "closed", "denied"].map(folder),
+        "objects": objects, "listings": listings,
     });
-    let statuses = |found: &Value, what: &str, path: fn(&str, &str) -> String| {
-        ["open", "closed", "denied"]
-            .map(|feed| found[what][path(prefix, feed)].as_i64().expect("a status"))
+    let statuses = |found: &Value| {
+        let of = |what: &str, path: &String| found[what][path].as_i64().expect("a status");
+        let (objects, listings) = (objects.iter(), listings.iter());
+        let objects = objects.map(|path| of("objects", path));
+        objects.chain(listings.map(|path| of("listings", path))).collect::<Vec<_>>()
     };
-    let object: fn(&str, &str) -> String =
-        |prefix, feed| format!("{prefix}/streams/{feed}/_delta_log/00000000000000000000.json");
-    let listing: fn(&str, &str) -> String = |prefix, feed| format!("{prefix}/streams/{feed}/");
     let before = python("bucket.py", &asked);
-    assert_eq!(statuses(&before, "objects", object), [403; 3], "{before}");
-    assert_eq!(statuses(&before, "listings", listing), [403; 3], "{before}");
+    assert_eq!(statuses(&before), [403; 6], "{before}");
     asked["policy"] = policy;
     let after = python("bucket.py", &asked);
-    assert_eq!(after["put"], json!(204), "{after}");
-    assert_eq!(statuses(&after, "objects", object), [200, 403, 403], "{after}");
-    assert_eq!(statuses(&after, "listings", listing), [200, 403, 403], "{after}");
+    assert_eq!((&after["put"], &after["removed"]), (&json!(204), &json!(204)), "{after}");
+    assert_eq!(statuses(&after), [200, 403, 403, 200, 403, 403], "{after}");
 }
