@@ -62,7 +62,7 @@ impl Files {
             None => "not there yet".to_owned(),
             Some(_) if !it.differs => "as it is".to_owned(),
             Some(found) if self.dry_run => format!("would change from {found}"),
-            Some(found) if it.failed.is_some() => format!("still {found}"),
+            Some(found) if it.failed.is_some() => format!("could not be changed from {found}"),
             Some(found) => format!("changed from {found}"),
         };
         let owner = owner.as_ref().map(|owner| format!(", of {owner}")).unwrap_or_default();

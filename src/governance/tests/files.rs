@@ -89,7 +89,8 @@ fn a_quarantine_is_open_to_those_who_may_see_it() {
 #[test]
 fn unix_groups_stand_for_all_who_are_named_for_them() {
     let both = [("fin", "lake"), ("role:ops", "lake")];
-    let cases: &[(&[&str], &[(&str, &str)], &str, &str)] = &[
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str, &'a str);
+    let cases: &[Case<'_>] = &[
         (&["to group:fin"], &[("fin", "finance")], "finance", "row 1"),
         // A role is not a group of the same name.
         (&["to role:fin"], &[("fin", "finance")], "fin", "row 1"),
