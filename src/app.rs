@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use self::feed_folder::FeedFolder;
 use self::front::{Front, Open};
+use crate::actors::governor::Files;
 use crate::actors::message::{Status, Stop, Stream};
 use crate::actors::supervisor::Setup;
 use crate::actors::{Edges, Installation, Io, Supervisor, janitor};
@@ -124,7 +125,8 @@ impl App {
         runtime.block_on(check_sinks(&edges, wanted, embedded))?;
         let known = Known::new(feeds.clone(), edges.catalog.clone(), edges.log.clone());
         let io = Io::new(runtime.handle().clone());
-        let front = Front::build(&node, &known, &edges, &io)?;
+        let files = build_files(&node, mode, &known, &edges);
+        let front = Front::build(&node, &known, &edges, &io, files)?;
         let janitor = build_janitor(&node, mode, &known, &edges, io)?;
         let node = Arc::new(node);
         Ok(Self { node, feeds, mode, group, edges, known, janitor, front, runtime })
@@ -226,6 +228,14 @@ fn build_janitor(
         token: None,
     };
     Ok(Some(janitor::Setup { work, edges: edges.clone(), node: node_name(), io }))
+}
+
+/// Where the lake's modes are to follow the permission rows.
+fn build_files(node: &Node, mode: Mode, known: &Known, edges: &Edges) -> Option<Files> {
+    let config = &node.governance.files;
+    let lake = edges.lake.clone().filter(|_| config.enforce && mode != Mode::Warehouse)?;
+    let archived = Known::archived(node, edges.catalog.clone(), edges.log.clone());
+    Some(Files::new(known.clone(), archived, lake, config.groups.clone()))
 }
 
 /// Sinks that feeds have now. Others may come with a feed, and are asked then.

@@ -3,9 +3,15 @@
 make_s3() {
 	local dir=$1 port
 	port=$(free_ports 1)
-	mkdir -p "$dir/s3/root/lake"
+	mkdir -p "$dir/s3/root/lake" "$dir/s3/iam"
 	echo "$port" >"$dir/s3/port"
+	# Somebody who may read only what a bucket's policy lets him read.
+	cat >"$dir/s3/iam/users.json" <<-JSON
+		{"accessAccounts": {"reader": {"access": "reader", "secret": "readerreader", "role": "user"}}}
+	JSON
 	cat >>"$dir/env" <<-ENV
+		TIDEGATE_TEST_S3_READER_KEY=reader
+		TIDEGATE_TEST_S3_READER_SECRET=readerreader
 		TIDEGATE_TEST_S3_ENDPOINT=http://127.0.0.1:$port
 		TIDEGATE_TEST_S3_REGION=us-east-1
 		TIDEGATE_TEST_S3_ACCESS_KEY=test
@@ -34,7 +40,7 @@ start_s3() {
 	if running "$dir" s3; then return; fi
 	launch "$dir" s3 "$versitygw_dir/versitygw" --access test --secret testtest \
 		--port "127.0.0.1:$(cat "$dir/s3/port")" --region us-east-1 --keep-alive --quiet \
-		posix $(s3_metadata "$dir") "$dir/s3/root"
+		--iam-dir "$dir/s3/iam" posix $(s3_metadata "$dir") "$dir/s3/root"
 	wait_ready 30 "$dir" s3 s3_ready "$dir"
 }
 

@@ -1,4 +1,4 @@
-//! The node's front: its governor, and the API that reads under it.
+//! The node's front: its governor, the API that reads under it, and the modes of the lake's folders.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use actix_web::dev::ServerHandle;
 use rustls::ServerConfig;
 use tracing::{error, info, warn};
 
-use crate::actors::governor::{Setup as GovernorSetup, Unborn};
+use crate::actors::governor::{Files, Setup as GovernorSetup, Unborn};
 use crate::actors::{Edges, Governance, Governor, Io};
 use crate::api;
 use crate::catalog::Known;
@@ -27,7 +27,9 @@ const SETTLE: Duration = Duration::from_secs(3);
 pub struct Front {
     governance: Governance,
     unborn: Unborn,
+    files: Option<Files>,
     door: Option<Door>,
+    io: Io,
 }
 
 /// The API, which does not answer yet.
@@ -52,12 +54,13 @@ impl Front {
         known: &Known,
         edges: &Edges,
         io: &Io,
+        files: Option<Files>,
     ) -> Result<Option<Self>, SinkError> {
-        if node.api.is_none() && node.governance.postgres.is_none() {
+        if node.api.is_none() && node.governance.postgres.is_none() && files.is_none() {
             return Ok(None);
         }
         let Some(warehouse) = &node.warehouse else {
-            return Err(SinkError::lasting("api: the permission rows need a `warehouse`"));
+            return Err(SinkError::lasting("governance: the permission rows need a `warehouse`"));
         };
         let governor = GovernorSetup {
             grants: Grants::of(warehouse)?,
@@ -90,13 +93,16 @@ impl Front {
             }
             None => None,
         };
-        Ok(Some(Self { governance, unborn, door }))
+        Ok(Some(Self { governance, unborn, files, door, io: io.clone() }))
     }
 
     /// The governor lives on the arbiter from now on, and requests are answered. Called on an actix system.
     pub fn open(self, arbiter: &ArbiterHandle) -> Open {
-        let Self { governance, unborn, door } = self;
+        let Self { governance, unborn, files, door, io } = self;
         unborn.live(arbiter);
+        if let Some(files) = files {
+            drop(io.spawn(files.follow(governance.clone(), io.clone())));
+        }
         Open { server: door.and_then(Door::open), governance }
     }
 }

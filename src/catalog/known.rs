@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::Catalog;
-use crate::config::{Feed, FeedFile, Node};
+use crate::config::{ARCHIVED, Feed, FeedFile, Node, load_feeds};
 use crate::lake::LakeStore;
+use crate::layout::Layout;
 use crate::registry::Registry;
 use crate::source::Log;
 use crate::warehouse::Warehouse;
@@ -35,6 +36,14 @@ pub struct Named {
     pub topic: String,
 }
 
+impl Named {
+    /// Where the lake has its rows, below its root; none if it has none of them.
+    pub fn lake_folder(&self) -> Result<Option<String>, String> {
+        let folder = |options| Layout::shown_folder(options, &self.name, &self.topic);
+        self.file.lake.as_ref().map(folder).transpose()
+    }
+}
+
 impl Known {
     pub fn new(files: Vec<FeedFile>, catalog: Catalog, log: Arc<Log>) -> Self {
         let files = Arc::new(RwLock::new(files));
@@ -52,6 +61,17 @@ impl Known {
         let registry = node.schema_registry.as_ref().map(Registry::open).transpose()?;
         let catalog = Catalog::new(node.kafka.clone(), lake, warehouse, registry);
         Ok(Self::new(files, catalog, Arc::new(log)))
+    }
+
+    /// The feeds that were, as far as their files are in the archive and can be read.
+    pub fn archived(node: &Node, catalog: Catalog, log: Arc<Log>) -> Self {
+        let folder = node.feeds.join(ARCHIVED);
+        let files = if folder.is_dir() { load_feeds(&folder, node) } else { Ok(Vec::new()) };
+        let files = files.unwrap_or_else(|faults| {
+            warn!(target: "tidegate::catalog", %faults, "the archived feeds are not known");
+            Vec::new()
+        });
+        Self::new(files, catalog, log)
     }
 
     /// The files are others from now on.

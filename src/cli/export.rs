@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::ArgGroup;
 use serde::Serialize;
 
-use super::{Exit, NodeFile, Output, failed, print_json, runtime};
+use super::{Exit, NodeFile, Output, failed, permissions, print_json, runtime};
 use crate::app::{App, Options, Running};
 use crate::config::{self, Feed, FeedFile, FeedKind, Node, Storage};
 use crate::lake::{LakeStore, Metadata, Snapshots, TableReader, Taken, Totals, fold_limit};
@@ -107,17 +107,23 @@ impl Export {
                 return Exit::UsedWrongly;
             }
         };
-        let files = carried(&files, &chosen);
-        match self.carry(&runtime, node, files, chosen) {
-            Ok((exported, complete)) => {
-                match self.output {
-                    Output::Json => print_json(&exported),
-                    Output::Text => exported.iter().for_each(|of| answer!("{of}")),
-                }
-                if complete { Exit::Good } else { Exit::Failed }
-            }
-            Err(error) => failed(error),
+        let carried = carried(&files, &chosen);
+        let (exported, mut complete) = match self.carry(&runtime, node.clone(), carried, chosen) {
+            Ok(done) => done,
+            Err(error) => return failed(error),
+        };
+        match self.output {
+            Output::Json => print_json(&exported),
+            Output::Text => exported.iter().for_each(|of| answer!("{of}")),
         }
+        // What is new is closed until somebody opens it.
+        if node.governance.files.enforce
+            && let Err(error) = runtime.block_on(permissions::files::settle(&node, files))
+        {
+            tell!("error: the lake's modes do not follow the permission rows: {error}");
+            complete = false;
+        }
+        if complete { Exit::Good } else { Exit::Failed }
     }
 
     /// The feed files that are not paused; one that is named must not be.
@@ -179,7 +185,7 @@ impl Export {
         let before = runtime.block_on(holdings(lake.as_ref(), &ends, &chosen))?;
         let mut behind = runtime.block_on(ends.behind())?;
         if !behind.is_empty() {
-            let app = App::build(node.clone(), files.clone(), Options::default());
+            let app = App::build(beside(node.clone()), files.clone(), Options::default());
             let running = app.map_err(|error| error.to_string())?.start();
             let waited = self.wait(runtime, &mut ends, &running, &chosen);
             let code = running.stop();
@@ -269,6 +275,13 @@ impl Export {
             std::thread::sleep(ASK_EVERY);
         }
     }
+}
+
+/// The node as it may run beside another of the same file: one address and one volume serve one of them.
+fn beside(mut node: Node) -> Node {
+    node.api = None;
+    node.governance.files.enforce = false;
+    node
 }
 
 /// The files whose feeds read a topic of the chosen ones: the node is given its partitions, so it must

@@ -1,4 +1,6 @@
+mod bucket_policy;
 mod database;
+pub(super) mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +23,8 @@ use crate::warehouse;
 ///
 /// Denied is what no row allows, and what any row denies. Every change leaves a row in the audit. The API
 /// reads under the rows, and in PostgreSQL itself those whom `governance.postgres` names; whoever else has
-/// the database's or the lake's own credentials is not held to them.
+/// the database's or the lake's own credentials is not held to them. `files` and `bucket-policy` give the
+/// lake's own rights to those who may read whole feeds.
 #[derive(Debug, clap::Args)]
 pub struct Permissions {
     #[command(subcommand)]
@@ -68,6 +71,8 @@ enum Command {
         output: Output,
     },
     Database(database::Database),
+    Files(files::Files),
+    BucketPolicy(bucket_policy::BucketPolicy),
 }
 
 #[derive(Debug, clap::Args)]
@@ -207,6 +212,8 @@ impl Permissions {
                 explain(&file, who, &feed, action, output)
             }
             Command::Database(database) => database.run(),
+            Command::Files(files) => files.run(),
+            Command::BucketPolicy(policy) => policy.run(),
         };
         done.unwrap_or_else(|exit| exit)
     }

@@ -1,5 +1,6 @@
 //! The API, and who decides what it shows: their part of the node file.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -20,12 +21,14 @@ pub struct Governance {
     pub spool: ByteSize,
     /// Makes the permission rows count in PostgreSQL itself; `postgres: {}` is enough. Default: they do not.
     pub postgres: Option<Rights>,
+    /// What the permission rows make of the files of a local lake.
+    pub files: GovernedFiles,
 }
 
 impl Default for Governance {
     fn default() -> Self {
         let (stale_after, spool) = (Duration::from_secs(15 * 60), ByteSize::mib(64));
-        Self { stale_after, spool, postgres: None }
+        Self { stale_after, spool, postgres: None, files: GovernedFiles::default() }
     }
 }
 
@@ -42,6 +45,19 @@ impl Default for Rights {
     fn default() -> Self {
         Self { readers: "tidegate_readers".to_owned() }
     }
+}
+
+/// What the permission rows make of the files of a local lake.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GovernedFiles {
+    /// Whether the folder of each feed, and that of its quarantine, is kept open to those alone who may read
+    /// all of it: 755 for everybody, 750 for one group, else 700. Needs a `warehouse`, where the rows are,
+    /// and a lake that is a folder. Default: false, and no mode is touched.
+    pub enforce: bool,
+    /// Unix groups by the names that the rows have for them: `finance: fin` is for `group:finance`,
+    /// `'role:analyst': analysts` for a role. Default: the same name.
+    pub groups: BTreeMap<String, String>,
 }
 
 /// The HTTP API, which reads under the permission rows.

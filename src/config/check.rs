@@ -8,7 +8,7 @@ use super::check_shape::{all_columns, between_dimensions, shape_faults};
 use super::files::file_faults;
 use super::{
     ColumnType, Fault, FeedFile, FeedKind, Key, KeyFormat, LakeFormat, LakeOptions, NestedIn,
-    Nesting, Node, Piece, Placeholder, Template, ValueFormat, WarehouseOptions, Window,
+    Nesting, Node, Piece, Placeholder, Template, ValueFormat, Warehouse, WarehouseOptions, Window,
 };
 
 /// PostgreSQL cuts longer identifiers silently.
@@ -29,7 +29,8 @@ pub fn feed(feed: &mut FeedFile, written: Written, node: &Node) -> Vec<Fault> {
     if !written.lake && node.lake.is_none() {
         feed.lake = None;
     }
-    if !written.warehouse && node.warehouse.is_none() {
+    let takes_rows = |warehouse: &Warehouse| !warehouse.only_bookkeeping;
+    if !written.warehouse && !node.warehouse.as_ref().is_some_and(takes_rows) {
         feed.warehouse = None;
     }
     let mut check = FeedCheck { feed, faults: Vec::new() };
@@ -686,6 +687,17 @@ mod tests {
         let mut file = parsed(STREAM);
         assert_eq!(feed(&mut file, Written { lake: false, warehouse: false }, &node), []);
         assert!(file.lake.is_some() && file.warehouse.is_none());
+        let bookkeeping = Node {
+            warehouse: serde_json::from_str(r#"{"url": "sqlite:w.db", "only_bookkeeping": true}"#)
+                .unwrap(),
+            ..node.clone()
+        };
+        let mut file = parsed(STREAM);
+        assert_eq!(feed(&mut file, Written { lake: false, warehouse: false }, &bookkeeping), []);
+        assert!(file.lake.is_some() && file.warehouse.is_none());
+        let mut file = parsed(&format!("{STREAM}warehouse: {{table: x}}"));
+        assert_eq!(feed(&mut file, Written { lake: false, warehouse: true }, &bookkeeping), []);
+        assert!(file.warehouse.is_some());
         let mut file = parsed(&format!("{STREAM}warehouse: {{table: x}}"));
         let found = feed(&mut file, Written { lake: false, warehouse: true }, &node);
         assert_eq!(found.len(), 1);

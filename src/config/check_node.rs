@@ -107,6 +107,7 @@ pub fn node(node: &Node, file: &Path) -> Vec<Fault> {
     if let Some(rights) = &node.governance.postgres {
         check.rights(rights, node.warehouse.as_ref());
     }
+    check.files(node);
     check.janitor(&node.janitor);
     if node.memory.budget < MIN_BUDGET {
         let found = node.memory.budget.to_string();
@@ -370,6 +371,36 @@ impl NodeCheck<'_> {
         self.positive("api.oidc.stale_after", oidc.stale_after);
     }
 
+    fn files(&mut self, node: &Node) {
+        let files = &node.governance.files;
+        let local = node.lake.as_ref().is_some_and(|lake| !lake.url.starts_with("s3://"));
+        if files.enforce && !local {
+            let found = if node.lake.is_some() { "a lake on S3" } else { "no `lake`" };
+            let remedy =
+                "take it out; of a bucket, `tidegate permissions bucket-policy` prints the policy";
+            self.fault("governance.files.enforce", found, "a lake that is a folder").remedy =
+                Some(remedy.into());
+        }
+        if files.enforce && node.warehouse.is_none() {
+            self.fault("governance.files.enforce", "no `warehouse`", "a `warehouse`: its database keeps the permission rows; `{url: 'sqlite:governance.db'}` is enough");
+        }
+        let sound = |name: &str| {
+            !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || ":,/".contains(c))
+        };
+        for (name, _) in files.groups.iter().filter(|(_, group)| !sound(group)) {
+            let field = format!("governance.files.groups.{name}");
+            self.fault(field, format!("`{}`", files.groups[name]), "the name of a Unix group");
+        }
+        for name in files
+            .groups
+            .keys()
+            .filter(|name| name.starts_with("group:") || name.starts_with("user:"))
+        {
+            let allowed = "the name of a group as it is, or `role:NAME`";
+            self.fault("governance.files.groups", format!("`{name}`"), allowed);
+        }
+    }
+
     fn janitor(&mut self, janitor: &Janitor) {
         let Janitor { grace, target_size, least_files, pass, audit_days, lease, .. } = janitor;
         let mut fault = |field: &str, wrong: bool, found: String, allowed: &str| {
@@ -564,6 +595,10 @@ mod tests {
             ),
             with("janitor: {retention: '0 2 * * *', compaction: 'off', vacuum: 6h, grace: 1h}"),
             with("governance: {stale_after: 1h, spool: 1MiB}\nvolume: /var/lib/tidegate"),
+            with(
+                "lake: {url: l}\nwarehouse: {url: 'sqlite:w.db'}\n\
+                 governance: {files: {enforce: true, groups: {finance: fin, 'role:a': fin}}}",
+            ),
         ] {
             assert_eq!(faults(&text), [], "{text}");
         }
@@ -617,6 +652,29 @@ mod tests {
             (oidc("audience: a, ca: x.pem"), "api.oidc.ca", "/nowhere/x.pem"),
             (oidc("audience: a, stale_after: 0s"), "api.oidc.stale_after", "1ms or more"),
             (with("governance: {spool: 1kB}"), "governance.spool", "1MiB or more"),
+            (
+                with("lake: {url: l}\ngovernance: {files: {enforce: true}}"),
+                "governance.files.enforce",
+                "a `warehouse`",
+            ),
+            (
+                with(
+                    "lake: {url: 's3://b/p'}\nwarehouse: {url: 'sqlite:w.db'}\n\
+                     governance: {files: {enforce: true}}",
+                ),
+                "governance.files.enforce",
+                "a lake that is a folder",
+            ),
+            (
+                with("governance: {files: {groups: {finance: 'a b'}}}"),
+                "governance.files.groups.finance",
+                "a Unix group",
+            ),
+            (
+                with("governance: {files: {groups: {'group:finance': fin}}}"),
+                "governance.files.groups",
+                "`role:NAME`",
+            ),
             (with("janitor: {grace: 59m}"), "janitor.grace", "1h or more"),
             (with("janitor: {target_size: 1kB}"), "janitor.target_size", "1MiB to 1GiB"),
             (with("janitor: {least_files: 1}"), "janitor.least_files", "2 or more"),

@@ -20,6 +20,9 @@ pub fn load_node(path: &Path) -> Result<Node, Faults> {
         let folder = std::path::absolute(folder.join(".")).unwrap_or(folder.to_owned());
         check_node::resolve_paths(&mut node, &folder);
         faults = check_node::node(&node, path);
+        if let Some(lake) = &mut node.lake {
+            lake.governed = node.governance.files.enforce;
+        }
         node
     });
     faults.retain(|fault| !walked.explains(&fault.field));

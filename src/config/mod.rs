@@ -33,7 +33,7 @@ mod units;
 mod value_check;
 mod walk;
 
-pub use api::{Api, ApiLimits, ApiTls, Governance, Oidc, Rights};
+pub use api::{Api, ApiLimits, ApiTls, Governance, GovernedFiles, Oidc, Rights};
 pub use columns::{Column, ColumnType, Epoch, PARTITION_COLUMNS};
 pub use fault::{Fault, Faults, nearest};
 pub use feed::{

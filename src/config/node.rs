@@ -186,6 +186,9 @@ pub struct Lake {
     /// How to reach the store of an `s3://` url.
     #[serde(default)]
     pub s3: Option<S3>,
+    /// As `governance.files.enforce` says.
+    #[serde(skip)]
+    pub governed: bool,
 }
 
 /// How to reach an S3-compatible store. Without keys, the usual AWS chain of credentials is used.
@@ -208,6 +211,10 @@ pub struct S3 {
 pub struct Warehouse {
     /// `postgres://user@host:port/database`, or `sqlite:FILE` (one node only).
     pub url: String,
+    /// Whether it holds bookkeeping alone (permission rows, audit, leases): a feed has a warehouse side
+    /// only if its file names one. Default: false.
+    #[serde(default)]
+    pub only_bookkeeping: bool,
     /// Password of the PostgreSQL user.
     #[serde(default)]
     pub password: Option<Secret>,

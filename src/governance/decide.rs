@@ -94,7 +94,7 @@ impl<'r> Hit<'r> {
 }
 
 fn judged(row: &Row, principal: &Principal, action: Action, feed: &str, now_ms: i64) -> Verdict {
-    if row.action != action || !row.feed.matches(feed) || !row.is_for(principal) {
+    if !row.is_about(action, feed) || !row.is_for(principal) {
         return Verdict::Other;
     }
     if row.has_expired(now_ms) { Verdict::Expired } else { Verdict::Counts }

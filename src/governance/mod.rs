@@ -16,9 +16,11 @@
 
 mod audit;
 mod bounds;
+mod bucket;
 mod claims;
 mod decide;
 mod eval;
+mod files;
 mod mask;
 mod predicate;
 mod row;
@@ -30,8 +32,13 @@ mod written;
 
 pub use audit::{AuditQuestion, AuditRow};
 pub use bounds::value;
+pub use bucket::{Bucket, BucketPolicy, bucket_policy};
 pub use claims::{Claims, Identity, Unfit, identify};
 pub use decide::{Access, Counted, Decision, Hit, Verdict, decide};
+pub use files::{
+    About, CLOSED, FeedFolder, FolderMode, ModeChange, OpenTo, Opening, WantedMode, mode_changes,
+    openings,
+};
 pub use mask::Salt;
 pub use predicate::{Comparison, Literal, Predicate};
 pub use row::{Action, Days, Effect, Grantee, Mask, Pattern, Principal, Row, RowId, Target};

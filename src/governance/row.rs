@@ -85,6 +85,16 @@ pub enum Grantee {
     Everybody,
 }
 
+impl Grantee {
+    /// Whether somebody may be both, as far as anybody can tell.
+    pub fn may_meet(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::User(one), Self::User(other)) => one == other,
+            _ => true,
+        }
+    }
+}
+
 impl fmt::Display for Grantee {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -309,6 +319,10 @@ pub struct Row {
 impl Row {
     pub fn is_for(&self, principal: &Principal) -> bool {
         principal.is(&self.grantee)
+    }
+
+    pub fn is_about(&self, action: Action, feed: &str) -> bool {
+        self.action == action && self.feed.matches(feed)
     }
 
     pub fn has_expired(&self, now_ms: i64) -> bool {

@@ -1,3 +1,5 @@
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 //!
 //! [`LakeTable`] is the contract; `delta` and `plain` are its adapters. No actor is known here.
 
+pub mod access;
 mod change;
 mod columns;
 mod commit_loop;
@@ -37,7 +38,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::config::{Feed, LakeFormat};
-use crate::layout::Layout;
+use crate::layout::{Layout, quarantine_path};
 use crate::record::{
     GapReason, Part, Progress, Reject, SinkError, TopicId, TopicPartition, Verdict,
 };
@@ -107,6 +108,10 @@ pub trait LakeTable: Send + Sync + 'static {
 
 /// Opens a feed's table in the format its feed file names.
 pub async fn open(store: &LakeStore, feed: Arc<Feed>) -> Result<Arc<dyn LakeTable>, SinkError> {
+    let layout = Layout::of(&feed).map_err(SinkError::lasting)?;
+    for folder in [layout.shown(), &quarantine_path(&feed.name)] {
+        access::make(store, folder)?;
+    }
     Ok(match format(&feed) {
         LakeFormat::Delta => Arc::new(DeltaTable::open(store, feed).await?),
         LakeFormat::Parquet | LakeFormat::Jsonl => Arc::new(PlainTable::open(store, feed).await?),

@@ -1,6 +1,6 @@
 //! The lake's place: a local folder or an S3 bucket, opened from the configuration.
 
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
@@ -23,15 +23,18 @@ pub struct LakeStore {
     url: Url,
     /// Path of the lake below the root.
     base: Path,
+    /// New folders of feeds are their owner's alone, until somebody opens them.
+    governed: bool,
 }
 
 impl LakeStore {
     pub fn open(config: &Lake) -> Result<Self, SinkError> {
         match config.url.strip_prefix("s3://") {
             Some(rest) => Self::open_s3(config, rest),
-            None => Self::open_local(FilePath::new(
-                config.url.strip_prefix("file://").unwrap_or(&config.url),
-            )),
+            None => {
+                let folder = config.url.strip_prefix("file://").unwrap_or(&config.url);
+                Ok(Self { governed: config.governed, ..Self::open_local(FilePath::new(folder))? })
+            }
         }
     }
 
@@ -45,7 +48,7 @@ impl LakeStore {
         let url = Url::from_directory_path(&folder)
             .map_err(|()| SinkError::lasting(format!("not a folder: {}", folder.display())))?;
         let base = Path::from_absolute_path(&folder).map_err(SinkError::lasting)?;
-        Ok(Self { root: Arc::new(SyncedLocal::new()), url, base })
+        Ok(Self { root: Arc::new(SyncedLocal::new()), url, base, governed: false })
     }
 
     fn open_s3(config: &Lake, rest: &str) -> Result<Self, SinkError> {
@@ -79,7 +82,8 @@ impl LakeStore {
         let store = builder.build().map_err(SinkError::lasting)?;
         let url = Url::parse(&format!("{}/", config.url.trim_end_matches('/')))
             .map_err(SinkError::lasting)?;
-        Ok(Self { root: Arc::new(store), url, base: Path::from(prefix.trim_end_matches('/')) })
+        let base = Path::from(prefix.trim_end_matches('/'));
+        Ok(Self { root: Arc::new(store), url, base, governed: false })
     }
 
     /// The same place over another store: for tests that break it on purpose.
@@ -101,14 +105,20 @@ impl LakeStore {
 
     /// Takes away a local folder that holds nothing any more; a bucket has none.
     pub fn remove_empty(&self, folder: &str) {
-        if let Ok(path) = self
-            .url
-            .join(folder)
-            .and_then(|url| url.to_file_path().map_err(|()| url::ParseError::EmptyHost))
-        {
+        if let Some(path) = self.local_folder(folder) {
             // One that holds something stays.
             drop(std::fs::remove_dir(path));
         }
+    }
+
+    /// A folder below the lake's root, as the machine knows it; a bucket has none.
+    pub fn local_folder(&self, folder: &str) -> Option<PathBuf> {
+        self.url.join(folder).ok()?.to_file_path().ok()
+    }
+
+    /// Whether modes of local folders follow the permission rows.
+    pub fn is_governed(&self) -> bool {
+        self.governed
     }
 
     pub fn url(&self) -> &Url {

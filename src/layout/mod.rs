@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use crate::config::{
-    DEFAULT_LAYOUT, Feed, LakeFormat, Piece, Placeholder, Precision, RESERVED_FOLDERS, Segment,
-    Storage, Template, TimeSource,
+    DEFAULT_LAYOUT, Feed, LakeFormat, LakeOptions, Piece, Placeholder, Precision, RESERVED_FOLDERS,
+    Segment, Storage, Template, TimeSource,
 };
 
 pub use slots::{By, Slot, Slots, end_of, precision_of, slots};
@@ -102,6 +102,11 @@ impl Layout {
             Some(key) => Err(format!("`{key}=` is also a column of the feed")),
             None => Ok(layout),
         }
+    }
+
+    /// The folder that a reader of a feed is given, which its columns have no part in.
+    pub fn shown_folder(options: &LakeOptions, feed: &str, topic: &str) -> Result<String, String> {
+        Self::new(options.layout(), feed, topic, options.format).map(|layout| layout.folder)
     }
 
     /// The layout of a feed's quarantine table.
@@ -328,6 +333,8 @@ mod tests {
         let layout = Layout::of(&file.resolve("T", None).unwrap()).unwrap();
         assert_eq!(layout.folder(), "tables/totals/_changes");
         assert_eq!(layout.snapshots(), Some("tables/totals"));
+        let options = file.lake.as_ref().unwrap();
+        assert_eq!(Layout::shown_folder(options, "totals", "T").as_deref(), Ok(layout.shown()));
     }
 
     #[test]

@@ -69,8 +69,12 @@ pub(super) fn prepare(folder: &Path) -> Result<(), String> {
 
 /// An empty file for its owner alone.
 pub(super) fn private(path: &Path) -> std::io::Result<fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // One that was there has a mode of its own.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 /// The same where none is there.
@@ -130,6 +134,12 @@ mod tests {
         assert_eq!(recall(&volume), Ok(Some(second)));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&volume), mode(&volume.join(FILE))), (0o700, 0o600));
+        // What a crash left there with another mode is not written to as it is.
+        let left = volume.join(format!("{FILE}.new"));
+        fs::write(&left, "left").unwrap();
+        fs::set_permissions(&left, fs::Permissions::from_mode(0o644)).unwrap();
+        remember(&volume, &recall(&volume).unwrap().unwrap()).unwrap();
+        assert_eq!(mode(&volume.join(FILE)), 0o600);
         fs::write(volume.join(FILE), b"half").unwrap();
         assert_eq!(recall(&volume), Ok(None));
     }

@@ -18,6 +18,7 @@ mod proxy;
 mod servers;
 mod world;
 
+mod access;
 mod api;
 mod avro;
 mod bad_records;

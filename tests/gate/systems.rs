@@ -87,6 +87,14 @@ impl System {
         command
     }
 
+    /// Puts something else in the place of a part of the node file.
+    pub fn edit_node(&self, from: &str, to: &str) {
+        let node = self.folder.join("tidegate.yaml");
+        let text = std::fs::read_to_string(&node).expect("the node file");
+        assert_eq!(text.matches(from).count(), 1, "`{from}` in the node file");
+        std::fs::write(&node, text.replace(from, to)).expect("the node file");
+    }
+
     /// Carries out one command of the README.
     pub fn say(&self, arguments: &[&str]) -> String {
         let out = self.command().args(arguments).output().expect("the binary runs");
@@ -116,14 +124,14 @@ impl System {
     }
 
     /// `mode` is `all`, `lake` or `warehouse`.
-    fn node(&self, mode: &str) -> Node {
+    pub fn node(&self, mode: &str) -> Node {
         let mut command = self.command();
         command.args(["run", "--mode", mode]);
         Node::of(command, self.folder.join(format!("{mode}.log")), "")
     }
 
     /// Waits until the group has nothing left: what it tells Kafka is durable in every sink.
-    fn wait_for_group(&self, group: &str, topics: &[String]) {
+    pub fn wait_for_group(&self, group: &str, topics: &[String]) {
         let group = format!("{}{group}", self.prefix);
         let mut config = kafka::config();
         let consumer: BaseConsumer = config.set("group.id", &group).create().expect("a client");
@@ -196,7 +204,7 @@ impl System {
         assert_eq!(report["faults"], json!([]), "{report:#}");
     }
 
-    fn verify(&self) {
+    pub fn verify(&self) {
         let verified: Value =
             serde_json::from_str(&self.say(&["verify", "--output", "json"])).expect("a report");
         assert_eq!(verified["verdict"], "ok", "{verified:#}");
@@ -326,6 +334,7 @@ fn system_s2_lake_facts_and_dimensions() {
 fn system_s4_a_lake_with_snapshots() {
     let system = System::new("s4", None);
     system.say(&["config", "check"]);
+    system.say(&["migrate"]);
     system.generate("6000", "6");
     println!("{}", system.say(&["export", "--all"]));
     let tables = [

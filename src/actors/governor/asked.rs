@@ -90,6 +90,11 @@ impl Governance {
         Ok(rules)
     }
 
+    /// Tells whenever the rows were read.
+    pub(super) fn watch(&self) -> watch::Receiver<Option<Arc<Rules>>> {
+        self.shared.rules.subscribe()
+    }
+
     /// Whose token it is; none if it is nobody's, or no more.
     pub fn holder(&self, bearer: &str, now_ms: i64) -> Result<Option<Principal>, Undecided> {
         let rules = self.rules(now_ms)?;

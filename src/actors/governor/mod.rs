@@ -13,6 +13,7 @@
 
 mod asked;
 mod enforce;
+mod files;
 #[cfg(test)]
 mod tests;
 mod trail;
@@ -27,6 +28,7 @@ use tracing::{info, warn};
 use self::asked::Shared;
 pub use self::asked::{Governance, Undecided};
 use self::enforce::Enforcement;
+pub use self::files::Files;
 use self::trail::Trail;
 use super::{Alive, Io, join_error, tend};
 use crate::grants::{Grants, Rules};

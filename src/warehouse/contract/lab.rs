@@ -28,6 +28,7 @@ enum Inside {
 pub fn warehouse_config(url: String) -> config::Warehouse {
     config::Warehouse {
         url,
+        only_bookkeeping: false,
         password: None,
         schema: "public".into(),
         tls: config::WarehouseTls::default(),

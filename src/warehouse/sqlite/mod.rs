@@ -24,13 +24,16 @@ pub use self::migrate::bookkeeping;
 pub(super) use self::rows::SqliteRows;
 pub use self::table::create_table;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::OpenOptions;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use tracing::warn;
 use uuid::Uuid;
 
 use self::table::Target;
@@ -127,6 +130,7 @@ impl File {
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    make_private(path);
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
     log_ahead(&connection)?;
@@ -134,6 +138,23 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// Makes the file for its owner alone, if it is not there: it holds rows, and who may see them. SQLite gives
+/// its log beside it the same mode. One that is there keeps its own, which is told once.
+fn make_private(path: &Path) {
+    static TOLD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    // What else keeps it from being made SQLite says itself.
+    if made.is_ok() {
+        return;
+    }
+    let mode = std::fs::metadata(path).map_or(0, |stat| stat.mode() & 0o777);
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if mode & 0o077 != 0 && told.insert(path.to_owned()) {
+        let (file, mode) = (path.display(), format!("{mode:03o}"));
+        warn!(target: "tidegate::warehouse", %file, mode, "the database file is not its owner's alone, and the permission rows do not hold for those who open it: `chmod 600` it, and its -wal and -shm");
+    }
 }
 
 /// SQLite does not wait itself where two turn a new file over at once: each could wait for the other.
@@ -319,6 +340,25 @@ impl Warehouse for Sqlite {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_file_and_its_log_are_their_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.db");
+        let mode = |path: PathBuf| std::fs::metadata(path).unwrap().mode() & 0o777;
+        let connection = connect(&path).unwrap();
+        connection.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (1)").unwrap();
+        for name in ["w.db", "w.db-wal", "w.db-shm"] {
+            assert_eq!(mode(folder.path().join(name)), 0o600, "{name}");
+        }
+        // One that was there is not ours to narrow.
+        let wide = folder.path().join("wide.db");
+        std::fs::write(&wide, "").unwrap();
+        std::fs::set_permissions(&wide, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .unwrap();
+        connect(&wide).unwrap();
+        assert_eq!(mode(wide), 0o644);
+    }
 
     #[test]
     fn many_open_a_new_file_at_once() {
