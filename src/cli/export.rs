@@ -281,6 +281,7 @@ impl Export {
 fn beside(mut node: Node) -> Node {
     node.api = None;
     node.governance.files.enforce = false;
+    node.governance.postgres = None;
     node
 }
 
