@@ -52,7 +52,7 @@ impl Front {
         if tls.is_none() && !at.ip().is_loopback() {
             warn!(target: "tidegate::app", %at, "the API has no `tls`: tokens are sent in the clear unless something before it encrypts");
         }
-        let grants = Grants::of(warehouse)?;
+        let grants = Grants::open(node)?;
         let governor = GovernorSetup {
             grants: grants.clone(),
             database: warehouse.url.clone(),

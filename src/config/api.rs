@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ByteSize, Duration};
+use super::{ByteSize, Duration, Sources};
 
 /// How permission rows are kept and followed by this node.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -17,11 +17,15 @@ pub struct Governance {
     /// What of the audit may wait on the node's volume for the database. A full one refuses what would
     /// have to be recorded. At least 1MiB. Default: 64MiB.
     pub spool: ByteSize,
+    /// Existing tables of the warehouse's database whose rows count as permission rows, by names of their
+    /// own. They are read with these, and a change counts within two seconds. Default: none.
+    pub sources: Sources,
 }
 
 impl Default for Governance {
     fn default() -> Self {
-        Self { stale_after: Duration::from_secs(15 * 60), spool: ByteSize::mib(64) }
+        let (stale_after, spool) = (Duration::from_secs(15 * 60), ByteSize::mib(64));
+        Self { stale_after, spool, sources: Sources::new() }
     }
 }
 

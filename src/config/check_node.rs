@@ -10,7 +10,7 @@ use super::{
     Api, ByteSize, Duration, Fault, Janitor, Kafka, Lake, Node, Protocol, SchemaRegistry, Secret,
     TlsMode, Warehouse,
 };
-use super::{check, refused};
+use super::{check, check_sources, refused};
 
 const MIN_BUDGET: ByteSize = ByteSize::mib(32);
 const MIN_SPOOL: ByteSize = ByteSize::mib(1);
@@ -102,6 +102,7 @@ pub fn node(node: &Node, file: &Path) -> Vec<Fault> {
         let found = node.governance.spool.to_string();
         check.fault("governance.spool", format!("`{found}`"), "1MiB or more");
     }
+    check.faults.extend(check_sources::sources(node, file));
     check.janitor(&node.janitor);
     if node.memory.budget < MIN_BUDGET {
         let found = node.memory.budget.to_string();

@@ -35,6 +35,7 @@ mod nested;
 mod replays;
 mod rows;
 mod shapes;
+mod sources;
 mod versions;
 
 on_each_warehouse! {

@@ -19,6 +19,7 @@ mod reject;
 mod replay;
 mod rows;
 mod snapshot;
+mod sources;
 mod stage;
 mod table;
 mod versions;
