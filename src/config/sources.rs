@@ -21,9 +21,10 @@ pub struct PermissionSource {
     pub id: Vec<String>,
     /// Whom a row is for.
     pub principal: PrincipalColumn,
-    /// Which feeds it is about.
+    /// Which feeds it is about: what `column` says, or `always` the same.
     pub feed: FeedColumn,
-    /// What it is about: nothing but what is named here, `manage` included.
+    /// What it is about: what `column` says, or `always` the same. Nothing is given but what is named here,
+    /// `manage` least of all.
     pub action: ActionColumn,
     /// Columns that must all be true for a row to count: a boolean, 1 or 0, or `true`, `t`, `yes`, `y`
     /// and their opposites. NULL is false. Default: every row counts.
