@@ -208,12 +208,12 @@ pub struct Revocation {
 
 /// Take a row away. Needs the right to manage what it is about.
 #[utoipa::path(delete, path = "/v1/permissions/{row}", tag = "governance",
-    params(("row" = i64, Path, description = "The row's number"), Revocation), responses(
+    params(("row" = String, Path, description = "The row's number"), Revocation), responses(
     (status = 204, description = "It is gone"),
     Problem))]
 pub async fn revoke(
     caller: Caller,
-    id: Path<i64>,
+    id: Path<String>,
     request: HttpRequest,
     api: Data<Api>,
 ) -> Result<HttpResponse, Problem> {
@@ -221,9 +221,9 @@ pub async fn revoke(
     if why.contains('\0') {
         return Err(Problem::bad_request("reason: a text with a NUL character"));
     }
-    let id = id.into_inner();
+    let id: RowId = id.parse().map_err(Problem::bad_request)?;
     let rules = api.governance.rules(Utc::now().timestamp_millis())?;
-    let found = rules.rows.iter().find(|row| row.id == RowId::Own(id));
+    let found = rules.rows.iter().find(|row| row.id == id);
     // A row that is not understood is in nobody's hands but theirs who manage everything.
     let feed = found.map_or("*", |row| row.feed.as_str()).to_owned();
     let known = found.is_some();
@@ -231,8 +231,12 @@ pub async fn revoke(
         // Whether there is one is not for everybody.
         return Err(refused(&api, &caller, "revoke", if known { &feed } else { "*" }).await);
     }
+    if let RowId::Source(..) = id {
+        let told = if known { Problem::foreign_row } else { Problem::not_found };
+        return Err(told(api.grants.foreign(&id)));
+    }
     let (grants, hand) = (api.grants.clone(), caller.hand.clone());
-    let revoked = api.on_io(async move { grants.revoke(&hand, id, &why).await }).await?;
+    let revoked = api.on_io(async move { grants.revoke(&hand, &id, &why).await }).await?;
     match revoked.map_err(|error| Problem::of_sink("revoking", &error))? {
         true => Ok(HttpResponse::NoContent().finish()),
         false => Err(Problem::not_found("there is no row of this number")),

@@ -76,6 +76,12 @@ impl Problem {
         Self::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", title, detail)
     }
 
+    /// A permission row that an existing table has.
+    pub fn foreign_row(detail: impl Into<String>) -> Self {
+        let title = "The row is of an existing table";
+        Self::new(StatusCode::CONFLICT, "foreign-row", title, detail)
+    }
+
     pub fn gone(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, "gone", "It can no longer be read", detail)
     }
@@ -132,6 +138,7 @@ impl IntoResponses for Problem {
             (403, "No permission row allows it"),
             (404, "There is no such thing for you"),
             (406, "There is no such format"),
+            (409, "It is not the API's to change"),
             (410, "It can no longer be read"),
             (413, "The body is too large"),
             (429, "Too much at once: come again after `Retry-After`"),

@@ -63,7 +63,7 @@ impl Front {
             return Err(SinkError::lasting("governance: the permission rows need a `warehouse`"));
         };
         let governor = GovernorSetup {
-            grants: Grants::of(warehouse)?,
+            grants: Grants::open(node)?,
             database: warehouse.url.clone(),
             volume: node.volume.clone(),
             spool_bytes: node.governance.spool.bytes() as u64,
@@ -79,7 +79,7 @@ impl Front {
                 let setup = api::Setup {
                     governance: governance.clone(),
                     issuer: issuer.map_err(SinkError::lasting)?.map(Arc::new),
-                    grants: Grants::of(warehouse)?,
+                    grants: Grants::open(node)?,
                     known: known.clone(),
                     lake: edges.lake.clone(),
                     warehouse: edges.warehouse.clone(),

@@ -40,7 +40,7 @@ enum Command {
         #[command(flatten)]
         file: NodeFile,
         /// The row's number, as `list` shows it.
-        id: i64,
+        id: RowId,
         /// The reason, for the audit.
         #[arg(long, value_name = "TEXT")]
         reason: String,
@@ -206,7 +206,7 @@ impl Permissions {
     pub fn run(self) -> Exit {
         let done = match self.command {
             Command::Grant(grant) => grant.run(),
-            Command::Revoke { file, id, reason } => revoke(&file, id, &reason),
+            Command::Revoke { file, id, reason } => revoke(&file, &id, &reason),
             Command::List { file, feed, output } => list(&file, feed.as_deref(), output),
             Command::Explain { file, who, feed, action, output } => {
                 explain(&file, who, &feed, action, output)
@@ -254,7 +254,7 @@ impl Grant {
     }
 }
 
-fn revoke(file: &NodeFile, id: i64, reason: &str) -> Result<Exit, Exit> {
+fn revoke(file: &NodeFile, id: &RowId, reason: &str) -> Result<Exit, Exit> {
     let hand = hand();
     match with_grants(file, async |grants| grants.revoke(&hand, id, reason).await)? {
         true => {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use url::{Host, Url};
 
-use super::{ByteSize, Duration};
+use super::{ByteSize, Duration, Sources};
 
 /// How permission rows are kept and followed by this node.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -23,12 +23,16 @@ pub struct Governance {
     pub postgres: Option<Rights>,
     /// What the permission rows make of the files of a local lake.
     pub files: GovernedFiles,
+    /// Existing tables of the warehouse's database whose rows count as permission rows, by names of their
+    /// own. They are read with these, and a change counts within two seconds. Default: none.
+    pub sources: Sources,
 }
 
 impl Default for Governance {
     fn default() -> Self {
         let (stale_after, spool) = (Duration::from_secs(15 * 60), ByteSize::mib(64));
-        Self { stale_after, spool, postgres: None, files: GovernedFiles::default() }
+        let files = GovernedFiles::default();
+        Self { stale_after, spool, postgres: None, files, sources: Sources::new() }
     }
 }
 

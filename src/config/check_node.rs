@@ -10,7 +10,7 @@ use super::{
     Api, ByteSize, Duration, Fault, Janitor, Kafka, Lake, Node, Oidc, Protocol, Rights,
     SchemaRegistry, Secret, TlsMode, Warehouse,
 };
-use super::{check, refused};
+use super::{check, check_sources, refused};
 
 const MIN_BUDGET: ByteSize = ByteSize::mib(32);
 const MIN_SPOOL: ByteSize = ByteSize::mib(1);
@@ -108,6 +108,7 @@ pub fn node(node: &Node, file: &Path) -> Vec<Fault> {
         check.rights(rights, node.warehouse.as_ref());
     }
     check.files(node);
+    check.faults.extend(check_sources::sources(node, file));
     check.janitor(&node.janitor);
     if node.memory.budget < MIN_BUDGET {
         let found = node.memory.budget.to_string();

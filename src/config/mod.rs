@@ -8,6 +8,7 @@ mod check;
 mod check_columns;
 mod check_node;
 mod check_shape;
+mod check_sources;
 mod columns;
 mod declaration;
 mod document;
@@ -22,10 +23,12 @@ mod load;
 mod mode;
 mod nested;
 mod node;
+mod permission;
 mod reference;
 mod refused;
 mod resolve;
 mod shape;
+mod sources;
 mod stand_in;
 mod storage;
 mod template;
@@ -53,9 +56,15 @@ pub use node::{
     Kafka, Lake, Memory, Node, Protocol, S3, Sasl, SaslMechanism, SchemaRegistry, Secret,
     SecretText, Tls, TlsMode, Warehouse, WarehouseTls,
 };
+pub use permission::{
+    Action, Effect, Grantee, GranteeKind, Pattern, valid_name as valid_grantee_name,
+};
 pub use reference::{reference_markdown, schema_json};
 pub use shape::{
     Case, DOCUMENT_COLUMN, Dimension, SNAPSHOT_SUFFIX, SNAPSHOTS_SUFFIX, Shape, Snapshots,
+};
+pub use sources::{
+    ActionColumn, EffectColumn, FeedColumn, PermissionSource, PrincipalColumn, Sources,
 };
 pub use storage::{SnapshotOptions, Storage, VERSION};
 pub use template::{

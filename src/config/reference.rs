@@ -133,6 +133,9 @@ fn rows(page: &mut String, root: &Value, object: &Value, prefix: &str, depth: us
         if schema["type"] == "array" || types(schema).contains(&"array") {
             let items = resolve(root, &schema["items"]).0;
             rows(page, root, items, &format!("{field}[]."), depth - 1);
+        } else if schema["additionalProperties"].is_object() {
+            let named = resolve(root, &schema["additionalProperties"]).0;
+            rows(page, root, named, &format!("{field}.NAME."), depth - 1);
         } else {
             rows(page, root, schema, &format!("{field}."), depth - 1);
         }
@@ -148,6 +151,8 @@ fn type_text(root: &Value, schema: &Value) -> String {
         Some("byte-size") => return "size".to_owned(),
         Some("duration-text") => return "duration".to_owned(),
         Some("schedule") => return "schedule".to_owned(),
+        Some("grantee") => return "grantee".to_owned(),
+        Some("feed-pattern") => return "feed or pattern".to_owned(),
         Some("column-type") => return "column type".to_owned(),
         _ if schema["oneOf"].is_array() => return "credential".to_owned(),
         _ => {}

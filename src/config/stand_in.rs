@@ -61,6 +61,7 @@ fn text(format: Option<&str>, path: &str) -> String {
         Some("schedule") => "1h".to_owned(),
         Some("column-type") => "string".to_owned(),
         Some("start") => "earliest".to_owned(),
+        Some("grantee") => "user:stand_in".to_owned(),
         _ => {
             let plain = path.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
             format!("stand_in_{}", plain.to_lowercase())

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::fault::{listed, nearest};
 use super::stand_in::{follows, stand_in};
-use super::{ByteSize, ColumnType, Duration, Fault, Schedule, Start};
+use super::{ByteSize, ColumnType, Duration, Fault, Grantee, Pattern, Schedule, Start};
 
 /// Walks `value` along `schema`; afterwards `value` holds only what is valid, and stand-ins.
 pub fn walk(file: &Path, schema: &Value, value: &mut Value) -> Walked {
@@ -222,6 +222,8 @@ impl<'a> Walk<'a> {
             "column-type" => text.parse::<ColumnType>().is_ok(),
             "start" => text.parse::<Start>().is_ok(),
             "schedule" => text.parse::<Schedule>().is_ok(),
+            "grantee" => text.parse::<Grantee>().is_ok(),
+            "feed-pattern" => text.parse::<Pattern>().is_ok(),
             _ => schema["pattern"].as_str().is_none_or(|pattern| {
                 regex::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
             }),
@@ -338,7 +340,16 @@ fn kind(value: &Value) -> &'static str {
 /// Types with a text form of their own describe it in their schema.
 fn described(schema: &Value) -> Option<&str> {
     let format = schema["format"].as_str()?;
-    if !["byte-size", "duration-text", "column-type", "start", "schedule"].contains(&format) {
+    let described = [
+        "byte-size",
+        "duration-text",
+        "column-type",
+        "start",
+        "schedule",
+        "grantee",
+        "feed-pattern",
+    ];
+    if !described.contains(&format) {
         return None;
     }
     let text = schema["description"].as_str()?;

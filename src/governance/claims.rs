@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::Principal;
-use super::row::valid_name;
-use crate::config::Oidc;
+use crate::config::{Oidc, valid_grantee_name};
 
 /// What a token says.
 pub type Claims = Map<String, Value>;
@@ -126,7 +125,7 @@ fn names(claims: &Claims, path: &str) -> Result<BTreeSet<String>, String> {
 
 fn name_of(path: &str, name: &str) -> Result<String, String> {
     let another = name == "*" || OTHERS.iter().any(|prefix| name.starts_with(prefix));
-    match valid_name(name) && !another {
+    match valid_grantee_name(name) && !another {
         true => Ok(name.to_owned()),
         false => Err(format!("`{path}` holds what nobody may be called: {}", shown(name))),
     }

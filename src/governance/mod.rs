@@ -12,6 +12,8 @@
 //! * What cannot be judged is not shown: a row that allows and names what the feed does not have is none, and
 //!   one that denies denies everything.
 //!
+//! Rows are Tidegate's own, or those of existing tables, as a node file maps them.
+//!
 //! Days are those of the feed's event time, and of Kafka's timestamp where it has none, in UTC.
 
 mod audit;
@@ -21,7 +23,9 @@ mod claims;
 mod decide;
 mod eval;
 mod files;
+mod foreign;
 mod mask;
+mod parts;
 mod predicate;
 mod row;
 #[cfg(test)]
@@ -39,9 +43,12 @@ pub use files::{
     About, CLOSED, FeedFolder, FolderMode, ModeChange, OpenTo, Opening, WantedMode, mode_changes,
     openings,
 };
+pub use foreign::{Found, Mapping};
 pub use mask::Salt;
 pub use predicate::{Comparison, Literal, Predicate};
-pub use row::{Action, Days, Effect, Grantee, Mask, Pattern, Principal, Row, RowId, Target};
+pub use row::{Days, Mask, Principal, Row, RowId, Target};
 pub use token::{Bearer, Token, WrittenToken, id_of};
 pub use view::{Condition, Denied, Part, Paths, Show, Shown, SinkColumn, TimeColumns, View};
 pub use written::Written;
+
+pub use crate::config::{Action, Effect, Grantee, Pattern};

@@ -9,125 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Predicate;
-
-/// What somebody may do with a feed.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Action {
-    /// See its rows.
-    Read,
-    /// See its records in quarantine, which are raw bytes: no mask reaches into them.
-    Quarantine,
-    /// Replay and discard its records in quarantine.
-    Replay,
-    /// Add and change its feed file.
-    Write,
-    /// Grant and revoke.
-    Manage,
-}
-
-impl Action {
-    pub const ALL: [Self; 5] =
-        [Self::Read, Self::Quarantine, Self::Replay, Self::Write, Self::Manage];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Quarantine => "quarantine",
-            Self::Replay => "replay",
-            Self::Write => "write",
-            Self::Manage => "manage",
-        }
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Action {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|action| action.name() == text);
-        found.ok_or_else(|| {
-            format!("`{text}` is no action: read, quarantine, replay, write or manage")
-        })
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Effect {
-    Allow,
-    Deny,
-}
-
-impl Effect {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-        }
-    }
-}
-
-/// Whom a row is for: `user:ada`, `role:analyst`, `group:finance`, or `*` for everybody who is known.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Grantee {
-    User(String),
-    Role(String),
-    Group(String),
-    Everybody,
-}
-
-impl Grantee {
-    /// Whether somebody may be both, as far as anybody can tell.
-    pub fn may_meet(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::User(one), Self::User(other)) => one == other,
-            _ => true,
-        }
-    }
-}
-
-impl fmt::Display for Grantee {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::User(name) => write!(f, "user:{name}"),
-            Self::Role(name) => write!(f, "role:{name}"),
-            Self::Group(name) => write!(f, "group:{name}"),
-            Self::Everybody => f.write_str("*"),
-        }
-    }
-}
-
-impl FromStr for Grantee {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = match text.split_once(':') {
-            _ if text == "*" => Some(Self::Everybody),
-            Some((_, name)) if !valid_name(name) => None,
-            Some(("user", name)) => Some(Self::User(name.to_owned())),
-            Some(("role", name)) => Some(Self::Role(name.to_owned())),
-            Some(("group", name)) => Some(Self::Group(name.to_owned())),
-            _ => None,
-        };
-        found.ok_or_else(|| {
-            format!("`{text}` is nobody: write `user:NAME`, `role:NAME`, `group:NAME` or `*`")
-        })
-    }
-}
-
-/// Names of people come from elsewhere: what is visible and no space around it.
-pub(super) fn valid_name(name: &str) -> bool {
-    (1..=200).contains(&name.len()) && name.trim() == name && !name.chars().any(char::is_control)
-}
+use crate::config::{Action, Effect, Grantee, Pattern};
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -162,54 +44,6 @@ impl Principal {
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
-    }
-}
-
-/// Feeds by their names: `*` stands for any characters, none included.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Pattern(String);
-
-impl Pattern {
-    pub fn all() -> Self {
-        Self("*".to_owned())
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    pub fn matches(&self, feed: &str) -> bool {
-        let mut parts = self.0.split('*');
-        let first = parts.next().unwrap_or_default();
-        let Some(mut rest) = feed.strip_prefix(first) else { return false };
-        let mut parts: Vec<&str> = parts.collect();
-        let Some(last) = parts.pop() else { return rest.is_empty() };
-        for part in parts {
-            let Some(at) = rest.find(part) else { return false };
-            rest = &rest[at + part.len()..];
-        }
-        rest.ends_with(last)
-    }
-}
-
-impl FromStr for Pattern {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-*".contains(c);
-        match !text.is_empty() && text.len() <= 200 && text.chars().all(allowed) {
-            true => Ok(Self(text.to_owned())),
-            false => Err(format!(
-                "`{text}` names no feed: lower-case letters, digits, `_`, `-`, and `*` for any of them"
-            )),
-        }
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -270,8 +104,8 @@ impl Days {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RowId {
     Own(i64),
-    /// The name of the source under `governance.sources`, and the row's place in it.
-    Source(String, u64),
+    /// The name of the source under `governance.sources`, and what the row's `id` columns hold.
+    Source(String, String),
 }
 
 impl fmt::Display for RowId {
@@ -280,6 +114,18 @@ impl fmt::Display for RowId {
             Self::Own(id) => write!(f, "{id}"),
             Self::Source(source, place) => write!(f, "{source}#{place}"),
         }
+    }
+}
+
+impl FromStr for RowId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((source, place)) = text.split_once('#') {
+            return Ok(Self::Source(source.to_owned(), place.to_owned()));
+        }
+        let id = text.parse().map(Self::Own);
+        id.map_err(|_| format!("`{text}` is no row: a number, or a source's name, `#` and a place"))
     }
 }
 

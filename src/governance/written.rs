@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, NaiveDate};
 use serde::de::DeserializeOwned;
 
-use super::{Action, Days, Effect, Grantee, Mask, Pattern, Predicate, Row, RowId, Target};
+use super::parts::Parts;
+use super::{Action, Days, Effect, Mask, Predicate, Row, RowId, Target};
 
 /// A row's columns, unread.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,54 +34,21 @@ impl Written {
     /// The row, if it is one, and what is wrong with it. One that allows and is not understood is none; one
     /// that denies then denies more than was meant, and not less.
     pub fn read(self) -> (Vec<Row>, Option<String>) {
-        let Self { id, granted_by, reason, .. } = &self;
-        let mut faults = Vec::new();
-        let mut noted = |fault: String| faults.push(fault);
-        let grantee = self.principal.parse::<Grantee>().map_err(&mut noted);
-        let feed = self.feed.parse::<Pattern>().map_err(&mut noted);
-        let action = self.action.parse::<Action>().map_err(&mut noted);
-        let target = self.target().map_err(&mut noted);
-        let expires = expiry(self.expires_at.as_deref()).map_err(&mut noted);
-        // A denial that ends nobody knows when does not end.
-        let expires_at_ms = expires.unwrap_or(None);
-        // Whatever is not said to allow denies.
-        let effect = if self.effect == Effect::Allow.name() { Effect::Allow } else { Effect::Deny };
-        let row = |grantee, feed, action, target| Row {
-            id: id.clone(),
-            grantee,
-            feed,
-            action,
-            effect,
-            target,
-            expires_at_ms,
-            granted_by: granted_by.clone(),
-            reason: reason.clone(),
+        let parts = Parts {
+            grantee: self.principal.parse(),
+            feeds: self.feed.parse().map(|feed| vec![feed]),
+            actions: self.action.parse().map(|action| vec![action]),
+            reach: Action::ALL.to_vec(),
+            // Whatever is not said to allow denies.
+            effect: if self.effect == Effect::Allow.name() { Effect::Allow } else { Effect::Deny },
+            target: self.target(),
+            expires_at_ms: expiry(self.expires_at.as_deref()),
+            fault: None,
+            id: self.id,
+            granted_by: self.granted_by,
+            reason: self.reason,
         };
-        let rows = match (grantee, feed, action, target, effect) {
-            (_, _, _, _, Effect::Allow) if expires.is_err() => Vec::new(),
-            (Ok(grantee), Ok(feed), Ok(action), Ok(target), _) => {
-                vec![row(grantee, feed, action, target)]
-            }
-            (_, _, _, _, Effect::Allow) => Vec::new(),
-            (grantee, feed, action, _, Effect::Deny) => {
-                let grantee = grantee.unwrap_or(Grantee::Everybody);
-                let feed = feed.unwrap_or_else(|()| Pattern::all());
-                let actions = action.map_or(Action::ALL.to_vec(), |action| vec![action]);
-                let one = |action| row(grantee.clone(), feed.clone(), action, Target::default());
-                actions.into_iter().map(one).collect()
-            }
-        };
-        let senseless = rows.iter().find_map(Row::fault);
-        let fault =
-            faults.into_iter().chain(senseless.clone()).reduce(|all, one| format!("{all}; {one}"));
-        let rows = match (senseless, effect) {
-            (None, _) => rows,
-            (Some(_), Effect::Allow) => Vec::new(),
-            (Some(_), Effect::Deny) => {
-                rows.into_iter().map(|row| Row { target: Target::default(), ..row }).collect()
-            }
-        };
-        (rows, fault)
+        parts.rows()
     }
 
     fn target(&self) -> Result<Target, String> {

@@ -7,10 +7,10 @@ use chrono::Utc;
 use rand::Rng;
 use uuid::Uuid;
 
-use crate::config::{Node, Warehouse};
+use crate::config::{Node, Sources, Warehouse};
 use crate::governance::{
-    Action, AuditQuestion, AuditRow, Bearer, Decision, Effect, Grantee, Pattern, Principal, Row,
-    RowId, Salt, Target, Token, decide,
+    Action, AuditQuestion, AuditRow, Bearer, Decision, Effect, Grantee, Mapping, Pattern,
+    Principal, Row, RowId, Salt, Target, Token, decide,
 };
 use crate::record::SinkError;
 use crate::warehouse::{Change, Changed, GovernanceStore, open_governance};
@@ -95,6 +95,8 @@ pub fn node_name() -> String {
 #[derive(Clone)]
 pub struct Grants {
     store: Arc<dyn GovernanceStore>,
+    /// Existing tables that are read with it.
+    sources: Arc<Sources>,
 }
 
 impl Grants {
@@ -104,7 +106,7 @@ impl Grants {
                 "permission rows live in the warehouse's database, and the node file has no `warehouse`",
             ));
         };
-        Self::of(config)
+        Ok(Self::of(config)?.reading(node.governance.sources.clone()))
     }
 
     pub fn of(config: &Warehouse) -> Result<Self, SinkError> {
@@ -112,12 +114,22 @@ impl Grants {
     }
 
     pub fn new(store: Arc<dyn GovernanceStore>) -> Self {
-        Self { store }
+        Self { store, sources: Arc::default() }
+    }
+
+    /// The same, with existing tables that are read as well.
+    pub fn reading(self, sources: Sources) -> Self {
+        Self { sources: Arc::new(sources), ..self }
+    }
+
+    /// Existing tables whose rows count as well, by their names.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     pub async fn rules(&self) -> Result<Rules, SinkError> {
         let as_of_ms = Utc::now().timestamp_millis();
-        let permissions = self.store.load().await?;
+        let permissions = self.store.load(&self.sources).await?;
         let mut rules = Rules {
             rows: Vec::new(),
             tokens: Vec::new(),
@@ -130,6 +142,11 @@ impl Grants {
             let (rows, fault) = written.read();
             rules.rows.extend(rows);
             rules.faults.extend(fault.map(|fault| (name, fault)));
+        }
+        for ((name, source), found) in self.sources.iter().zip(permissions.found) {
+            let (rows, faults) = Mapping::of(name, source).rows(found);
+            rules.rows.extend(rows);
+            rules.faults.extend(faults);
         }
         for written in permissions.tokens {
             let name = format!("token {}", written.id);
@@ -160,9 +177,26 @@ impl Grants {
     }
 
     /// Takes a row away; answers whether there was one.
-    pub async fn revoke(&self, hand: &Hand, id: i64, why: &str) -> Result<bool, SinkError> {
+    pub async fn revoke(&self, hand: &Hand, id: &RowId, why: &str) -> Result<bool, SinkError> {
+        let id = match id {
+            RowId::Own(id) => *id,
+            RowId::Source(..) => return Err(SinkError::lasting(self.foreign(id))),
+        };
         let audit = hand.audit("revoke", None, true, format!("row {id}: {why}"));
         Ok(self.store.change(&Change::Revoke(id), &audit).await? != Changed::Nothing)
+    }
+
+    /// Why a row of an existing table is not revoked.
+    pub fn foreign(&self, id: &RowId) -> String {
+        let RowId::Source(name, _) = id else { return format!("row {id} is Tidegate's own") };
+        match self.sources.get(name) {
+            Some(source) => format!(
+                "row {id} is of the table {}, which Tidegate only reads: change it there, and it counts \
+                 within two seconds",
+                source.table
+            ),
+            None => format!("there is no `{name}` under governance.sources, and so no row {id}"),
+        }
     }
 
     /// Lets somebody manage everything, unless somebody may already. Answers whether he is the first.

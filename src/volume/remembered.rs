@@ -7,10 +7,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::sealed::{Kind, open, seal};
+use crate::config::Sources;
 use crate::governance::{Row, Token};
 
 const FILE: &str = "permissions";
-const KIND: Kind = Kind { letter: b'p', version: 1 };
+const KIND: Kind = Kind { letter: b'p', version: 2 };
 
 /// All that decisions are made from, and when it was read from the database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +20,8 @@ pub struct Remembered {
     pub as_of_ms: i64,
     /// Address of the database whose rows they are: a volume may come to another installation.
     pub database: String,
+    /// How existing tables were read.
+    pub sources: Sources,
     pub rows: Vec<Row>,
     pub tokens: Vec<Token>,
     pub salt: Vec<u8>,
@@ -92,7 +95,7 @@ mod tests {
 
     fn remembered() -> Remembered {
         let row = Row {
-            id: RowId::Source("old".to_owned(), 3),
+            id: RowId::Source("old".to_owned(), "3".to_owned()),
             grantee: "group:a b".parse().unwrap(),
             feed: "sales*".parse().unwrap(),
             action: Action::Read,
@@ -118,7 +121,10 @@ mod tests {
         let own = Row { id: RowId::Own(1), target: Target::default(), ..row.clone() };
         let database = "postgres://x".to_owned();
         let (rows, tokens, salt) = (vec![row, own], vec![token], vec![0, 255]);
-        Remembered { as_of_ms: 1, database, rows, tokens, salt }
+        let source = "{table: t, id: [a], principal: {column: b, names: {x: '*'}}, feed: {always: ['f*']}, \
+                      action: {column: c, names: {y: [read]}}, expires_at: d}";
+        let sources = [("old".to_owned(), serde_saphyr::from_str(source).unwrap())].into();
+        Remembered { as_of_ms: 1, database, sources, rows, tokens, salt }
     }
 
     #[test]

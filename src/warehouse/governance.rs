@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::governance::{AuditQuestion, AuditRow, Row, Token, Written, WrittenToken};
+use serde_json::Value;
+
+use crate::config::{PermissionSource, Sources};
+use crate::governance::{AuditQuestion, AuditRow, Found, Row, Token, Written, WrittenToken};
 use crate::record::SinkError;
 
 /// All that decisions are made from, as it stood at one moment.
@@ -13,6 +16,31 @@ pub struct Permissions {
     pub rows: Vec<Written>,
     pub tokens: Vec<WrittenToken>,
     pub salt: Vec<u8>,
+    /// What the existing tables hold, in the order of their names.
+    pub found: Vec<Found>,
+}
+
+/// An existing table with more rows is not read: all nodes read it again every second.
+pub const MOST_ROWS: usize = 10_000;
+
+/// The rows of a table, of which there were asked for one more than are allowed.
+pub(super) fn bounded(name: &str, rows: Vec<Vec<Value>>) -> Found {
+    match rows.len() > MOST_ROWS {
+        false => Ok(rows),
+        true => Err(format!(
+            "it has more than {MOST_ROWS} rows, and none of them counts: let \
+             governance.sources.{name}.table name a view of those that matter"
+        )),
+    }
+}
+
+/// Why a table is not read, and what helps.
+pub(super) fn unread(name: &str, source: &PermissionSource, error: &str) -> String {
+    format!(
+        "the table {} cannot be read, and none of its rows counts: {error}. Correct \
+         governance.sources.{name}, or let the warehouse's user read the table",
+        source.table
+    )
 }
 
 /// What can be changed.
@@ -43,8 +71,9 @@ pub enum Changed {
 /// Where the governor's rows are.
 #[async_trait]
 pub trait GovernanceStore: Send + Sync + 'static {
-    /// Everything, in one transaction. Makes the salt where there is none.
-    async fn load(&self) -> Result<Permissions, SinkError>;
+    /// Everything, as it stood at one moment, the rows of these tables with it. One of them that cannot be
+    /// read is none, and the others are read all the same. Makes the salt where there is none.
+    async fn load(&self, sources: &Sources) -> Result<Permissions, SinkError>;
 
     /// Carries out a change together with its row in the audit: both or none.
     async fn change(&self, change: &Change, audit: &AuditRow) -> Result<Changed, SinkError>;

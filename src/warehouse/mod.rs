@@ -30,7 +30,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::ad_hoc::{AdHoc, Answer, TableSize};
-pub use self::governance::{Change, Changed, GovernanceStore, Permissions};
+pub use self::governance::{Change, Changed, GovernanceStore, MOST_ROWS, Permissions};
 pub use self::janitor::{JanitorStore, Lease, Run};
 pub use self::reduce::record_keys;
 pub use self::rights::{Reader, ReaderView, Readers, Reconciled, RightsChange, RightsStore};

@@ -1,9 +1,12 @@
 //! Permission rows, tokens and the audit by hand: what is granted is decided by, listed, taken away, and
 //! written down.
 
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::source_place::Place;
+use crate::http::Caller;
+use crate::servers::wait_for;
+use crate::source_place::{Place, SOON};
 
 fn run(place: &Place, code: i32, arguments: &[&str]) -> String {
     let (found, printed) = place.command(arguments);
@@ -182,4 +185,70 @@ fn a_database_from_before_says_what_to_do() {
     place.world.database.execute("DROP SCHEMA IF EXISTS tidegate CASCADE");
     let (code, printed) = place.command(&["permissions", "list"]);
     assert!(code == 1 && printed.contains("tidegate migrate"), "{code} {printed}");
+}
+
+#[test]
+fn rows_of_an_existing_table_are_listed_and_explained_and_changed_only_there() {
+    let place = Place::new("permission-sources");
+    place.edit_node(|text| {
+        format!(
+            "{text}api: {{listen: '127.0.0.1:0'}}\ngovernance: {{sources: {{old_rights: {{table: rights, \
+             id: [no], principal: {{column: who}}, feed: {{column: what}}, \
+             action: {{column: how, names: {{SELECT: [read], OWN: [read, manage]}}}}}}}}}}\n"
+        )
+    });
+    run(&place, 0, &["migrate", "--admin", "root"]);
+    let (_, printed) = place.command(&["permissions", "list"]);
+    assert!(printed.contains("the table rights cannot be read"), "{printed}");
+    assert!(printed.contains("Correct governance.sources.old_rights"), "{printed}");
+    place.world.database.execute(
+        "CREATE TABLE rights (no int, who text, what text, how text);
+         INSERT INTO rights VALUES (3, 'ada', 'SALES', 'SELECT'), (5, 'bob', 'sales', 'OWN')",
+    );
+    let listed = asked(&place, 0, &["permissions", "list", "--feed", "sales"]);
+    let of = |id: &str| {
+        let rows = listed.as_array().expect("rows").iter();
+        rows.filter(|row| row["id"] == id).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!((of("old_rights#3").len(), of("old_rights#5").len()), (1, 2));
+    assert_eq!(of("old_rights#3")[0]["granted_by"], "rights");
+    let why = explained(&place, 0, &["--for", "ada", "--feed", "sales"]);
+    assert_eq!(why, "all of it, by row old_rights#3");
+    place.world.database.execute("INSERT INTO rights VALUES (4, 'eve', 'sales', 'DROP')");
+    let (code, printed) =
+        place.command(&["permissions", "explain", "--for", "eve", "--feed", "sales"]);
+    let told =
+        "row old_rights#4: how: `DROP` is not among governance.sources.old_rights.action.names";
+    assert!(code == 3 && printed.contains(told), "{code} {printed}");
+
+    let revoke = ["permissions", "revoke", "old_rights#3", "--reason", "x"];
+    let printed = run(&place, 1, &revoke);
+    assert!(
+        printed.contains("of the table rights") && printed.contains("change it there"),
+        "{printed}"
+    );
+    let printed = run(&place, 2, &["permissions", "revoke", "three", "--reason", "x"]);
+    assert!(printed.contains("`three` is no row"), "{printed}");
+    let token = |of: &str| {
+        let (_, printed) = place.command(&["token", "create", "--for", of]);
+        let token = printed.split_whitespace().find(|word| word.starts_with("tg_"));
+        token.unwrap_or_else(|| panic!("a token: {printed}")).to_owned()
+    };
+    let (root, ada) = (token("root"), token("ada"));
+    let node = place.node();
+    let root = Caller::new(&node, Some(&root));
+    let revoke = |caller: &Caller, row: &str| {
+        let path = format!("/v1/permissions/{row}?reason=x");
+        caller.ask(Method::DELETE, &path, &[], None).problem()
+    };
+    wait_for("the rows to be read", SOON, || {
+        (root.get("/v1/permissions").status == StatusCode::OK).then_some(())
+    });
+    assert_eq!(revoke(&root, "old_rights%233"), (409, "foreign-row".to_owned()));
+    assert_eq!(revoke(&root, "old_rights%239"), (404, "not-found".to_owned()));
+    assert_eq!(revoke(&root, "three"), (400, "bad-request".to_owned()));
+    assert_eq!(revoke(&root.with(&ada), "old_rights%233"), (403, "forbidden".to_owned()));
+    let all = root.get("/v1/permissions").json();
+    let shown = all.as_array().expect("rows").iter().any(|row| row["id"] == "old_rights#3");
+    assert!(shown, "{all}");
 }

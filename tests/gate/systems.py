@@ -316,6 +316,7 @@ def s0():
                AND a.attnum = k.column_number
              GROUP BY i.relname ORDER BY i.relname"""
     keys = [
+        ("dwh_datalake_permissions", ["permission_id"]),
         ("dwh_user_transaction_totals", ["user_id", "transaction_type"]),
         ("dwh_windowed_transaction_totals", ["transaction_type", "window_start"]),
     ]

@@ -1,26 +1,30 @@
 //! The five systems of `examples/`: each folder as it stands, carried out with the commands of its
 //! README, and judged by a Python reader that computes all it expects from the topics themselves.
 //!
-//! Of the files nothing is changed but where the servers are and what stands before the names of the
-//! topics and of the group: the broker is everybody's.
+//! Of the files nothing is changed but where the servers and the API are, and what stands before the names
+//! of the topics and of the group: the broker is everybody's.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::MutexGuard;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tidegate::generate;
 
 use crate::check::python;
 use crate::database::Database;
+use crate::http::Caller;
 use crate::kafka;
 use crate::node::{Node, tidegate};
 use crate::servers::{env, turn, wait_for};
 
 const SOON: Duration = Duration::from_secs(90);
+/// How long a change of a permission table may take to count.
+const COUNTS: Duration = Duration::from_secs(2);
 pub const PARTITIONS: i32 = 2;
 
 pub struct System {
@@ -43,18 +47,22 @@ impl System {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
         copy(&example, &folder);
         let of_url = database.map(|url| (url, Database::create(prefix.clone())));
-        let node = folder.join("tidegate.yaml");
-        let mut text = std::fs::read_to_string(&node).expect("the node file");
-        let mut replace = |from: &str, to: &str| {
-            assert_eq!(text.matches(from).count(), 1, "`{from}` in the node file");
-            text = text.replace(from, to);
-        };
-        replace("localhost:9092", &kafka::address());
-        replace("  group: ", &format!("  group: {prefix}"));
-        if let Some((url, database)) = &of_url {
-            replace(url, &database.url());
+        let mut places = vec![
+            ("localhost:9092".to_owned(), kafka::address()),
+            ("  group: ".to_owned(), format!("  group: {prefix}")),
+        ];
+        places.extend(of_url.iter().map(|(url, database)| ((*url).to_owned(), database.url())));
+        let is_node = |file: &PathBuf| file.extension().is_some_and(|it| it == "yaml");
+        for node in entries(&folder).into_iter().filter(is_node) {
+            let mut text = std::fs::read_to_string(&node).expect("the node file");
+            for (from, to) in &places {
+                assert_eq!(text.matches(from).count(), 1, "`{from}` in {}", node.display());
+                text = text.replace(from, to);
+            }
+            // A port that is free.
+            std::fs::write(&node, text.replace("127.0.0.1:8080", "127.0.0.1:0"))
+                .expect("the node file");
         }
-        std::fs::write(&node, text).expect("the node file");
         let system = generate::System::from_name(name).expect("a system of the generator");
         let topics = system.topics().iter().map(|topic| format!("{prefix}{}", topic.name()));
         let topics: Vec<String> = topics.collect();
@@ -127,6 +135,10 @@ impl System {
     pub fn node(&self, mode: &str) -> Node {
         let mut command = self.command();
         command.args(["run", "--mode", mode]);
+        let own = format!("{mode}.yaml");
+        if self.folder.join(&own).exists() {
+            command.args(["--config", &own]);
+        }
         Node::of(command, self.folder.join(format!("{mode}.log")), "")
     }
 
@@ -174,8 +186,55 @@ impl System {
     }
 
     fn execute(&self, file: &str) {
-        let sql = std::fs::read_to_string(self.folder.join(file)).expect("statements");
-        self.database.as_ref().expect("a database").execute(&sql);
+        self.change(&std::fs::read_to_string(self.folder.join(file)).expect("statements"));
+    }
+
+    /// Statements on the warehouse's database, past any node.
+    fn change(&self, sql: &str) {
+        match &self.database {
+            Some(database) => database.execute(sql),
+            None => {
+                let file = self.folder.join("data_warehouse.db");
+                let database = rusqlite::Connection::open(file).expect("a database");
+                database.busy_timeout(SOON).expect("a timeout");
+                database.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+            }
+        }
+    }
+
+    /// Somebody at a node's API, which has heard of his token.
+    fn caller(&self, node: &Node, name: &str) -> Caller {
+        let token = self.say(&["token", "create", "--for", name]);
+        let caller = Caller::new(node, Some(token.trim()));
+        wait_for(&format!("the token of {name} to count"), SOON, || {
+            (caller.get("/v1/feeds").status == StatusCode::OK).then_some(())
+        });
+        caller
+    }
+
+    /// Fails unless somebody may read these feeds, and no other.
+    fn reads(&self, caller: &Caller, wanted: &[&str]) {
+        for file in entries(&self.folder.join("feeds")) {
+            let feed = file.file_stem().expect("a name").to_string_lossy().to_lowercase();
+            let answer = caller.get(&format!("/v1/feeds/{feed}/rows?limit=3"));
+            match wanted.contains(&feed.as_str()) {
+                true => assert!(!answer.rows().is_empty(), "{feed}"),
+                false => assert_eq!(answer.problem(), (404, "no-such-feed".to_owned()), "{feed}"),
+            }
+        }
+        let listed = caller.get("/v1/feeds").json();
+        assert_eq!(listed.as_array().map(Vec::len), Some(wanted.len()), "{listed}");
+    }
+
+    /// Changes the permission table; fails unless it counts within two seconds.
+    fn permit(&self, caller: &Caller, sql: &str, feed: &str, status: StatusCode) {
+        let since = Instant::now();
+        self.change(sql);
+        wait_for(&format!("`{sql}` to count"), COUNTS, || {
+            let answer = caller.get(&format!("/v1/feeds/{feed}/rows?limit=1"));
+            (answer.status == status).then_some(())
+        });
+        println!("{feed} is {status} {:?} after `{sql}`", since.elapsed());
     }
 
     fn check(&self) {
@@ -247,6 +306,7 @@ fn system_s0_lake_of_json_lines_and_a_warehouse() {
     let system = System::new("s0", Some(MY_DWH));
     system.say(&["config", "check"]);
     system.say(&["migrate"]);
+    system.execute("permissions.sql");
     system.generate("6000", "1");
     system.carry("s0");
     system.check();
@@ -254,7 +314,35 @@ fn system_s0_lake_of_json_lines_and_a_warehouse() {
     system.generate("2000", "2");
     system.carry("s0");
     system.check();
+    obeys_dwh_datalake_permissions(&system);
     system.clean_out();
+}
+
+fn obeys_dwh_datalake_permissions(system: &System) {
+    let mut node = system.node("all");
+    let analyst = system.caller(&node, "analyst");
+    system.reads(&analyst, &["transaction_stream_anonymized", "windowed_transaction_totals"]);
+    let all = entries(&system.folder.join("feeds"));
+    let all = all.iter().map(|file| file.file_stem().and_then(|it| it.to_str()).expect("a name"));
+    system.reads(&system.caller(&node, "admin"), &all.collect::<Vec<_>>());
+    // One whose row counts no more, one whose row has ended, one who has none.
+    for nobody in ["support", "auditor", "mallory"] {
+        system.reads(&system.caller(&node, nobody), &[]);
+    }
+    let (of, log) = ("WHERE user_name = 'support'", "transaction_log");
+    let support = system.caller(&node, "support");
+    let set = |what: &str| format!("UPDATE dwh_datalake_permissions SET {what} {of}");
+    system.permit(&support, &set("is_active = true"), log, StatusCode::OK);
+    system.reads(&support, &[log]);
+    // What the table says and its mapping does not know of allows nothing.
+    system.permit(&support, &set("permission = 'WRITE'"), log, StatusCode::NOT_FOUND);
+    system.permit(&support, &set("permission = 'READ'"), log, StatusCode::OK);
+    let delete = format!("DELETE FROM dwh_datalake_permissions {of}");
+    system.permit(&support, &delete, log, StatusCode::NOT_FOUND);
+    let listed = system.say(&["permissions", "list"]);
+    let row = "datalake_permissions#2  user:analyst may read transaction_stream_anonymized";
+    assert!(listed.contains(row), "{listed}");
+    assert!(node.terminate(SOON).0.success(), "{}", node.log());
 }
 
 #[test]
@@ -276,6 +364,7 @@ fn system_s3_parquet_lake_and_tables_that_were_there() {
         system.topics.iter().cloned().partition(|topic| is_table(&topic));
     system.wait_for_group("s3-lake", &streams);
     system.wait_for_group("s3-warehouse", &tables);
+    obeys_user_permissions(&system, &nodes[0]);
     for node in &mut nodes {
         assert!(node.terminate(SOON).0.success(), "{}", node.log());
     }
@@ -286,14 +375,46 @@ fn system_s3_parquet_lake_and_tables_that_were_there() {
     system.clean_out();
 }
 
+fn obeys_user_permissions(system: &System, node: &Node) {
+    let (customers, methods) = ("user_transaction_summary", "payment_method_totals");
+    system.reads(&system.caller(node, "manager"), &[customers, methods]);
+    let analyst = system.caller(node, "analyst");
+    system.reads(&analyst, &["transaction_stream_anonymized", methods]);
+    // A row that denies beats the one for everybody; the other shows some columns.
+    let clerk = system.caller(node, "clerk");
+    system.reads(&clerk, &[customers]);
+    let rows = clerk.get(&format!("/v1/feeds/{customers}/rows?limit=3")).rows();
+    let shown: Vec<_> = rows[0].as_object().expect("an object").keys().collect();
+    assert_eq!(shown, ["kind", "purchases", "spent"]);
+    let mallory = system.caller(node, "mallory");
+    system.reads(&mallory, &[methods]);
+    let insert = |name: &str, access: &str| {
+        let row = format!("(9, '{name}', 'RAW', '{access}', NULL)");
+        format!("INSERT INTO reporting.user_permissions VALUES {row}")
+    };
+    let raw = "transaction_flattened";
+    system.permit(&mallory, &insert("mallory", "SELECT"), raw, StatusCode::OK);
+    let set = |what: &str| format!("UPDATE reporting.user_permissions SET {what} WHERE id = 9");
+    system.permit(&mallory, &set("access = 'NONE'"), raw, StatusCode::NOT_FOUND);
+    system.permit(&mallory, &set("access = 'SELECT'"), raw, StatusCode::OK);
+    // A table that may deny and cannot be read denies.
+    let rename = "ALTER TABLE reporting.user_permissions RENAME";
+    system.permit(&clerk, &format!("{rename} TO away"), customers, StatusCode::NOT_FOUND);
+    node.wait_for_log("the table user_permissions cannot be read", SOON);
+    let back = "ALTER TABLE reporting.away RENAME TO user_permissions";
+    system.permit(&clerk, back, customers, StatusCode::OK);
+}
+
 #[test]
 fn system_s1_lake_of_json_lines_and_sqlite() {
     let system = System::new("s1", None);
     system.say(&["config", "check"]);
     system.say(&["migrate"]);
+    system.execute("permissions.sql");
     system.generate("6000", "4");
     system.carry("s1");
     system.check();
+    obeys_permissions(&system);
     // The write-up's own way: a database made from the lake's files alone.
     std::fs::remove_file(system.folder.join("data_warehouse.db")).expect("the database");
     system.say(&["migrate"]);
@@ -306,6 +427,26 @@ fn system_s1_lake_of_json_lines_and_sqlite() {
     }
     system.check();
     system.clean_out();
+}
+
+fn obeys_permissions(system: &System) {
+    let mut node = system.node("all");
+    let totals = "user_spending_by_type";
+    let (usd, secure) = ("transactions_usd", "transactions_secure");
+    let ada = system.caller(&node, "ada");
+    system.reads(&ada, &[usd, secure, totals]);
+    system.reads(&system.caller(&node, "bob"), &[totals, "spend_last_five_min_by_type"]);
+    let eve = system.caller(&node, "eve");
+    system.reads(&eve, &[]);
+    let set = |what: &str, name: &str| {
+        format!("UPDATE permissions SET {what} WHERE user_name = '{name}'")
+    };
+    system.permit(&eve, &set("can_read = 1", "eve"), usd, StatusCode::OK);
+    system.reads(&eve, &[usd, secure, totals]);
+    system.permit(&ada, &set("role = 'viewer'", "ada"), usd, StatusCode::NOT_FOUND);
+    system.reads(&ada, &[totals, "spend_last_five_min_by_type"]);
+    system.permit(&ada, "DROP TABLE permissions", totals, StatusCode::NOT_FOUND);
+    assert!(node.terminate(SOON).0.success(), "{}", node.log());
 }
 
 #[test]

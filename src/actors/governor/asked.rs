@@ -150,6 +150,11 @@ fn remembered(setup: &Setup) -> Option<Arc<Rules>> {
             warn!(target: "tidegate::governor", database, "the remembered permission rows are of another database, and not used");
             None
         }
+        // Rows that a former node file gave are no rows, and some of its denials may be missing.
+        Ok(Some(Remembered { sources, .. })) if sources != *setup.grants.sources() => {
+            warn!(target: "tidegate::governor", "the remembered permission rows are of other `governance.sources`, and not used");
+            None
+        }
         Ok(Some(Remembered { as_of_ms, rows, tokens, salt, .. })) => {
             info!(target: "tidegate::governor", rows = rows.len(), as_of_ms, "permission rows remembered");
             Some(Arc::new(Rules::remembered(rows, tokens, &salt, as_of_ms)))

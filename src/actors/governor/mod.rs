@@ -145,7 +145,7 @@ impl Governor {
         }
         if rules.faults != self.told {
             for (of, fault) in &rules.faults {
-                warn!(target: "tidegate::governor", of, fault, "a permission row or a token is not understood: it allows nothing");
+                warn!(target: "tidegate::governor", of, fault, "permission rows or a token are not understood: they allow nothing");
             }
             self.told.clone_from(&rules.faults);
         }
@@ -168,6 +168,7 @@ impl Governor {
         let remembered = Remembered {
             as_of_ms,
             database: self.setup.database.clone(),
+            sources: self.setup.grants.sources().clone(),
             rows: rules.rows.clone(),
             tokens: rules.tokens.clone(),
             salt: rules.salt.bytes().to_vec(),

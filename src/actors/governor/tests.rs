@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::Utc;
 
 use super::*;
-use crate::config;
+use crate::config::{self, Sources};
 use crate::governance::{
     Action, AuditQuestion, AuditRow, Effect, Pattern, Principal, Row, RowId, Target,
 };
@@ -31,9 +31,9 @@ impl Switched {
 
 #[async_trait]
 impl GovernanceStore for Switched {
-    async fn load(&self) -> Result<Permissions, SinkError> {
+    async fn load(&self, sources: &Sources) -> Result<Permissions, SinkError> {
         self.answers()?;
-        self.store.load().await
+        self.store.load(sources).await
     }
 
     async fn change(&self, change: &Change, audit: &AuditRow) -> Result<Changed, SinkError> {
@@ -57,6 +57,7 @@ impl GovernanceStore for Switched {
 
 /// A database, a volume, and what changes the rows from elsewhere.
 struct Place {
+    config: config::Warehouse,
     folder: tempfile::TempDir,
     store: Arc<Switched>,
     grants: Grants,
@@ -72,7 +73,7 @@ impl Place {
         let store = open_governance(&config).unwrap();
         let store = Arc::new(Switched { store, away: AtomicBool::new(false) });
         let grants = Grants::of(&config).unwrap();
-        Self { folder, store, grants, hand: Hand::local("test") }
+        Self { config, folder, store, grants, hand: Hand::local("test") }
     }
 
     fn setup(&self) -> Setup {
@@ -178,7 +179,7 @@ fn changes_count_from_when_they_are_made() {
         place.grants.revoke_token(&place.hand, bearer.id()).await.unwrap();
         governance.until(|rules| rules.tokens[0].revoked).await;
         assert_eq!(holder(now()), None, "revoked");
-        place.grants.revoke(&place.hand, id, "over").await.unwrap();
+        place.grants.revoke(&place.hand, &RowId::Own(id), "over").await.unwrap();
         governance.until(|rules| rules.rows.is_empty()).await;
         assert_eq!(may(&governance, "ada", now()), Ok(false));
     });
@@ -276,5 +277,65 @@ fn a_full_spool_takes_what_there_is_room_for() {
         governance.settle(Duration::from_secs(30)).await;
         assert_eq!(place.recorded().await, ["small"]);
         governance.record(vec![place.row("after")]).await.unwrap();
+    });
+}
+
+/// Of a table of names, who may read `sales`.
+fn sources(of: &str) -> Sources {
+    let source = format!(
+        "{{table: people, id: [name], principal: {{column: name}}, feed: {{always: [sales]}}, \
+         action: {{always: [read]}}, only_if: [{of}]}}"
+    );
+    [("people".to_owned(), serde_saphyr::from_str(&source).unwrap())].into()
+}
+
+#[test]
+fn a_change_of_an_existing_table_counts_within_two_seconds() {
+    on_system(async |arbiter| {
+        let place = Place::new().await;
+        let file = place.config.url.strip_prefix("sqlite:").unwrap();
+        let database = rusqlite::Connection::open(file).unwrap();
+        let change = |sql: &str| database.execute_batch(sql).unwrap();
+        let setup = place.setup();
+        let setup = Setup { grants: setup.grants.clone().reading(sources("active")), ..setup };
+        let governance = live(setup.clone(), &arbiter);
+        governance.until(|_| true).await;
+        let told = governance.rules(now()).unwrap().faults.clone();
+        assert!(told[0].1.contains("no such table: people"), "{told:?}");
+        place.grant("user:bob", "sales", None).await;
+        governance.until(|rules| !rules.rows.is_empty()).await;
+        assert_eq!(may(&governance, "bob", now()), Ok(true), "the others' rows count");
+        change(
+            "CREATE TABLE people (name TEXT PRIMARY KEY, active BOOLEAN NOT NULL); \
+             INSERT INTO people VALUES ('ada', true), ('eve', false), ('*', true)",
+        );
+        governance.until(|rules| rules.rows.len() == 2).await;
+        assert_eq!(may(&governance, "ada", now()), Ok(true));
+        assert_eq!(may(&governance, "eve", now()), Ok(false));
+        let faults = governance.rules(now()).unwrap().faults.clone();
+        assert!(faults.len() == 1 && faults[0].0 == "row people#*", "{faults:?}");
+        for active in [false, true, false] {
+            let since = std::time::Instant::now();
+            change(&format!("UPDATE people SET active = {active} WHERE name = 'ada'"));
+            governance.until(|rules| rules.rows.len() == 1 + usize::from(active)).await;
+            assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+            assert_eq!(may(&governance, "ada", now()), Ok(active));
+        }
+        // They are remembered like any other, for as long as they are mapped in the same way.
+        change("UPDATE people SET active = true");
+        while remembers(&setup.volume) != 3 {
+            tokio::task::yield_now().await;
+        }
+        place.away(true);
+        let begun = |volume: &str, sources: Sources| {
+            let volume = place.folder.path().join(volume);
+            std::fs::create_dir(&volume).unwrap();
+            std::fs::copy(setup.volume.join("permissions"), volume.join("permissions")).unwrap();
+            let grants = setup.grants.clone().reading(sources);
+            live(Setup { volume, grants, ..setup.clone() }, &arbiter)
+        };
+        assert_eq!(may(&begun("same", sources("active")), "eve", now()), Ok(true));
+        let other = begun("other", sources("retired"));
+        assert_eq!(may(&other, "eve", now()), Err(Undecided::Unknown));
     });
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lab::*;
+use crate::config::Sources;
 use crate::governance::{
     Action, AuditQuestion, AuditRow, Bearer, Days, Effect, Mask, Principal, Row, RowId, Target,
     Token,
@@ -65,7 +66,7 @@ async fn keeps_rows_as_they_were_granted(lab: Lab) {
     for row in [&narrow, &deny] {
         ids.push(grant(&*store, row).await);
     }
-    let read = || async { store.load().await.unwrap().rows };
+    let read = || async { store.load(&Sources::new()).await.unwrap().rows };
     let rows: Vec<Row> = read().await.into_iter().flat_map(|row| row.read().0).collect();
     let with_id = |row: &Row, id| Row { id: RowId::Own(id), ..row.clone() };
     assert_eq!(rows, [with_id(&narrow, ids[0]), with_id(&deny, ids[1])]);
@@ -87,7 +88,7 @@ async fn tells_of_changes(lab: Lab) {
     let wait = async {
         loop {
             store.changed(Duration::from_secs(60)).await;
-            if !store.load().await.unwrap().rows.is_empty() {
+            if !store.load(&Sources::new()).await.unwrap().rows.is_empty() {
                 return since.elapsed();
             }
         }
@@ -106,12 +107,12 @@ async fn tells_of_changes(lab: Lab) {
         store.changed(Duration::from_secs(60)).await;
         grant(&*other, &row("g")).await;
         store.changed(Duration::from_secs(60)).await;
-        assert_eq!(store.load().await.unwrap().rows.len(), 2);
+        assert_eq!(store.load(&Sources::new()).await.unwrap().rows.len(), 2);
     }
 }
 
 async fn tokens(store: &dyn GovernanceStore) -> Vec<Token> {
-    let tokens = store.load().await.unwrap().tokens;
+    let tokens = store.load(&Sources::new()).await.unwrap().tokens;
     tokens.into_iter().map(|token| token.read().unwrap()).collect()
 }
 
@@ -161,7 +162,7 @@ async fn reads_what_others_wrote(lab: Lab) {
     };
     let last = grant(&*warehouse::open_governance(&lab.config).unwrap(), &narrow).await;
     let store = warehouse::open_governance(&lab.config).unwrap();
-    let rows = store.load().await.unwrap().rows;
+    let rows = store.load(&Sources::new()).await.unwrap().rows;
     let read: Vec<_> = rows.into_iter().map(|row| (row.id.clone(), row.read())).collect();
     assert_eq!(read.len(), 4);
     assert!(read[0].0 == RowId::Own(id) && read[0].1.1.is_none());
@@ -249,8 +250,8 @@ async fn records_what_is_sent_twice_once(lab: Lab) {
 }
 
 async fn keeps_one_salt(lab: Lab) {
-    let (one, other) = (store(&lab), store(&lab));
-    let (one, other) = tokio::join!(one.load(), other.load());
+    let (one, other, none) = (store(&lab), store(&lab), Sources::new());
+    let (one, other) = tokio::join!(one.load(&none), other.load(&none));
     let (one, other) = (one.unwrap().salt, other.unwrap().salt);
     assert!(one == other && one.len() >= 32);
 }

@@ -36,6 +36,7 @@ mod nested;
 mod replays;
 mod rows;
 mod shapes;
+mod sources;
 mod versions;
 
 on_each_warehouse! {

@@ -9,7 +9,8 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::pool::{Hearing, Session, Sessions, judged};
-use crate::config;
+use super::sources;
+use crate::config::{self, Sources};
 use crate::governance::{
     AuditQuestion, AuditRow, Principal, Row, RowId, Token, Written, WrittenToken,
 };
@@ -113,6 +114,8 @@ const AUDIT: &str = "
 
 pub(in crate::warehouse) struct PostgresGovernance {
     sessions: Sessions,
+    /// Of the existing tables that name none.
+    schema: String,
     hearing: Mutex<Option<Hearing>>,
 }
 
@@ -120,13 +123,14 @@ impl PostgresGovernance {
     pub fn open(config: &config::Warehouse) -> Result<Self, SinkError> {
         // Beside the writers', so that none of both waits for the other.
         let config = config::Warehouse { connections: 2, ..config.clone() };
-        Ok(Self { sessions: Sessions::open(&config)?, hearing: Mutex::default() })
+        let sessions = Sessions::open(&config)?;
+        Ok(Self { sessions, schema: config.schema, hearing: Mutex::default() })
     }
 }
 
 #[async_trait]
 impl GovernanceStore for PostgresGovernance {
-    async fn load(&self) -> Result<Permissions, SinkError> {
+    async fn load(&self, sources: &Sources) -> Result<Permissions, SinkError> {
         let session = self.sessions.get().await?;
         let load = async {
             // It never changes: whatever the others are read with is its own.
@@ -134,13 +138,14 @@ impl GovernanceStore for PostgresGovernance {
             session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
             let rows = session.query(ROWS, &[]).await?;
             let tokens = session.query(TOKENS, &[]).await?;
+            let found = sources::read(&session, &self.schema, sources).await?;
             session.batch_execute("COMMIT").await?;
-            Ok((rows, tokens, salt))
+            Ok((rows, tokens, salt, found))
         };
-        let (rows, tokens, salt) = load.await.map_err(judged)?;
+        let (rows, tokens, salt, found) = load.await.map_err(judged)?;
         session.done();
         let tokens = tokens.iter().map(token).collect();
-        Ok(Permissions { rows: rows.iter().map(written).collect(), tokens, salt })
+        Ok(Permissions { rows: rows.iter().map(written).collect(), tokens, salt, found })
     }
 
     async fn change(&self, change: &Change, audit: &AuditRow) -> Result<Changed, SinkError> {

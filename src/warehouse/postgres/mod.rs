@@ -21,6 +21,7 @@ mod replay;
 mod rights;
 mod rows;
 mod snapshot;
+mod sources;
 mod stage;
 mod table;
 mod versions;

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat};
 use rusqlite::{Connection, OptionalExtension, Row as Found};
 
-use super::{File, Sqlite, judged};
+use super::{File, Sqlite, judged, sources};
+use crate::config::Sources;
 use crate::governance::{AuditQuestion, AuditRow, Principal, Row, RowId, Written, WrittenToken};
 use crate::record::SinkError;
 use crate::warehouse::{Change, Changed, GovernanceStore, Permissions};
@@ -81,9 +82,10 @@ impl SqliteGovernance {
 
 #[async_trait]
 impl GovernanceStore for SqliteGovernance {
-    async fn load(&self) -> Result<Permissions, SinkError> {
-        let (rows, tokens, salt) = self
-            .read("reading the permission rows", |connection| {
+    async fn load(&self, sources: &Sources) -> Result<Permissions, SinkError> {
+        let sources = sources.clone();
+        let (rows, tokens, salt, found) = self
+            .read("reading the permission rows", move |connection| {
                 let rows = connection
                     .prepare_cached(&format!("{ROWS} ORDER BY id"))?
                     .query_map([], written)?
@@ -93,7 +95,8 @@ impl GovernanceStore for SqliteGovernance {
                     .query_map([], token)?
                     .collect::<rusqlite::Result<_>>()?;
                 let salt = connection.query_row(FIND_SALT, [], |it| it.get(0)).optional()?;
-                Ok((rows, tokens, salt))
+                let found = sources::read(connection, &sources)?;
+                Ok((rows, tokens, salt, found))
             })
             .await?;
         let make = |connection: &Connection| {
@@ -104,7 +107,7 @@ impl GovernanceStore for SqliteGovernance {
             Some(salt) => salt,
             None => self.0.transact("making the salt", make).await?,
         };
-        Ok(Permissions { rows, tokens, salt })
+        Ok(Permissions { rows, tokens, salt, found })
     }
 
     async fn change(&self, change: &Change, audit: &AuditRow) -> Result<Changed, SinkError> {

@@ -14,6 +14,7 @@ mod reject;
 mod replay;
 mod rows;
 mod snapshot;
+mod sources;
 mod table;
 mod write;
 
