@@ -22,6 +22,8 @@ pub struct Access {
 pub struct Counted {
     pub row: RowId,
     pub target: Target,
+    /// From then on it counts no more: milliseconds since the epoch.
+    pub expires_at_ms: Option<i64>,
 }
 
 impl Access {
@@ -55,7 +57,8 @@ pub fn decide<'r>(
         if judged(row, principal, action, feed, now_ms) != Verdict::Counts {
             continue;
         }
-        let counted = Counted { row: row.id.clone(), target: row.target.clone() };
+        let (target, expires_at_ms) = (row.target.clone(), row.expires_at_ms);
+        let counted = Counted { row: row.id.clone(), target, expires_at_ms };
         match row.effect {
             // What is narrower is for reading alone; elsewhere it is not to be less than meant.
             Effect::Deny if action != Action::Read || row.target.is_all() => {

@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::catalog::Known;
 use crate::config::{Feed, Node};
-use crate::governance::{Access, Action, Decision, Principal, RowId};
+use crate::governance::{Action, Decision, Principal};
 use crate::grants::Rules;
 use crate::reads::Sight;
 use crate::record::SinkError;
@@ -52,6 +52,8 @@ impl DatabaseRights {
                 views.extend(seen(rules, reader, feed, now_ms));
             }
         }
+        // The tables of feeds that were are kept shut, too.
+        let feeds: Vec<Arc<Feed>> = self.last().values().cloned().collect();
         let done = self.store.reconcile(&readers.readers, &feeds, &views, dry_run).await?;
         Ok(done.map(|Reconciled { changes, open }| {
             let open = readers.open.into_iter().chain(unknown).chain(open).collect();
@@ -98,17 +100,12 @@ fn seen(rules: &Rules, reader: &Reader, feed: &Arc<Feed>, now_ms: i64) -> Option
     let decision = rules.decide(&principal(reader), Action::Read, &feed.name, now_ms);
     let Decision::Allowed(access) = decision else { return None };
     let sight = Sight::of_warehouse(feed, &access, &rules.salt)?;
-    let until_ms = first_end(rules, &access);
+    // It counts no longer then, whether or not a node is there to say so.
+    let until_ms = access.grants.iter().filter_map(|grant| grant.expires_at_ms).min();
     Some(ReaderView {
         role: reader.role.clone(),
         feed: feed.clone(),
         view: sight.view().clone(),
         until_ms,
     })
-}
-
-/// When the first of the grants ends: it counts no longer then, whether or not a node is there to say so.
-fn first_end(rules: &Rules, access: &Access) -> Option<i64> {
-    let granted = |id: &RowId| access.grants.iter().any(|grant| grant.row == *id);
-    rules.rows.iter().filter(|row| granted(&row.id)).filter_map(|row| row.expires_at_ms).min()
 }

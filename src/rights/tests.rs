@@ -14,7 +14,7 @@ use tokio_postgres::error::SqlState;
 
 use super::*;
 use crate::config::{ColumnType, FeedFile, Rights};
-use crate::governance::{Counted, Days, Mask, Salt, Target};
+use crate::governance::{Access, Counted, Days, Mask, RowId, Salt, Target};
 use crate::grants::Grants;
 use crate::reads::WarehouseReading;
 use crate::warehouse::contract::lab::{Lab, connect};
@@ -117,16 +117,20 @@ fn target(masks: bool) -> impl Strategy<Value = Target> {
 }
 
 fn access() -> impl Strategy<Value = Access> {
-    let counted = |targets: Vec<Target>, first: i64| {
-        let one = |(index, target)| Counted { row: RowId::Own(first + index as i64), target };
+    let all = |targets: Vec<Target>, first: i64| {
+        let one = |(index, target)| counted(first + index as i64, target);
         targets.into_iter().enumerate().map(one).collect()
     };
     let grants = prop::collection::vec(target(true), 1..4);
     let denials = prop::collection::vec(target(false), 0..3);
     (grants, denials).prop_map(move |(grants, denials)| Access {
-        grants: counted(grants, 1),
-        denials: counted(denials, 100),
+        grants: all(grants, 1),
+        denials: all(denials, 100),
     })
+}
+
+fn counted(row: i64, target: Target) -> Counted {
+    Counted { row: RowId::Own(row), target, expires_at_ms: None }
 }
 
 /// A database with a table, somebody who reads in it, and who keeps his rights.
@@ -209,7 +213,7 @@ fn all() -> Access {
 }
 
 fn granted(target: Target) -> Access {
-    Access { grants: vec![Counted { row: RowId::Own(1), target }], denials: Vec::new() }
+    Access { grants: vec![counted(1, target)], denials: Vec::new() }
 }
 
 fn only(predicate: &str) -> Target {
@@ -440,6 +444,18 @@ async fn what_cannot_be_mended_is_told_with_the_remedy() {
     let found = place.reconcile(&views, false).await;
     assert!(found.open.iter().any(|it| it.contains("by a right to all tables")), "{found:#?}");
     client.batch_execute(&format!("REVOKE pg_read_all_data FROM {role}")).await.unwrap();
+    let middle = format!("middle_{}", place.readers);
+    client
+        .batch_execute(&format!(
+            "CREATE ROLE {middle}; GRANT SELECT ON sheet TO {middle} WITH GRANT OPTION; \
+             SET ROLE {middle}; GRANT SELECT ON sheet TO {role}; RESET ROLE"
+        ))
+        .await
+        .unwrap();
+    let found = place.reconcile(&views, false).await;
+    assert!(found.open[0].contains("REVOKE GRANT OPTION FOR ALL PRIVILEGES"), "{found:#?}");
+    let revoke = format!("REVOKE ALL ON sheet FROM {middle} CASCADE; DROP ROLE {middle}");
+    client.batch_execute(&revoke).await.unwrap();
     place.keep(&all()).await;
 
     // Who is a reader is asked of the database.
@@ -465,15 +481,20 @@ async fn what_cannot_be_mended_is_told_with_the_remedy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_reads_on_cannot_keep_a_view_open() {
     let place = Place::new().await;
-    place.keep(&all()).await;
+    place.keep(&granted(masked(&[("name", Mask::Hash)]))).await;
     let (reader, view) = (place.as_reader().await, place.of_reader("sheet"));
     let count = format!("SELECT count(*) FROM {view}");
+    let beside = format!("SELECT {view}('(0,1)', 'public.sheet'::regclass, 1)");
+    // What anybody may lock is in nobody's way.
+    reader.batch_execute("SELECT pg_advisory_lock(1953064037, 5)").await.unwrap();
     reader.batch_execute("BEGIN").await.unwrap();
+    assert!(reader.query_one(&beside, &[]).await.is_ok());
     assert_eq!(reader.query_one(&count, &[]).await.unwrap().get::<_, i64>(0), 8);
     let done = place.reconcile(&[], false).await;
     assert!(done.changes[0].failed.is_some(), "{done:#?}");
     denied(&reader, &count).await;
     reader.batch_execute("ROLLBACK").await.unwrap();
+    denied(&place.as_reader().await, &beside).await;
     let done = place.reconcile(&[], false).await;
     assert!(done.changes[0].failed.is_none(), "{done:#?}");
 
@@ -484,17 +505,52 @@ async fn whoever_reads_on_cannot_keep_a_view_open() {
         place.reconcile(std::slice::from_ref(&ending), false).await;
         assert_eq!(reader.query_one(&count, &[]).await.unwrap().get::<_, i64>(0), rows);
     }
+
+    // A table that goes takes the view with it, and not the function beside.
+    place.keep(&granted(masked(&[("name", Mask::Hash)]))).await;
+    place.lab.client().batch_execute("DROP TABLE sheet CASCADE").await.unwrap();
+    place.reconcile(&[], false).await;
+    let left = format!("SELECT to_regprocedure('{view}(tid, oid, integer)')::text");
+    assert_eq!(place.lab.ask(&left).await, ["-"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_setting_moves_rows_and_no_error_tells_of_them() {
+    let place = Place::new().await;
+    let client = place.lab.client();
+    client.batch_execute("ALTER TABLE sheet ALTER COLUMN at TYPE timestamp").await.unwrap();
+    let from = "2026-01-31".parse().unwrap();
+    let days = Days { from: Some(from), to: Some(from) };
+    place.keep(&granted(Target { days, ..Target::default() })).await;
+    let (reader, view) = (place.as_reader().await, place.of_reader("sheet"));
+    for zone in ["UTC", "A+167", "A-167"] {
+        reader.batch_execute(&format!("SET timezone = '{zone}'")).await.unwrap();
+        let ids = format!("SELECT array_agg(id ORDER BY id) FROM {view}");
+        let ids: Vec<i64> = reader.query_one(&ids, &[]).await.unwrap().get(0);
+        assert_eq!(ids, [1, 9_007_199_254_740_993], "{zone}");
+    }
+    let text = "ALTER TABLE sheet ALTER COLUMN count TYPE text";
+    client.batch_execute(&format!("DROP VIEW {view}; {text}")).await.unwrap();
+    let views: Vec<ReaderView> = place.view(&granted(only("count < 10"))).into_iter().collect();
+    let found = place.reconcile(&views, false).await;
+    assert!(found.open[0].contains("would tell of itself"), "{found:#?}");
+    assert_eq!(place.lab.ask(&format!("SELECT to_regclass('{view}')::text")).await, ["-"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn views_are_in_no_writers_way() {
     let place = Place::new().await;
     place.keep(&all()).await;
+    // A view upon hers keeps hers from being dropped.
+    let reader = place.as_reader().await;
+    let upon = format!("CREATE TEMP VIEW upon AS SELECT * FROM {}", place.of_reader("sheet"));
+    reader.batch_execute(&upon).await.unwrap();
     let mut wide = place.feed.as_ref().clone();
     let at = wide.schema.columns.iter().position(|column| column.name == "count").unwrap();
     let former = wide.schema.columns[at].clone();
     wide.schema.columns[at].kind = ColumnType::Long;
     assert!(place.lab.warehouse.widen(&wide, &former).await.unwrap());
+    reader.batch_execute("DROP VIEW upon").await.unwrap();
     let place = Place { feed: Arc::new(wide), ..place };
     place.keep(&all()).await;
     let count = format!("SELECT pg_typeof(count)::text FROM {} LIMIT 1", place.of_reader("sheet"));

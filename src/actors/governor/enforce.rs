@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::Governor;
 use crate::actors::join_error;
-use crate::governance::Principal;
+use crate::governance::{Principal, Row};
 use crate::grants::{Hand, Rules, node_name};
 use crate::record::SinkError;
 use crate::telemetry::fault;
@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_secs(10);
 /// After one that did not do everything.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// So often another node may be at it, about once a second, before that is told.
+const PATIENCE: u32 = 30;
+
 #[derive(Default)]
 pub(super) struct Enforcement {
     running: bool,
@@ -29,6 +32,10 @@ pub(super) struct Enforcement {
     again: bool,
     /// Not before.
     next: Option<Instant>,
+    /// As of when it was last decided, milliseconds since the epoch.
+    decided_ms: i64,
+    /// How often another node has been at it since this one last was.
+    waited: u32,
     /// What has been told already.
     told: Vec<String>,
 }
@@ -42,13 +49,18 @@ impl Governor {
             return;
         }
         let is_due = self.enforcement.next.is_none_or(|next| Instant::now() >= next);
-        if !changed && !std::mem::take(&mut self.enforcement.again) && !is_due {
+        let (now_ms, before_ms) = (Utc::now().timestamp_millis(), self.enforcement.decided_ms);
+        // What ends is no change of the rows.
+        let ended = |row: &Row| row.has_expired(now_ms) && !row.has_expired(before_ms);
+        let ended = rules.rows.iter().any(ended);
+        if !changed && !ended && !std::mem::take(&mut self.enforcement.again) && !is_due {
             return;
         }
         self.enforcement.running = true;
+        self.enforcement.decided_ms = now_ms;
         let doing = self.setup.io.spawn(async move {
             fault::point("governor.enforce");
-            rights.reconcile(&rules, Utc::now().timestamp_millis(), false).await
+            rights.reconcile(&rules, now_ms, false).await
         });
         let done = async move { doing.await.unwrap_or_else(|error| Err(join_error(&error))) };
         ctx.spawn(done.into_actor(self).map(|done, governor, ctx| {
@@ -59,9 +71,21 @@ impl Governor {
 
     fn enforced(&mut self, done: Result<Option<Reconciled>, SinkError>, ctx: &mut Context<Self>) {
         let (changes, open) = match done {
-            Ok(Some(Reconciled { changes, open })) => (changes, open),
+            Ok(Some(Reconciled { changes, open })) => {
+                self.enforcement.waited = 0;
+                (changes, open)
+            }
             // Another node is at it, and may have begun before the rows changed.
-            Ok(None) => (Vec::new(), self.enforcement.told.clone()),
+            Ok(None) => {
+                self.enforcement.waited += 1;
+                self.enforcement.again = true;
+                if self.enforcement.waited < PATIENCE {
+                    return;
+                }
+                let why = "another session has been at it all the time: see who holds the row `rights` of \
+                           tidegate.leases";
+                (Vec::new(), vec![why.to_owned()])
+            }
             Err(error) => (Vec::new(), vec![format!("the rights cannot be looked at: {error}")]),
         };
         let failed = |it: &RightsChange| {

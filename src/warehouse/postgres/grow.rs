@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::Postgres;
 use super::pool::{Session, judged};
-use super::rights::views_of;
+use super::rights::emptied_views;
 use super::stage::ORIGIN;
 use super::table::{column_type, definition, ident, wanted_names};
 use crate::config::{Column, ColumnType, Feed};
@@ -53,7 +53,7 @@ pub(super) async fn grow(session: &Session, feed: &Feed, table: &str) -> Result<
         .iter()
         .map(|column| format!("ADD COLUMN IF NOT EXISTS {}", definition(column)))
         .collect();
-    match alter(session, "", table, &add.join(", ")).await {
+    match alter(session, table, &add.join(", ")).await {
         Ok(()) => {
             let names: Vec<&str> = missing.iter().map(|column| column.name.as_str()).collect();
             info!(target: "tidegate::warehouse", feed = %feed.name, table, columns = ?names, "columns added");
@@ -64,18 +64,12 @@ pub(super) async fn grow(session: &Session, feed: &Feed, table: &str) -> Result<
     }
 }
 
+const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = 0";
+
 /// It waits for the writers that are under way, and those behind it wait for it: not for ever. To write a
 /// table anew takes as long as it is large. As one message: begun, it ends, whoever waits for it.
-async fn alter(
-    session: &Session,
-    before: &str,
-    table: &str,
-    change: &str,
-) -> Result<(), tokio_postgres::Error> {
-    let alter = format!(
-        "BEGIN; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = 0; \
-         {before}ALTER TABLE {table} {change}; COMMIT"
-    );
+async fn alter(session: &Session, table: &str, change: &str) -> Result<(), tokio_postgres::Error> {
+    let alter = format!("{BEGIN}; ALTER TABLE {table} {change}; COMMIT");
     let altered = session.batch_execute(&alter).await;
     if altered.is_err() {
         session.batch_execute("ROLLBACK").await?;
@@ -83,18 +77,24 @@ async fn alter(
     altered
 }
 
-/// What readers see of the table is made anew by whoever keeps their rights.
+/// The same for a column that readers' views may read. Nobody makes another view of the table once it is
+/// locked.
 async fn alter_below_views(
     session: &Session,
     table: &str,
     change: &str,
 ) -> Result<(), tokio_postgres::Error> {
-    let views = views_of(session, table).await?;
-    let before = match views.is_empty() {
-        true => String::new(),
-        false => format!("DROP VIEW {}; ", views.join(", ")),
+    let lock = format!("{BEGIN}; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+    let changed = async {
+        session.batch_execute(&lock).await?;
+        let emptied = emptied_views(session, table).await?;
+        session.batch_execute(&format!("{emptied}ALTER TABLE {table} {change}; COMMIT")).await
     };
-    alter(session, &before, table, change).await
+    let changed = changed.await;
+    if changed.is_err() {
+        session.batch_execute("ROLLBACK").await?;
+    }
+    changed
 }
 
 impl Postgres {

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::actual::{Actual, ActualSchema, ActualView, Rights};
-use super::view::{ARGUMENTS, WantedView, place};
+use super::actual::{Actual, ActualSchema, Rights};
+use super::view::{ARGUMENTS, WantedView, named, place};
 use super::{READER_SCHEMA, condition::quoted};
 use crate::warehouse::Reader;
 use crate::warehouse::postgres::table::ident;
@@ -14,8 +14,10 @@ pub(super) struct Exposure {
     pub reader: String,
     /// Its schema and its name.
     pub table: (String, String),
-    /// The roles that it was granted to and that he is, or everybody.
+    /// The roles that the owner granted it to and that he is, or everybody.
     pub by: Vec<String>,
+    /// Those who granted it to such roles, and are not the owner.
+    pub by_others: Vec<String>,
     /// Whether we may revoke it.
     pub is_ours: bool,
     /// He is a member of the owner.
@@ -29,6 +31,8 @@ pub(super) struct Step {
     pub script: String,
     /// What keeps everybody out, if the script fails.
     pub close: Option<String>,
+    /// Nothing is to be left, so that it is shut before anything else is done.
+    pub ends: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,9 +45,17 @@ pub(super) struct Plan {
 pub(super) fn plan(readers: &[Reader], wanted: &[WantedView], actual: &Actual) -> Plan {
     let mut plan = Plan::default();
     plan.revoke(&actual.exposures);
+    let find =
+        |schema: &str, name: &str| wanted.iter().find(|it| it.role == schema && it.name == name);
     for view in &actual.views {
-        if !wanted.iter().any(|it| (&it.role, &it.name) == (&view.schema, &view.name)) {
-            plan.drop(view);
+        if find(&view.schema, &view.name).is_none() {
+            plan.drop(&view.schema, &view.name);
+        }
+    }
+    for (schema, name) in &actual.functions {
+        let has_view = actual.views.iter().any(|it| it.schema == *schema && it.name == *name);
+        if !has_view && !find(schema, name).is_some_and(WantedView::has_function) {
+            plan.drop(schema, name);
         }
     }
     for reader in readers {
@@ -70,16 +82,23 @@ pub(super) fn plan(readers: &[Reader], wanted: &[WantedView], actual: &Actual) -
 
 impl Plan {
     fn step(&mut self, what: String, script: String, close: Option<String>) {
-        self.steps.push(Step { what, script, close });
+        self.steps.push(Step { what, script, close, ends: false });
     }
 
     /// What was granted to several readers by one role is revoked once.
     fn revoke(&mut self, exposures: &[Exposure]) {
         let mut revoked = BTreeSet::new();
-        for Exposure { reader, table, by, is_ours, as_owner } in exposures {
+        for Exposure { reader, table, by, by_others, is_ours, as_owner } in exposures {
             let (schema, name) = table;
             let table = place(schema, name);
-            if *as_owner || by.is_empty() {
+            for other in by_others {
+                self.open.push(format!(
+                    "{reader} reads {table} itself, by a right that {other} granted: REVOKE GRANT OPTION FOR ALL \
+                     PRIVILEGES ON {table} FROM {} CASCADE",
+                    ident(other)
+                ));
+            }
+            if *as_owner || (by.is_empty() && by_others.is_empty()) {
                 let why = match as_owner {
                     true => "as a member of its owner",
                     false => "by a right to all tables",
@@ -91,7 +110,7 @@ impl Plan {
             }
             for role in by {
                 let from = if role == "PUBLIC" { role.clone() } else { ident(role) };
-                let script = format!("REVOKE ALL ON {table} FROM {from}");
+                let script = format!("REVOKE ALL ON {table} FROM {from} CASCADE");
                 if !revoked.insert(script.clone()) {
                     continue;
                 }
@@ -109,22 +128,24 @@ impl Plan {
         }
     }
 
-    fn drop(&mut self, view: &ActualView) {
-        let place = place(&view.schema, &view.name);
+    /// A view, and the function beside it.
+    fn drop(&mut self, schema: &str, name: &str) {
+        let place = place(schema, name);
         let script =
             format!("DROP VIEW IF EXISTS {place};\nDROP FUNCTION IF EXISTS {place}({ARGUMENTS});");
-        self.step(format!("{} sees nothing of {place} any more", view.schema), script, close(view));
+        let what = format!("{schema} sees nothing of {place} any more");
+        self.steps.push(Step { what, script, close: Some(close(schema, name)), ends: true });
     }
 
     /// Whether views may be made in it.
     fn schema(&mut self, role: &str, actual: Option<&ActualSchema>) -> bool {
         let own = ident(role);
         let wanted: Rights = [format!("{role}=USAGE")].into();
-        let grant = format!("GRANT USAGE ON SCHEMA {own} TO {own};");
+        let keep = format!("SELECT tidegate.keep_schema({});", quoted(role));
         match actual {
             None => {
                 let script = format!(
-                    "CREATE SCHEMA {own};\nCOMMENT ON SCHEMA {own} IS {};\n{grant}",
+                    "CREATE SCHEMA {own};\nCOMMENT ON SCHEMA {own} IS {};\n{keep}",
                     quoted(READER_SCHEMA)
                 );
                 self.step(format!("a schema for what {role} sees"), script, None);
@@ -139,8 +160,7 @@ impl Plan {
                 false
             }
             Some(schema) if schema.rights != wanted => {
-                let script = revoked(&format!("SCHEMA {own}"), &schema.rights) + &grant;
-                self.step(format!("the rights to the schema {role}"), script, None);
+                self.step(format!("the rights to the schema {role}"), keep, None);
                 true
             }
             Some(_) => true,
@@ -154,22 +174,13 @@ impl Plan {
         match there {
             Some(view) if view.hash == wanted.hash() && view.is_as_made => {
                 let own = |privilege: &str| -> Rights { [format!("{role}={privilege}")].into() };
-                let place = place(role, name);
-                let mut script = String::new();
-                if view.rights != own("SELECT") {
-                    script += &revoked(&place, &view.rights);
-                    script += &format!("GRANT SELECT ON {place} TO {};\n", ident(role));
-                }
-                if let Some(rights) = view.function.as_ref().filter(|it| **it != own("EXECUTE")) {
-                    let function = format!("FUNCTION {place}({ARGUMENTS})");
-                    script += &revoked(&function, rights);
-                    script += &format!("GRANT EXECUTE ON {function} TO {};\n", ident(role));
-                }
-                if !script.is_empty() {
-                    self.step(format!("the rights to {what}"), script, close(view));
+                let beside = view.function.as_ref().is_none_or(|rights| *rights == own("EXECUTE"));
+                if view.rights != own("SELECT") || !beside {
+                    let script = format!("SELECT tidegate.keep_view({});", named(role, name));
+                    self.step(format!("the rights to {what}"), script, Some(close(role, name)));
                 }
             }
-            Some(view) => self.step(what, wanted.script(), close(view)),
+            Some(_) => self.step(what, wanted.script(), Some(close(role, name))),
             None if actual.others.contains(&(role.clone(), name.clone())) => {
                 self.open.push(format!(
                     "{} is there already and is not ours: drop or rename it, and {role} sees {feed} under that name",
@@ -182,14 +193,6 @@ impl Plan {
 }
 
 /// Takes everybody's rights away, which waits for nobody who reads.
-fn close(view: &ActualView) -> Option<String> {
-    Some(revoked(&place(&view.schema, &view.name), &view.rights))
-        .filter(|script| !script.is_empty())
-}
-
-fn revoked(of: &str, rights: &Rights) -> String {
-    let roles: BTreeSet<&str> =
-        rights.iter().filter_map(|right| Some(right.rsplit_once('=')?.0)).collect();
-    let from = |role: &str| if role == "PUBLIC" { role.to_owned() } else { ident(role) };
-    roles.into_iter().map(|role| format!("REVOKE ALL ON {of} FROM {};\n", from(role))).collect()
+fn close(schema: &str, name: &str) -> String {
+    format!("SELECT tidegate.shut_view({});", named(schema, name))
 }

@@ -9,7 +9,7 @@ use chrono::DateTime;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::condition::{Columns, instant, quoted, typed};
+use super::condition::{Columns, Found, instant, quoted};
 use crate::config::ColumnType;
 use crate::governance::{Mask, Part, Show, Shown, View};
 use crate::warehouse::ReaderView;
@@ -30,11 +30,12 @@ pub(super) struct WantedView {
 }
 
 impl WantedView {
-    /// `table` is the feed's, in quotes. `None`: a condition cannot be said in SQL, and so nothing is shown.
-    pub fn of(wanted: &ReaderView, table: &str) -> Option<Self> {
+    /// `table` is the feed's, in quotes, with the types that its columns have. Errors: something cannot be
+    /// said in SQL, and so nothing is shown.
+    pub fn of(wanted: &ReaderView, table: &str, found: &Found) -> Result<Self, String> {
         let (role, name) = (wanted.role.clone(), wanted.feed.table().1);
         let place = place(&role, &name);
-        let rows = Rows::of(&wanted.view, table, wanted.until_ms)?;
+        let rows = Rows::of(&wanted.view, table, found, wanted.until_ms)?;
         let mut hidden = Vec::new();
         let mut columns = Vec::new();
         for shown in &wanted.view.columns {
@@ -62,7 +63,11 @@ impl WantedView {
             format!("SELECT CASE $3 {arms} END FROM ({one}) AS s")
         });
         let feed = wanted.feed.name.to_string();
-        Some(Self { role, name, feed, query, function })
+        Ok(Self { role, name, feed, query, function })
+    }
+
+    pub fn has_function(&self) -> bool {
+        self.function.is_some()
     }
 
     /// Told in the view's comment, so that another one is known as such.
@@ -75,7 +80,7 @@ impl WantedView {
 
     /// Statements that make it, in the place of one that may be there.
     pub fn script(&self) -> String {
-        let (place, role) = (place(&self.role, &self.name), ident(&self.role));
+        let place = place(&self.role, &self.name);
         let mut script = vec![
             format!("DROP VIEW IF EXISTS {place}"),
             format!("DROP FUNCTION IF EXISTS {place}({ARGUMENTS})"),
@@ -86,24 +91,22 @@ impl WantedView {
                 "CREATE FUNCTION {place}({ARGUMENTS}) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER \
                  SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS {body}"
             ));
-            script.push(format!("REVOKE ALL ON FUNCTION {place}({ARGUMENTS}) FROM PUBLIC"));
-            script.push(format!("GRANT EXECUTE ON FUNCTION {place}({ARGUMENTS}) TO {role}"));
         }
         script.push(format!("CREATE VIEW {place} WITH (security_barrier) AS {}", self.query));
-        script.push(format!("GRANT SELECT ON {place} TO {role}"));
-        let (of, hash) = (quoted(&place), self.hash());
-        script.push(format!(
-            "DO $$ BEGIN EXECUTE format('COMMENT ON VIEW %s IS %L', {of}, '{MARK}{hash} ' || \
-             {DEFINITION}({of}::regclass)); END $$"
-        ));
+        let of = named(&self.role, &self.name);
+        script.push(format!("SELECT tidegate.keep_view({of})"));
+        script.push(format!("SELECT tidegate.mark_view({of}, '{}')", self.hash()));
         script.join(";\n") + ";"
     }
 }
 
-/// What the comments of our views begin with.
+/// What the comments of our views begin with, as `tidegate.mark_view` writes them.
 pub(super) const MARK: &str = "tidegate view ";
-/// What a view and its function are made of, so that one that was changed since is known.
-pub(super) const DEFINITION: &str = "tidegate.view_definition";
+
+/// A view as the bookkeeping's functions take it.
+pub(super) fn named(role: &str, name: &str) -> String {
+    format!("{}, {}", quoted(role), quoted(name))
+}
 
 /// A view, or its function, in quotes.
 pub(super) fn place(role: &str, name: &str) -> String {
@@ -114,6 +117,8 @@ pub(super) fn place(role: &str, name: &str) -> String {
 struct Rows<'v> {
     view: &'v View,
     table: &'v str,
+    /// The columns that are shown, as the feed's types.
+    values: Vec<String>,
     /// Of each grant and denial, when it holds.
     grants: Vec<String>,
     denials: Vec<String>,
@@ -121,20 +126,27 @@ struct Rows<'v> {
 }
 
 impl<'v> Rows<'v> {
-    fn of(view: &'v View, table: &'v str, until_ms: Option<i64>) -> Option<Self> {
-        let columns = Columns { columns: &view.sink, time: &view.time };
+    fn of(
+        view: &'v View,
+        table: &'v str,
+        found: &Found,
+        until_ms: Option<i64>,
+    ) -> Result<Self, String> {
+        let columns = Columns { columns: &view.sink, time: &view.time, found };
+        let values = view.columns.iter().map(|shown| columns.read(&shown.column.name));
         let grants = view.grants.iter().map(|grant| columns.condition(grant));
         let denials = view.denials.iter().map(|denied| columns.condition(&denied.condition));
-        let until = until_ms.map(|ms| Some(instant(DateTime::from_timestamp_millis(ms)?)));
-        Some(Self {
+        let until = |ms| {
+            let until = DateTime::from_timestamp_millis(ms).and_then(instant);
+            until.ok_or("a permission row ends at no time that PostgreSQL has")
+        };
+        Ok(Self {
             view,
             table,
-            grants: grants.collect::<Option<_>>()?,
-            denials: denials.collect::<Option<_>>()?,
-            until: match until {
-                Some(until) => Some(until?),
-                None => None,
-            },
+            values: values.collect::<Result<_, _>>()?,
+            grants: grants.collect::<Result<_, _>>()?,
+            denials: denials.collect::<Result<_, _>>()?,
+            until: until_ms.map(until).transpose()?,
         })
     }
 
@@ -145,10 +157,9 @@ impl<'v> Rows<'v> {
 
     fn query(&self, more: &str) -> String {
         let mut columns = vec!["t.ctid AS \"$ctid\", t.tableoid AS \"$table\"".to_owned()];
-        columns.extend(self.view.columns.iter().map(|shown| {
-            let (name, kind) = (&shown.column.name, shown.column.kind);
-            format!("{} AS {}", typed("t", name, kind), ident(name))
-        }));
+        let shown = self.view.columns.iter().map(|shown| ident(&shown.column.name));
+        let values = self.values.iter().zip(shown);
+        columns.extend(values.map(|(value, own)| format!("{value} AS {own}")));
         for (index, condition) in self.grants.iter().enumerate() {
             if !self.is_of_all(index) {
                 columns.push(format!("({condition}) IS TRUE AS \"$grant{index}\""));
@@ -169,8 +180,9 @@ impl<'v> Rows<'v> {
                 conditions.push(format!("({condition}) IS FALSE"));
             }
         }
-        conditions
-            .extend(self.until.iter().map(|until| format!("statement_timestamp() < {until}")));
+        // Once a statement, and by the clock: in a block of statements time stands still.
+        let until = self.until.iter().map(|until| format!("(SELECT clock_timestamp()) < {until}"));
+        conditions.extend(until);
         let filter = match conditions.is_empty() {
             true => String::new(),
             false => format!(" WHERE {}", conditions.join(" AND ")),
