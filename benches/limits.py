@@ -35,6 +35,13 @@ def read(place, topic, records):
     return _cost(found, records)
 
 
+def decide(place, config, rows):
+    """Decisions from so many permission rows, and what each shows of the lake."""
+    command = [place.limits, "decide", config, "reference", str(rows)]
+    found = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    return json.loads(found.stdout.splitlines()[-1])
+
+
 def decode(place, topic, records):
     """Our own decoder and encoder, on one thread, from memory."""
     found = run_limit(place, "decode", topic, records)

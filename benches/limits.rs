@@ -4,10 +4,13 @@
 //!   limits decode NODE TOPIC RECORDS   our own decoder, then our own Parquet encoder, over the
 //!                                      topic's records already in memory, on one thread
 //!
+//!   limits decide NODE TOPIC ROWS      decisions from so many permission rows, and what each shows of
+//!                                      the lake's table
+//!
 //! NODE is a node file whose one feed reads the topic. Prints one JSON object: seconds of wall time
 //! and of CPU. What is measured starts at the first record and ends at the last.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,8 +22,12 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use tidegate::config::{Feed, FeedKind, Node, Protocol, load_feeds, load_node};
 use tidegate::decode::Decoder;
+use tidegate::governance::{
+    Action, Decision, Effect, Mask, Principal, Row, RowId, Salt, Target, decide,
+};
 use tidegate::lake::encode;
 use tidegate::layout::Layout;
+use tidegate::reads::Sight;
 use tidegate::record::{Claim, Part, RawBatch, TopicId, TopicPartition};
 use tidegate::source::group_consumer_config;
 
@@ -45,6 +52,7 @@ fn main() -> Result<(), Failure> {
     let found = match what.as_str() {
         "read" => read_alone(&node, topic, records)?,
         "decode" => decode_alone(&node, &feed, records)?,
+        "decide" => decide_alone(&feed, records)?,
         other => return Err(format!("no such limit: {other}").into()),
     };
     println!("{found}");
@@ -159,6 +167,59 @@ fn raw_batches(node: &Node, topic: &str, records: usize) -> Result<Vec<RawBatch>
     })?;
     full.extend(open.into_values());
     Ok(full)
+}
+
+/// Decisions that are measured together.
+const DECISIONS: usize = 20_000;
+
+/// Nearly all rows are somebody else's, as they would be; ten are the reader's.
+fn decide_alone(feed: &Feed, rows: usize) -> Result<Value, Failure> {
+    let row = |index: usize| -> Result<Row, Failure> {
+        let own = index.is_multiple_of((rows / 10).max(1));
+        let (grantee, of) = if own {
+            ("group:readers".to_owned(), &*feed.name)
+        } else {
+            (format!("user:u{index}"), "sales_*")
+        };
+        let masks = BTreeMap::from([("transaction_id".to_owned(), Mask::Hash)]);
+        let predicate = Some(format!("quantity > {}", index % 20).parse()?);
+        Ok(Row {
+            id: RowId::Own(index as i64),
+            grantee: grantee.parse()?,
+            feed: of.parse()?,
+            action: Action::Read,
+            effect: Effect::Allow,
+            target: Target { masks, predicate, ..Target::default() },
+            expires_at_ms: None,
+            granted_by: "user:root".to_owned(),
+            reason: "a bench".to_owned(),
+        })
+    };
+    let rows = (0..rows).map(row).collect::<Result<Vec<_>, _>>()?;
+    let reader = Principal { groups: ["readers".to_owned()].into(), ..Principal::user("ada") };
+    let decision = || decide(&rows, &reader, Action::Read, &feed.name, 0);
+    let (mut deciding, mut viewing) = (Span::default(), Span::default());
+    let start = Span::start();
+    let allowed = (0..DECISIONS).filter(|_| decision().is_allowed()).count();
+    deciding.add(&start.end());
+    let salt = Salt::new(b"salt");
+    let start = Span::start();
+    let mut columns = 0;
+    for _ in 0..DECISIONS {
+        let Decision::Allowed(access) = decision() else { continue };
+        let sight = Sight::of_lake(feed, &access, &salt)?.ok_or("the rows show nothing")?;
+        columns += sight.names().count();
+    }
+    viewing.add(&start.end());
+    if allowed != DECISIONS || columns == 0 {
+        return Err("a decision was not what it should be".into());
+    }
+    Ok(json!({
+        "decisions": DECISIONS,
+        "permission_rows": rows.len(),
+        "decide": deciding.json(json!({})),
+        "view": viewing.json(json!({})),
+    }))
 }
 
 /// Seconds between two moments, on the wall and of this process's CPU.

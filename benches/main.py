@@ -13,12 +13,13 @@ import hotspots
 import latency
 import limits
 import node
+import reads
 import report
 import system
 import upkeep
 import workload
 
-PARTS = ("lake", "warehouse", "both", "shapes", "memory", "latency", "system", "upkeep")
+PARTS = ("lake", "warehouse", "both", "shapes", "memory", "latency", "system", "upkeep", "reads")
 SMALL_BUDGET_MIB = 64
 
 
@@ -85,7 +86,7 @@ class Bench:
         wanted = []
         if self.wants("lake", "warehouse", "both", "memory"):
             wanted += ["reference", "changelog"]
-        elif self.wants("upkeep"):
+        elif self.wants("upkeep", "reads"):
             wanted += ["reference"]
         if self.wants("memory"):
             wanted.append("wide")
@@ -125,6 +126,10 @@ class Bench:
             self.runs += 1
             found = upkeep.measure(self.place, f"upkeep-{self.runs}", self.expected["reference"])
             self.results.add("upkeep compaction", found)
+        if self.wants("reads"):
+            self.runs += 1
+            for name, found in reads.measure(self.place, f"reads-{self.runs}", self.expected["reference"]):
+                self.results.add(name, found)
         if self.wants("system"):
             self.runs += 1
             self.results.add("system s2", system.measure(self.place, f"run-{self.runs}"))

@@ -73,6 +73,7 @@ def show(results):
     _latency(results)
     _system(results)
     _upkeep(results)
+    _reads(results)
     _hotspots(results)
 
 
@@ -193,6 +194,19 @@ def _hotspots(results):
         print(f"\n{line['name'].removeprefix('hotspots ')}: the {hotspots.TOP} heaviest symbols")
         for percent, symbol in line["symbols"]:
             print(f"  {percent:5.1f}%  {symbol[:110]}")
+
+
+def _reads(results):
+    found = [line for line in results.named("reads ") if "rows" in line]
+    if not found:
+        return
+    print(f"\nGoverned reads{'':26}{'rows/CPU s':>12}{'pyarrow':>12}{'CPU / pyarrow':>15}")
+    for line in found:
+        rate, raw = line["rows"] / line["cpu"], line["rows"] / line["raw_cpu"]
+        print(f"  {line['name'][6:]:38}{rate:12,.0f}{raw:12,.0f}{line['of_raw']:15.2f}")
+    for line in results.named("reads decisions"):
+        rate, seen = line["decisions"] / line["decide"]["cpu"], line["decisions"] / line["view"]["cpu"]
+        print(f"  decisions a second from {line['permission_rows']} rows: {rate:,.0f}; with what they show: {seen:,.0f}")
 
 
 def _upkeep(results):

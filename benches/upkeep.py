@@ -10,6 +10,7 @@ import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import machine
 import node
 
 # Small batches, so that the table is made of crumbs.
@@ -27,7 +28,7 @@ def measure(place, name, expected):
     process = world.start()
     try:
         world.wait_for_start(process)
-        node._until_done(world, process, expected["records"], _Nobody())
+        node._until_done(world, process, expected["records"], machine.Nothing())
     finally:
         node.stop(process)
     crumbs = _files(world)
@@ -55,13 +56,6 @@ def measure(place, name, expected):
         "of_raw": cpu / raw["cpu"],
         "faults": faults,
     }
-
-
-class _Nobody:
-    """A meter of nothing."""
-
-    def read(self):
-        return {}
 
 
 def _files(world):

@@ -29,7 +29,9 @@ use crate::record::{
 use crate::registry::Registry;
 use crate::registry::double::Double;
 use crate::source::Read;
-use crate::warehouse::{ClaimRequest, Replay, Replayed, Settlement, Snapshot, Warehouse};
+use crate::warehouse::{
+    ClaimRequest, KeptSnapshot, Replay, Replayed, Settlement, Snapshot, Warehouse,
+};
 
 fn feed() -> Arc<Feed> {
     let column = Column::new("id", ColumnType::Long);
@@ -308,6 +310,9 @@ impl Warehouse for Slow {
         _: Option<Duration>,
         _: u32,
     ) -> Result<Option<Snapshot>, SinkError> {
+        unreachable!()
+    }
+    async fn snapshots(&self, _: &str) -> Result<Vec<KeptSnapshot>, SinkError> {
         unreachable!()
     }
     async fn keep_columns(&self, _: &str, _: &str) -> Result<String, SinkError> {

@@ -11,6 +11,8 @@ use utoipa::ToSchema;
 use super::{Api, Caller, Named, Problem};
 use crate::config::{Feed, FeedKind, LakeFormat};
 use crate::governance::{Access, Action, Salt};
+use crate::grants::instant;
+use crate::lake::Snapshots;
 use crate::lake::scan::At;
 use crate::reads::{self, Marks, Sight};
 use crate::record::SinkError;
@@ -227,6 +229,66 @@ pub async fn partitions(
         partition.rows = partition.rows.zip(file.rows).map(|(sum, rows)| sum + rows);
     }
     Ok(Json(Partitions { version: scan.version(), partitions: found.into_values().collect() }))
+}
+
+/// A state of a table that was kept.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TableSnapshot {
+    /// `lake` or `warehouse`.
+    sink: &'static str,
+    /// Its number, which only rises. In the lake it is in the folder's name (`version=vN`), in the
+    /// warehouse in the column `_version`.
+    version: i64,
+    /// RFC 3339.
+    taken_at: String,
+    rows: i64,
+    /// Of its files; unknown to a warehouse.
+    bytes: Option<u64>,
+}
+
+/// The kept states of a table feed: the lake's present one, and the warehouse's, the newest first. Only for
+/// those who may see every row.
+#[utoipa::path(get, path = "/v1/feeds/{feed}/snapshots", tag = "feeds",
+    params(("feed" = String, Path, description = "Name of the feed")), responses(
+    (status = 200, body = Vec<TableSnapshot>),
+    Problem))]
+pub async fn snapshots(
+    caller: Caller,
+    feed: Path<String>,
+    api: Data<Api>,
+) -> Result<Json<Vec<TableSnapshot>>, Problem> {
+    let found = find(&api, &caller, feed.into_inner()).await?;
+    found.of_all_rows(&api, &caller).await?;
+    found.record(&api, &caller).await?;
+    let (lake, warehouse, feed) = (api.lake.clone(), api.warehouse.clone(), found.feed);
+    let reading = async move {
+        let mut kept = Vec::new();
+        if let (Some(lake), Some(_)) = (lake, &feed.lake)
+            && let Some(snapshots) = Snapshots::of(&lake, &feed, 0)?
+            && let Some(present) = snapshots.present().await?
+        {
+            kept.push(TableSnapshot {
+                sink: "lake",
+                version: present.version as i64,
+                taken_at: instant(present.taken_ms),
+                rows: present.rows as i64,
+                bytes: Some(present.bytes),
+            });
+        }
+        if let (Some(warehouse), Some(_)) = (warehouse, &feed.warehouse) {
+            let versions = warehouse.snapshots(&feed.name).await?;
+            kept.extend(versions.into_iter().map(|it| TableSnapshot {
+                sink: "warehouse",
+                version: it.version,
+                taken_at: instant(it.taken_ms),
+                rows: it.rows,
+                bytes: None,
+            }));
+        }
+        Ok(kept)
+    };
+    let read: Result<_, SinkError> = api.on_io(reading).await?;
+    read.map(Json).map_err(|error| Problem::of_sink("reading snapshots", &error))
 }
 
 /// Up to where a topic-partition is durable.

@@ -1,6 +1,7 @@
 //! What the cluster's janitor did, for those who may manage everything.
 
-use actix_web::web::{Data, Json};
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Json, Path};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -31,6 +32,32 @@ pub struct LastRun {
     failed: bool,
     /// What it did, by feed, and what went wrong.
     report: serde_json::Value,
+}
+
+/// Ask for a chore now, whatever its schedule: the cluster's janitor begins within seconds, after what it
+/// does now. `GET /v1/janitor` has what came of it.
+#[utoipa::path(post, path = "/v1/janitor/{chore}", tag = "node",
+    params(("chore" = String, Path, description = "`retention`, `compaction`, `vacuum` or `audit`")), responses(
+    (status = 202, description = "It will be done"),
+    Problem))]
+pub async fn signal(
+    caller: Caller,
+    chore: Path<String>,
+    api: Data<Api>,
+) -> Result<HttpResponse, Problem> {
+    if !may_manage(&api, &caller, "*")? {
+        return Err(refused(&api, &caller, "janitor", "*").await);
+    }
+    let Some(chore) = Chores::named(&chore) else {
+        let names = Chores::ALL.map(Chores::name).join(", ");
+        return Err(Problem::not_found(format!("the chores are {names}")));
+    };
+    let row = caller.hand.audit("janitor", None, true, format!("asked for {}", chore.name()));
+    api.governance.record(vec![row]).await?;
+    let (store, by) = (api.janitor.clone(), caller.principal().name.clone());
+    let asked = api.on_io(async move { store.signal(chore.name(), &by).await }).await?;
+    asked.map_err(|error| Problem::of_sink("asking for a chore", &error))?;
+    Ok(HttpResponse::Accepted().finish())
 }
 
 /// The chores, and what came of each when it was done last.

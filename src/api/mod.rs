@@ -116,9 +116,9 @@ const GRACE_SECONDS: u64 = 5;
     ),
     paths(
         status::health, status::status,
-        feeds::list, feeds::show, feeds::partitions, feeds::watermarks, rows::rows, quarantine::list,
+        feeds::list, feeds::show, feeds::partitions, feeds::watermarks, feeds::snapshots, rows::rows, quarantine::list,
         permissions::list, permissions::grant, permissions::revoke,
-        audit::list, janitor::show,
+        audit::list, janitor::show, janitor::signal,
     ),
     components(schemas(Problem)),
     security(("token" = [])),
@@ -211,12 +211,14 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(read("/v1/feeds/{feed}", web::to(feeds::show)))
         .service(read("/v1/feeds/{feed}/partitions", web::to(feeds::partitions)))
         .service(read("/v1/feeds/{feed}/watermarks", web::to(feeds::watermarks)))
+        .service(read("/v1/feeds/{feed}/snapshots", web::to(feeds::snapshots)))
         .service(read("/v1/feeds/{feed}/rows", web::to(rows::rows)))
         .service(read("/v1/feeds/{feed}/quarantine", web::to(quarantine::list)))
         .service(at("/v1/permissions", "GET, POST").get(permissions::list).post(permissions::grant))
         .service(at("/v1/permissions/{row}", "DELETE").delete(permissions::revoke))
         .service(read("/v1/audit", web::to(audit::list)))
         .service(read("/v1/janitor", web::to(janitor::show)))
+        .service(at("/v1/janitor/{chore}", "POST").post(janitor::signal))
         .service(web::redirect("/docs", "/docs/"));
 }
 

@@ -2,6 +2,7 @@ use chrono::DateTime;
 use serde_json::{Value, json};
 
 use super::permissions::with_grants;
+use super::server::Server;
 use super::{Exit, NodeFile, Output, print_json};
 use crate::governance::{AuditQuestion, AuditRow};
 use crate::grants::instant;
@@ -12,6 +13,8 @@ use crate::telemetry::print::answer;
 pub struct Audit {
     #[command(flatten)]
     file: NodeFile,
+    #[command(flatten)]
+    server: Server,
     /// Only what this feed is concerned with.
     #[arg(long, value_name = "FEED")]
     feed: Option<String>,
@@ -54,27 +57,53 @@ impl Audit {
             before_ms: self.before,
             most: self.limit.into(),
         };
-        let rows = with_grants(&self.file, async |grants| grants.audit(&question).await);
-        match (rows, self.output) {
-            (Err(exit), _) => return exit,
-            (Ok(rows), Output::Json) => print_json(&rows.iter().map(row_json).collect::<Vec<_>>()),
-            (Ok(rows), Output::Text) if rows.is_empty() => answer!("Nothing is recorded."),
-            (Ok(rows), Output::Text) => rows.iter().for_each(|row| answer!("{}", line(row))),
+        let rows = match self.server.remote() {
+            Ok(Some(remote)) => remote.get(&["v1", "audit"], &asked(&question)),
+            Ok(None) => with_grants(&self.file, async |grants| grants.audit(&question).await)
+                .map(|rows| rows.iter().map(row_json).collect()),
+            Err(exit) => Err(exit),
+        };
+        let rows: Vec<Value> = match rows {
+            Ok(rows) => rows,
+            Err(exit) => return exit,
+        };
+        match self.output {
+            Output::Json => print_json(&rows),
+            Output::Text if rows.is_empty() => answer!("Nothing is recorded."),
+            Output::Text => rows.iter().for_each(|row| answer!("{}", line(row))),
         }
         Exit::Good
     }
 }
 
-fn line(row: &AuditRow) -> String {
-    let outcome = if row.allowed { "" } else { " DENIED" };
-    let mut said = format!("{}  {} {}", instant(row.at_ms), row.principal, row.action);
-    said += &row.feed.as_deref().map(|feed| format!(" {feed}")).unwrap_or_default();
-    said += &format!("{outcome}  {}", row.why);
-    if !row.columns.is_empty() {
-        said += &format!("; columns {}", row.columns.join(", "));
+/// A question as the API takes it.
+fn asked(question: &AuditQuestion) -> Vec<(&'static str, String)> {
+    let AuditQuestion { principal, feed, action, allowed, from_ms, before_ms, most } = question;
+    let all = [
+        ("principal", principal.clone()),
+        ("feed", feed.clone()),
+        ("action", action.clone()),
+        ("allowed", allowed.map(|it| it.to_string())),
+        ("from", from_ms.map(instant)),
+        ("before", before_ms.map(instant)),
+        ("limit", Some(most.to_string())),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+fn line(row: &Value) -> String {
+    let text = |name: &str| row[name].as_str().unwrap_or_default();
+    let outcome = if row["allowed"] == true { "" } else { " DENIED" };
+    let mut said = format!("{}  {} {}", text("at"), text("principal"), text("action"));
+    said += &row["feed"].as_str().map(|feed| format!(" {feed}")).unwrap_or_default();
+    said += &format!("{outcome}  {}", text("why"));
+    let columns: Vec<&str> =
+        row["columns"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !columns.is_empty() {
+        said += &format!("; columns {}", columns.join(", "));
     }
-    said += &row.rows.as_deref().map(|rows| format!("; {rows}")).unwrap_or_default();
-    format!("{said}  from {} on {}", row.origin, row.node)
+    said += &row["rows"].as_str().map(|rows| format!("; {rows}")).unwrap_or_default();
+    format!("{said}  from {} on {}", text("origin"), text("node"))
 }
 
 fn row_json(row: &AuditRow) -> Value {

@@ -1,14 +1,17 @@
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, NodeFile, Output, block_on, failed, print_json};
+use super::server::Server;
+use super::{Exit, NodeFile, Output, block_on, failed, permissions, print_json};
 use crate::actors::janitor::{Chore, Report, Work};
 use crate::catalog::Known;
 use crate::config::{Duration, FeedFile, Node};
 use crate::lake::LakeStore;
 use crate::lake::upkeep::Mode;
+use crate::record::SinkError;
 use crate::telemetry::print::{answer, tell};
 use crate::warehouse;
 
@@ -26,6 +29,48 @@ pub struct Janitor {
 enum Action {
     /// Run chores now, or say what they would do.
     Run(Run),
+    /// Ask the cluster's janitor for a chore now, whatever its schedule. It begins within seconds, after what it
+    /// does now; `GET /v1/janitor` has what came of it.
+    Signal(Signal),
+}
+
+#[derive(Debug, clap::Args)]
+struct Signal {
+    #[command(flatten)]
+    file: NodeFile,
+    #[command(flatten)]
+    server: Server,
+    #[arg(value_enum)]
+    chore: Chore,
+}
+
+impl Signal {
+    fn run(self) -> Result<Exit, Exit> {
+        let chore = self.chore.name();
+        match self.server.remote()? {
+            Some(remote) => drop(remote.post(&["v1", "janitor", chore], &json!({}))?),
+            None => {
+                let (node, _) = self.file.load()?;
+                block_on(self.ask(&node))?.map_err(failed)?;
+            }
+        }
+        answer!("{chore} is asked for.");
+        Ok(Exit::Good)
+    }
+
+    async fn ask(&self, node: &Node) -> Result<(), SinkError> {
+        let Some(config) = &node.warehouse else {
+            return Err(SinkError::lasting(
+                "what is asked for is kept in the warehouse's database, and the node file has no \
+                 `warehouse`; `janitor run` does it here",
+            ));
+        };
+        let hand = permissions::hand();
+        let chore = self.chore.name();
+        let row = hand.audit("janitor", None, true, format!("asked for {chore}"));
+        permissions::grants(node).await?.record(&[row]).await?;
+        warehouse::open_janitor(config)?.signal(chore, &hand.by.name).await
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -51,7 +96,10 @@ struct Run {
 
 impl Janitor {
     pub fn run(self) -> Exit {
-        let Action::Run(run) = self.action;
+        let run = match self.action {
+            Action::Run(run) => run,
+            Action::Signal(signal) => return signal.run().unwrap_or_else(|exit| exit),
+        };
         let (node, files) = match run.file.load() {
             Ok(loaded) => loaded,
             Err(exit) => return exit,

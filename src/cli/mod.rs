@@ -14,6 +14,7 @@ mod quarantine;
 mod report;
 mod resolve;
 mod run;
+mod server;
 mod snapshot;
 mod token;
 mod verify;

@@ -8,6 +8,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::server::Server;
 use super::{Exit, NodeFile, Output, block_on, failed, local_user, print_json};
 use crate::config::{Duration, Node};
 use crate::governance::{
@@ -23,7 +24,9 @@ use crate::warehouse;
 ///
 /// Denied is what no row allows, and what any row denies. Every change leaves a row in the audit. The API
 /// reads under the rows, and in PostgreSQL itself those whom `governance.postgres` names; whoever else has
-/// the database's or the lake's own credentials is not held to them. `files` and `bucket-policy` give the
+/// the database's or the lake's own credentials is not held to them. With `--server` what is done is what the
+/// rows let the token's owner do, and stands in the audit under his name; without it, it is whoever runs the
+/// command on this machine, with the database's credentials. `files` and `bucket-policy` give the
 /// lake's own rights to those who may read whole feeds.
 #[derive(Debug, clap::Args)]
 pub struct Permissions {
@@ -39,16 +42,20 @@ enum Command {
     Revoke {
         #[command(flatten)]
         file: NodeFile,
+        #[command(flatten)]
+        server: Server,
         /// The row's number, as `list` shows it.
         id: RowId,
         /// The reason, for the audit.
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
-    /// List the rows, those that have expired among them.
+    /// List the rows, those that have expired among them; with `--server` those that its API shows.
     List {
         #[command(flatten)]
         file: NodeFile,
+        #[command(flatten)]
+        server: Server,
         /// Only rows that are about this feed.
         #[arg(long, value_name = "FEED")]
         feed: Option<String>,
@@ -79,6 +86,8 @@ enum Command {
 struct Grant {
     #[command(flatten)]
     file: NodeFile,
+    #[command(flatten)]
+    server: Server,
     /// `user:NAME`, `role:NAME`, `group:NAME`, or `*` for everybody who is known.
     #[arg(long, value_name = "WHOM")]
     to: Grantee,
@@ -206,8 +215,10 @@ impl Permissions {
     pub fn run(self) -> Exit {
         let done = match self.command {
             Command::Grant(grant) => grant.run(),
-            Command::Revoke { file, id, reason } => revoke(&file, &id, &reason),
-            Command::List { file, feed, output } => list(&file, feed.as_deref(), output),
+            Command::Revoke { file, server, id, reason } => revoke(&file, &server, &id, &reason),
+            Command::List { file, server, feed, output } => {
+                list(&file, &server, feed.as_deref(), output)
+            }
             Command::Explain { file, who, feed, action, output } => {
                 explain(&file, who, &feed, action, output)
             }
@@ -248,15 +259,39 @@ impl Grant {
             tell!("error: {fault}");
             return Err(Exit::UsedWrongly);
         }
-        let id = with_grants(&self.file, async |grants| grants.grant(&hand, &row).await)?;
+        let id = match self.server.remote()? {
+            Some(remote) => {
+                let granted = remote.post(&["v1", "permissions"], &asked_for(&row))?;
+                granted["id"].as_i64().ok_or_else(|| failed("the row has no number"))?
+            }
+            None => with_grants(&self.file, async |grants| grants.grant(&hand, &row).await)?,
+        };
         answer!("row {id}: {}", sentence(&row));
         Ok(Exit::Good)
     }
 }
 
-fn revoke(file: &NodeFile, id: &RowId, reason: &str) -> Result<Exit, Exit> {
+/// A row as the API takes it.
+fn asked_for(row: &Row) -> Value {
+    let mut asked = row_json(row);
+    if let Some(fields) = asked.as_object_mut() {
+        // Both are the server's to say.
+        fields.retain(|name, _| name != "id" && name != "granted_by");
+    }
+    asked
+}
+
+fn revoke(file: &NodeFile, server: &Server, id: &RowId, reason: &str) -> Result<Exit, Exit> {
     let hand = hand();
-    match with_grants(file, async |grants| grants.revoke(&hand, id, reason).await)? {
+    let revoked = match server.remote()? {
+        Some(remote) => {
+            let why = [("reason", reason.to_owned())];
+            remote.delete(&["v1", "permissions", &id.to_string()], &why)?;
+            true
+        }
+        None => with_grants(file, async |grants| grants.revoke(&hand, id, reason).await)?,
+    };
+    match revoked {
         true => {
             answer!("Row {id} is revoked.");
             Ok(Exit::Good)
@@ -273,24 +308,59 @@ fn rules(file: &NodeFile) -> Result<Rules, Exit> {
     Ok(rules)
 }
 
-fn list(file: &NodeFile, feed: Option<&str>, output: Output) -> Result<Exit, Exit> {
-    let rules = rules(file)?;
-    let now = Utc::now().timestamp_millis();
-    let about = |row: &&Row| feed.is_none_or(|feed| row.feed.matches(feed));
-    let rows: Vec<&Row> = rules.rows.iter().filter(about).collect();
-    match output {
-        Output::Json => print_json(&rows.iter().map(|row| row_json(row)).collect::<Vec<_>>()),
-        Output::Text if rows.is_empty() => answer!("No row: everything is denied."),
-        Output::Text => {
-            for row in rows {
-                let over = row.expires_at_ms.is_some_and(|at| at <= now);
-                let over = if over { " (expired)" } else { "" };
-                let (id, by) = (&row.id, &row.granted_by);
-                answer!("{id}  {}{over}  by {by}: {}", sentence(row), row.reason);
-            }
+fn list(
+    file: &NodeFile,
+    server: &Server,
+    feed: Option<&str>,
+    output: Output,
+) -> Result<Exit, Exit> {
+    let rows: Vec<Listed> = match server.remote()? {
+        Some(remote) => {
+            let standing: Vec<Value> = remote.get(&["v1", "permissions"], &[])?;
+            standing.iter().map(Listed::told).collect()
         }
+        None => rules(file)?.rows.iter().map(Listed::of).collect(),
+    };
+    let about = |listed: &&Listed| {
+        let pattern = listed.row["feed"].as_str().and_then(|text| text.parse::<Pattern>().ok());
+        feed.is_none_or(|feed| pattern.is_some_and(|pattern| pattern.matches(feed)))
+    };
+    let rows: Vec<&Listed> = rows.iter().filter(about).collect();
+    match output {
+        Output::Json => print_json(&rows.iter().map(|listed| &listed.row).collect::<Vec<_>>()),
+        Output::Text if rows.is_empty() => answer!("No row: everything is denied."),
+        Output::Text => rows.iter().for_each(|listed| answer!("{}", listed.line())),
     }
     Ok(Exit::Good)
+}
+
+/// A row as it is listed, whoever has told of it.
+struct Listed {
+    row: Value,
+    says: String,
+}
+
+impl Listed {
+    fn of(row: &Row) -> Self {
+        Self { row: row_json(row), says: sentence(row) }
+    }
+
+    /// As the API has it.
+    fn told(standing: &Value) -> Self {
+        let mut row = standing["row"].clone();
+        for own in ["id", "granted_by"] {
+            row[own] = standing[own].clone();
+        }
+        Self { row, says: standing["says"].as_str().unwrap_or_default().to_owned() }
+    }
+
+    fn line(&self) -> String {
+        let text = |name: &str| self.row[name].as_str().unwrap_or_default();
+        let ends = DateTime::parse_from_rfc3339(text("expires"));
+        let over = if ends.is_ok_and(|at| at <= Utc::now()) { " (expired)" } else { "" };
+        let (id, by, reason) = (text("id"), text("granted_by"), text("reason"));
+        format!("{id}  {}{over}  by {by}: {reason}", self.says)
+    }
 }
 
 fn explain(

@@ -32,6 +32,16 @@ pub struct Run {
     pub report: serde_json::Value,
 }
 
+/// That a chore is wanted now, whatever its schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signal {
+    pub chore: String,
+    /// Who asked last.
+    pub by: String,
+    /// When: told by the store, and meant for it alone.
+    pub asked: String,
+}
+
 #[async_trait]
 pub trait JanitorStore: Send + Sync + 'static {
     /// Takes the lease, or renews it, if nobody else holds it. The database's clock decides.
@@ -46,6 +56,15 @@ pub trait JanitorStore: Send + Sync + 'static {
 
     /// The last run of each chore.
     async fn runs(&self) -> Result<Vec<Run>, SinkError>;
+
+    /// Asks for a chore. One that is asked for again before it is done is done once.
+    async fn signal(&self, chore: &str, by: &str) -> Result<(), SinkError>;
+
+    /// What is asked for, the first that was asked for first.
+    async fn signals(&self) -> Result<Vec<Signal>, SinkError>;
+
+    /// It is done, unless somebody has asked again since.
+    async fn answered(&self, signal: &Signal) -> Result<(), SinkError>;
 
     /// Takes at most so many rows out of the audit that are older, while the lease has this token. Answers how
     /// many.

@@ -31,7 +31,7 @@ use async_trait::async_trait;
 
 pub use self::ad_hoc::{AdHoc, Answer, TableSize};
 pub use self::governance::{Change, Changed, GovernanceStore, MOST_ROWS, Permissions};
-pub use self::janitor::{JanitorStore, Lease, Run};
+pub use self::janitor::{JanitorStore, Lease, Run, Signal};
 pub use self::reduce::record_keys;
 pub use self::rights::{Reader, ReaderView, Readers, Reconciled, RightsChange, RightsStore};
 pub use self::rows::{After, Read, RowReader, Rows, RowsRequest};
@@ -147,6 +147,9 @@ pub trait Warehouse: Send + Sync + 'static {
         keep: u32,
     ) -> Result<Option<Snapshot>, SinkError>;
 
+    /// The versions of a feed's table that are kept, the newest first.
+    async fn snapshots(&self, feed: &str) -> Result<Vec<KeptSnapshot>, SinkError>;
+
     /// Keeps the columns inferred for a feed; the first writer wins, and its columns are returned.
     async fn keep_columns(&self, feed: &str, columns: &str) -> Result<String, SinkError>;
     async fn kept_columns(&self, feed: &str) -> Result<Option<String>, SinkError>;
@@ -214,6 +217,15 @@ pub struct Settlement {
 pub struct Snapshot {
     pub version: i64,
     pub rows: u64,
+}
+
+/// A version of a table that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptSnapshot {
+    pub version: i64,
+    /// Milliseconds since the epoch.
+    pub taken_ms: i64,
+    pub rows: i64,
 }
 
 /// One partition a node wants to own.

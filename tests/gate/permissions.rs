@@ -4,7 +4,8 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::http::Caller;
+use crate::http::{Caller, base};
+use crate::node::tidegate;
 use crate::servers::wait_for;
 use crate::source_place::{Place, SOON};
 
@@ -177,6 +178,73 @@ fn a_token_is_shown_once_and_kept_as_a_hash() {
     let done: Vec<&Value> =
         audit.as_array().expect("rows").iter().map(|row| &row["action"]).collect();
     assert_eq!(done, ["token revoke", "token create"]);
+}
+
+#[test]
+fn with_a_server_a_command_does_what_its_token_may() {
+    let mut place = Place::new("permissions-server");
+    place.edit_node(|text| format!("{text}api: {{listen: '127.0.0.1:0'}}\n"));
+    let topic = place.topic("orders", 1, &[]);
+    place.plain_feed("orders", &topic);
+    run(&place, 0, &["migrate", "--admin", "root"]);
+    let node = place.node();
+    let (base, folder) = (base(&node), place.folder());
+    let token = |of: &str| {
+        let printed = run(&place, 0, &["token", "create", "--for", of]);
+        let bearer = printed.split_whitespace().find(|word| word.starts_with("tg_"));
+        bearer.expect("a token").to_owned()
+    };
+    let ask = |token: &str, arguments: &[&str]| {
+        let mut command = tidegate();
+        command.args(arguments).args(["--server", &base]).env("TIDEGATE_TOKEN", token);
+        // Where there is no node file.
+        let out = command.current_dir("/").output().expect("the binary runs");
+        let printed = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+        (out.status.code().expect("it ended by itself"), printed)
+    };
+    let (root, ada) = (token("root"), token("ada"));
+    let grant = ["permissions", "grant", "--feed", "orders", "--reason", "a test", "--to"];
+    let narrow = ["--mask", "id=null", "--where", "id > 3", "--expires", "30d"];
+    let granted = [&grant[..], &["user:ada"], &narrow].concat();
+    let granted = wait_for("the token", SOON, || {
+        let (code, printed) = ask(&root, &granted);
+        (code == 0).then_some(printed)
+    });
+    let id = granted.split([' ', ':']).nth(1).expect("a number").to_owned();
+    let listed = asked(&place, 0, &["permissions", "list"]);
+    let row = listed.as_array().expect("rows").iter().find(|row| row["id"] == json!(id));
+    let row = row.expect("the row");
+    assert_eq!((&row["granted_by"], &row["where"]), (&json!("user:root"), &json!("\"id\" > 3")));
+    let remote = wait_for("the row on the node", SOON, || {
+        let (code, printed) = ask(&root, &["permissions", "list", "--output", "json"]);
+        assert_eq!(code, 0, "{printed}");
+        let rows: Vec<Value> = serde_json::from_str(&printed).expect("JSON");
+        rows.iter().any(|row| row["id"] == json!(id)).then_some(rows)
+    });
+    assert_eq!(json!(remote), listed, "the same, whoever tells of it");
+    assert!(ask(&ada, &["permissions", "list"]).1.contains("a test"));
+
+    // Who may not manage is told so, and stands in the audit.
+    let (code, printed) = ask(&ada, &[&grant[..], &["user:eve"]].concat());
+    assert!(code == 1 && printed.contains("403") && printed.contains("`manage`"), "{printed}");
+    let (code, printed) = ask("tg_x.y", &["permissions", "list"]);
+    assert!(code == 1 && printed.contains("401"), "{printed}");
+    let revoke = ["permissions", "revoke", &id, "--reason", "over"];
+    assert_eq!(ask(&root, &revoke).0, 0);
+    let (code, audit) = ask(&root, &["audit", "--limit", "20"]);
+    let of_ada = audit.lines().find(|line| line.contains("user:ada grant orders DENIED"));
+    assert!(code == 0 && of_ada.is_some_and(|line| line.contains("from 127.0.0.1")), "{audit}");
+    assert!(audit.contains("user:root revoke"), "{audit}");
+
+    for (server, expected) in [("http://example.org", "https://"), ("ftp://localhost", "https://")]
+    {
+        let printed = run(&place, 2, &["permissions", "list", "--server", server]);
+        assert!(printed.contains(expected), "{printed}");
+    }
+    let missing = folder.join("no token");
+    let path = missing.to_str().expect("a path");
+    let file = ["permissions", "list", "--server", &base, "--token-file", path];
+    assert!(run(&place, 2, &file).contains("no token"));
 }
 
 #[test]

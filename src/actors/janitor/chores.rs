@@ -48,6 +48,10 @@ impl Chore {
         }
     }
 
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|chore| chore.name() == name)
+    }
+
     pub fn schedule(self, config: &Janitor) -> &Schedule {
         match self {
             Chore::Retention => &config.retention,

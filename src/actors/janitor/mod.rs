@@ -8,6 +8,9 @@
 //! that sleeps, wakes and goes on beside its successor commits nothing that was overtaken, as `lake::upkeep`
 //! says, and in the database its token is refused.
 //!
+//! A chore is done when its schedule says so, or when somebody asks for it, whatever its schedule: the
+//! database keeps what is asked for until it is done, and the janitor looks when it renews its lease.
+//!
 //! One chore runs at a time. It runs where all I/O does, and is dropped at the next await when the lease is
 //! lost; each may be cut off anywhere.
 
@@ -33,7 +36,7 @@ use crate::lake::LakeLease;
 use crate::lake::upkeep::Mode;
 use crate::record::{Blame, SinkError, SinkKind};
 use crate::telemetry::fault;
-use crate::warehouse::{JanitorStore, Lease, Run};
+use crate::warehouse::{JanitorStore, Lease, Run, Signal};
 
 /// How long a node that stops waits for the end of its lease.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -57,6 +60,8 @@ pub struct Janitor {
     held: Option<Held>,
     /// When each chore was done last, by whomever: milliseconds since the epoch.
     last: BTreeMap<Chore, i64>,
+    /// What somebody asked for, the first first.
+    asked: Vec<Signal>,
     running: Option<Running>,
     runs: u64,
     /// Leaves the lease to others until then.
@@ -93,6 +98,7 @@ pub fn live(setup: Setup, arbiter: &ArbiterHandle) -> Kept {
             holder: format!("{}/{}", setup.node, Uuid::new_v4().simple()),
             held: None,
             last: BTreeMap::new(),
+            asked: Vec::new(),
             running: None,
             runs: 0,
             back_at: None,
@@ -149,6 +155,14 @@ impl Leasehold {
         }
     }
 
+    /// What is asked for. A database that has no bookkeeping, or does not answer, asks for nothing now.
+    async fn signals(&self) -> Vec<Signal> {
+        match &self.store {
+            Some(store) => store.signals().await.unwrap_or_default(),
+            None => Vec::new(),
+        }
+    }
+
     async fn release(&self, holder: &str) -> Result<(), SinkError> {
         if let Some(lake) = &self.lake {
             LakeLease::new(lake, LEASE).release(holder).await?;
@@ -175,14 +189,25 @@ impl Janitor {
         let (leasehold, holder) = (Leasehold::of(&self.setup.work), self.holder.clone());
         let asked = Instant::now();
         let asking = self.setup.io.spawn(async move {
-            let answer = tokio::time::timeout(renewal(time), leasehold.hold(&holder, time)).await;
+            let asking = async {
+                let lease = leasehold.hold(&holder, time).await?;
+                let asked = match lease {
+                    Lease::Held { .. } => leasehold.signals().await,
+                    Lease::Taken { .. } => Vec::new(),
+                };
+                Ok((lease, asked))
+            };
+            let answer = tokio::time::timeout(renewal(time), asking).await;
             answer.unwrap_or_else(|_| Err(SinkError::passing("no answer")))
         });
         let answer = async move { asking.await.unwrap_or_else(|error| Err(join_error(&error))) };
         ctx.spawn(answer.into_actor(self).map(move |answer, janitor, ctx| {
             match answer {
-                Ok(Lease::Held { token }) => janitor.hold(Held { token, until: asked + time }, ctx),
-                Ok(Lease::Taken { by }) => {
+                Ok((Lease::Held { token }, signals)) => {
+                    janitor.asked = signals;
+                    janitor.hold(Held { token, until: asked + time }, ctx);
+                }
+                Ok((Lease::Taken { by }, _)) => {
                     janitor.lose("another node has it");
                     debug!(target: "tidegate::janitor", by, "another node is the janitor");
                 }
@@ -263,17 +288,34 @@ impl Janitor {
             self.lose("it could not be renewed in time");
         }
         let (Some(held), None) = (self.held, &self.running) else { return };
+        // Until it is known when each was done last, none begins.
+        if self.last.is_empty() {
+            return;
+        }
+        while !self.asked.is_empty() {
+            let signal = self.asked.remove(0);
+            match Chore::named(&signal.chore) {
+                Some(chore) => return self.run(chore, Some(signal), held, ctx),
+                // Of a newer release, whose nodes know it.
+                None => {
+                    debug!(target: "tidegate::janitor", chore = signal.chore, "an unknown chore is asked for")
+                }
+            }
+        }
         let now = now_ms();
         let due = |(chore, last): (&Chore, &i64)| {
             let at = chore.schedule(&self.setup.work.config).after(*last)?;
             (at <= now).then_some((at, *chore))
         };
         if let Some((_, chore)) = self.last.iter().filter_map(due).min() {
-            self.run(chore, held, ctx);
+            self.run(chore, None, held, ctx);
         }
     }
 
-    fn run(&mut self, chore: Chore, held: Held, ctx: &mut Context<Self>) {
+    fn run(&mut self, chore: Chore, signal: Option<Signal>, held: Held, ctx: &mut Context<Self>) {
+        if let Some(Signal { by, .. }) = &signal {
+            info!(target: "tidegate::janitor", chore = chore.name(), by, "a chore is asked for");
+        }
         let Setup { work, edges, node, io } = self.setup.clone();
         let work = Work { token: Some(held.token), ..work };
         let task = io.spawn(async move {
@@ -300,6 +342,11 @@ impl Janitor {
                 && let Err(error) = store.note(&run).await
             {
                 warn!(target: "tidegate::janitor", chore = chore.name(), %error, "what a chore did could not be noted");
+            }
+            if let (Some(store), Some(signal)) = (&work.store, &signal)
+                && let Err(error) = store.answered(signal).await
+            {
+                warn!(target: "tidegate::janitor", chore = chore.name(), %error, "a chore that was asked for is done, and will be done again");
             }
             report.in_vain()
         });

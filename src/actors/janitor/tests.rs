@@ -129,6 +129,28 @@ async fn chores_are_done_when_they_are_due_and_noted() {
 }
 
 #[actix::test]
+async fn what_somebody_asks_for_is_done_whatever_its_schedule() {
+    let lab = Lab::new().migrated().await;
+    let _table = crumbs(&lab).await;
+    let store = lab.store();
+    store.signal(Chore::Vacuum.name(), "user:ada").await.unwrap();
+    store.signal("a chore of a newer release", "user:ada").await.unwrap();
+    let kept = lab.live("one", true);
+    let run = lab.done(Chore::Vacuum, 0).await;
+    let answered = async {
+        while store.signals().await.unwrap().len() > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), answered).await.expect("it is done");
+    // Once.
+    lab.done(Chore::Retention, run.finished_ms + 1_500).await;
+    let runs = store.runs().await.unwrap();
+    assert_eq!(runs.iter().find(|it| it.chore == "vacuum"), Some(&run));
+    kept.stop().await;
+}
+
+#[actix::test]
 async fn one_of_two_works_and_the_other_goes_on_when_it_stops() {
     let lab = Lab::new().migrated().await;
     let started = now_ms();

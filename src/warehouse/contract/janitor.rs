@@ -13,6 +13,7 @@ on_each_warehouse! {
     of_many_that_ask_at_once_one_gets_it
     the_last_run_of_a_chore_is_known
     old_rows_of_the_audit_go_while_the_lease_is_held
+    what_is_asked_for_stands_until_it_is_done
 }
 
 const LONG: Duration = Duration::from_secs(600);
@@ -83,6 +84,25 @@ async fn the_last_run_of_a_chore_is_known(lab: Lab) {
     // One that slept with an old lease.
     assert!(!store.note(&run("retention", 1, 1_760_373_700_000)).await.unwrap());
     assert_eq!(store.runs().await.unwrap(), [later, other]);
+}
+
+async fn what_is_asked_for_stands_until_it_is_done(lab: Lab) {
+    let store = store(&lab);
+    assert_eq!(store.signals().await.unwrap(), []);
+    store.signal("vacuum", "user:ada").await.unwrap();
+    store.signal("retention", "user:ada").await.unwrap();
+    let asked = store.signals().await.unwrap();
+    let told: Vec<_> = asked.iter().map(|it| (it.chore.as_str(), it.by.as_str())).collect();
+    assert_eq!(told, [("vacuum", "user:ada"), ("retention", "user:ada")]);
+    // Asked for again while it is done: it is to be done again.
+    store.signal("vacuum", "user:bob").await.unwrap();
+    for signal in &asked {
+        store.answered(signal).await.unwrap();
+    }
+    let left = store.signals().await.unwrap();
+    assert_eq!((left.len(), left[0].by.as_str()), (1, "user:bob"), "{left:?}");
+    store.answered(&left[0]).await.unwrap();
+    assert_eq!(store.signals().await.unwrap(), []);
 }
 
 async fn old_rows_of_the_audit_go_while_the_lease_is_held(lab: Lab) {

@@ -541,7 +541,8 @@ async fn migrates_once_from_many_nodes(lab: Lab) {
             "0003_settled",
             "0004_governance",
             "0005_janitor",
-            "0006_rights"
+            "0006_rights",
+            "0007_signals"
         ]
     );
     assert!(fresh.warehouse.check_schema().await.is_ok());

@@ -288,6 +288,12 @@ async fn takes_snapshots_and_keeps_some(lab: Lab) {
         assert_eq!((taken.version, taken.rows), (offset + 2, offset as u64 + 1));
     }
     assert_eq!(lab.ask(VERSIONS).await, ["3|2", "4|3"]);
+    let listed = lab.warehouse.snapshots("accounts").await.unwrap();
+    let told: Vec<_> = listed.iter().map(|it| (it.version, it.rows)).collect();
+    assert_eq!(told, [(4, 3), (3, 2)]);
+    let age = chrono::Utc::now().timestamp_millis() - listed[0].taken_ms;
+    assert!(listed[1].taken_ms <= listed[0].taken_ms && (0..60_000).contains(&age), "{listed:?}");
+    assert_eq!(lab.warehouse.snapshots("another").await.unwrap(), []);
     let kept = "SELECT _version, id, balance FROM accounts_snapshots ORDER BY 1, 2";
     assert_eq!(lab.ask(kept).await, ["3|k0|0", "3|k1|1", "4|k0|0", "4|k1|1", "4|k2|2"]);
     let newest = "SELECT id FROM accounts_snapshot ORDER BY 1";

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::pool::{Sessions, judged};
 use crate::config;
 use crate::record::SinkError;
-use crate::warehouse::{JanitorStore, Lease, Run};
+use crate::warehouse::{JanitorStore, Lease, Run, Signal};
 
 const HOLD: &str = "
     INSERT INTO tidegate.leases AS l (name, holder, token, expires_at)
@@ -36,6 +36,15 @@ const RUNS: &str = "
     SELECT chore, node, token, (extract(epoch FROM started_at) * 1000)::bigint,
            (extract(epoch FROM finished_at) * 1000)::bigint, failed, report::text
     FROM tidegate.chores ORDER BY chore";
+
+const SIGNAL: &str = "
+    INSERT INTO tidegate.signals (chore, asked_by, asked_at) VALUES ($1, $2, clock_timestamp())
+    ON CONFLICT (chore) DO UPDATE SET asked_by = excluded.asked_by, asked_at = excluded.asked_at";
+
+const SIGNALS: &str =
+    "SELECT chore, asked_by, asked_at::text FROM tidegate.signals ORDER BY asked_at, chore";
+
+const ANSWERED: &str = "DELETE FROM tidegate.signals WHERE chore = $1 AND asked_at::text = $2";
 
 /// The lease is locked until the rows are gone, so that it does not pass to another meanwhile.
 const EXPIRE_AUDIT: &str = "
@@ -107,6 +116,32 @@ impl JanitorStore for PostgresJanitor {
             })
         });
         runs.collect()
+    }
+
+    async fn signal(&self, chore: &str, by: &str) -> Result<(), SinkError> {
+        let session = self.0.get().await?;
+        session.execute(SIGNAL, &[&chore, &by]).await.map_err(judged)?;
+        session.done();
+        Ok(())
+    }
+
+    async fn signals(&self) -> Result<Vec<Signal>, SinkError> {
+        let session = self.0.get().await?;
+        let rows = session.query(SIGNALS, &[]).await.map_err(judged)?;
+        session.done();
+        let signal = |row: &tokio_postgres::Row| Signal {
+            chore: row.get(0),
+            by: row.get(1),
+            asked: row.get(2),
+        };
+        Ok(rows.iter().map(signal).collect())
+    }
+
+    async fn answered(&self, signal: &Signal) -> Result<(), SinkError> {
+        let session = self.0.get().await?;
+        session.execute(ANSWERED, &[&signal.chore, &signal.asked]).await.map_err(judged)?;
+        session.done();
+        Ok(())
     }
 
     async fn expire_audit(

@@ -44,6 +44,12 @@ const MIGRATIONS: &[Migration] = &[
         breaking: false,
         sql: include_str!("../../../migrations/postgres/0006_rights.sql"),
     },
+    Migration {
+        version: 7,
+        name: "0007_signals",
+        breaking: false,
+        sql: include_str!("../../../migrations/postgres/0007_signals.sql"),
+    },
 ];
 
 /// Any number that others are unlikely to take: "tide", and what the lock is for.

@@ -45,7 +45,9 @@ use uuid::Uuid;
 
 use self::pool::Sessions;
 use self::stage::Target;
-use super::{ClaimRequest, Part, Replay, Replayed, Settlement, Snapshot, Warehouse, shape};
+use super::{
+    ClaimRequest, KeptSnapshot, Part, Replay, Replayed, Settlement, Snapshot, Warehouse, shape,
+};
 use crate::config::{Column, Feed};
 use crate::record::{
     Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
@@ -177,6 +179,11 @@ impl Warehouse for Postgres {
     ) -> Result<Option<Snapshot>, SinkError> {
         let taken = self.take_snapshot(&shape::shaped(feed), after, keep).await;
         taken.map_err(|error| error.context(format!("taking a snapshot of {}", feed.name)))
+    }
+
+    async fn snapshots(&self, feed: &str) -> Result<Vec<KeptSnapshot>, SinkError> {
+        let read = self.read_snapshots(feed).await;
+        read.map_err(|error| error.context(format!("reading the snapshots of {feed}")))
     }
 
     async fn keep_columns(&self, feed: &str, columns: &str) -> Result<String, SinkError> {

@@ -11,7 +11,7 @@ use super::pool::{Session, judged};
 use super::table::{ident, names};
 use crate::config::{Feed, SNAPSHOT_SUFFIX, SNAPSHOTS_SUFFIX};
 use crate::record::SinkError;
-use crate::warehouse::Snapshot;
+use crate::warehouse::{KeptSnapshot, Snapshot};
 
 /// One feed is snapshotted once at a time: "tidf", and the feed.
 const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(1953064038, hashtext($1))";
@@ -36,7 +36,23 @@ const RECORD: &str = "
 
 const FORGET: &str = "DELETE FROM tidegate.snapshots WHERE feed = $1 AND version <= $2";
 
+const KEPT: &str = "
+    SELECT version, (extract(epoch FROM taken_at) * 1000)::bigint, rows FROM tidegate.snapshots
+    WHERE feed = $1 ORDER BY version DESC";
+
 impl Postgres {
+    pub(super) async fn read_snapshots(&self, feed: &str) -> Result<Vec<KeptSnapshot>, SinkError> {
+        let session = self.sessions.get().await?;
+        let rows = session.query(KEPT, &[&feed]).await.map_err(judged)?;
+        session.done();
+        let kept = rows.iter().map(|row| KeptSnapshot {
+            version: row.get(0),
+            taken_ms: row.get(1),
+            rows: row.get(2),
+        });
+        Ok(kept.collect())
+    }
+
     pub(super) async fn take_snapshot(
         &self,
         feed: &Feed,

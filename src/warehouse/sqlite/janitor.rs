@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::OptionalExtension;
+use uuid::Uuid;
 
 use super::Sqlite;
 use super::governance::{millis, now_ms, time};
 use crate::record::SinkError;
-use crate::warehouse::{JanitorStore, Lease, Run};
+use crate::warehouse::{JanitorStore, Lease, Run, Signal};
 
 const HOLD: &str = "
     INSERT INTO tidegate_leases AS l (name, holder, token, expires_at) VALUES (?1, ?2, 1, ?3)
@@ -30,6 +31,15 @@ const NOTE: &str = "
 const RUNS: &str = "
     SELECT chore, node, token, started_at, finished_at, failed, report
     FROM tidegate_chores ORDER BY chore";
+
+const SIGNAL: &str = "
+    INSERT INTO tidegate_signals (chore, asked_by, asked_at) VALUES (?1, ?2, ?3)
+    ON CONFLICT (chore) DO UPDATE SET asked_by = excluded.asked_by, asked_at = excluded.asked_at";
+
+const SIGNALS: &str =
+    "SELECT chore, asked_by, asked_at FROM tidegate_signals ORDER BY asked_at, chore";
+
+const ANSWERED: &str = "DELETE FROM tidegate_signals WHERE chore = ?1 AND asked_at = ?2";
 
 const EXPIRE_AUDIT: &str = "
     DELETE FROM tidegate_audit WHERE id IN (
@@ -103,6 +113,38 @@ impl JanitorStore for SqliteJanitor {
                     })
                 };
                 runs.query_map([], run)?.collect()
+            })
+            .await
+    }
+
+    async fn signal(&self, chore: &str, by: &str) -> Result<(), SinkError> {
+        let (chore, by) = (chore.to_owned(), by.to_owned());
+        // Two within a millisecond are told apart.
+        let asked = format!("{} {}", time(now_ms()), Uuid::new_v4().simple());
+        self.0
+            .transact("asking for a chore", move |connection| {
+                connection.execute(SIGNAL, (chore, by, asked)).map(drop)
+            })
+            .await
+    }
+
+    async fn signals(&self) -> Result<Vec<Signal>, SinkError> {
+        self.0
+            .transact("reading which chores are asked for", |connection| {
+                let mut signals = connection.prepare_cached(SIGNALS)?;
+                let signal = |row: &rusqlite::Row<'_>| {
+                    Ok(Signal { chore: row.get(0)?, by: row.get(1)?, asked: row.get(2)? })
+                };
+                signals.query_map([], signal)?.collect()
+            })
+            .await
+    }
+
+    async fn answered(&self, signal: &Signal) -> Result<(), SinkError> {
+        let Signal { chore, asked, .. } = signal.clone();
+        self.0
+            .transact("noting that a chore is done", move |connection| {
+                connection.execute(ANSWERED, (chore, asked)).map(drop)
             })
             .await
     }

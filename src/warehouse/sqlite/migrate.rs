@@ -44,6 +44,12 @@ const MIGRATIONS: &[Migration] = &[
         breaking: false,
         sql: include_str!("../../../migrations/sqlite/0006_rights.sql"),
     },
+    Migration {
+        version: 7,
+        name: "0007_signals",
+        breaking: false,
+        sql: include_str!("../../../migrations/sqlite/0007_signals.sql"),
+    },
 ];
 
 const LIST: &str = "CREATE TABLE IF NOT EXISTS tidegate_migrations (

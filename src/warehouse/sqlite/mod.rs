@@ -38,7 +38,9 @@ use tracing::warn;
 use uuid::Uuid;
 
 use self::table::Target;
-use super::{ClaimRequest, Part, Replay, Replayed, Settlement, Snapshot, Warehouse, shape};
+use super::{
+    ClaimRequest, KeptSnapshot, Part, Replay, Replayed, Settlement, Snapshot, Warehouse, shape,
+};
 use crate::config::{Column, ColumnType, Feed};
 use crate::record::{
     Blame, Claim, GapReason, OffsetRange, Progress, SinkError, TopicId, TopicPartition, Verdict,
@@ -311,6 +313,11 @@ impl Warehouse for Sqlite {
         let doing = format!("taking a snapshot of {}", feed.name);
         let feed = shape::shaped(feed).into_owned();
         self.run(doing, move |file| snapshot::take(file, &feed, after, keep)).await
+    }
+
+    async fn snapshots(&self, feed: &str) -> Result<Vec<KeptSnapshot>, SinkError> {
+        let (doing, feed) = (format!("reading the snapshots of {feed}"), feed.to_owned());
+        self.run(doing, move |file| snapshot::kept(file, &feed)).await
     }
 
     async fn keep_columns(&self, feed: &str, columns: &str) -> Result<String, SinkError> {

@@ -8,7 +8,7 @@ use super::table::{columns, ident, names};
 use super::{File, judged};
 use crate::config::{Feed, SNAPSHOT_SUFFIX, SNAPSHOTS_SUFFIX};
 use crate::record::SinkError;
-use crate::warehouse::Snapshot;
+use crate::warehouse::{KeptSnapshot, Snapshot};
 
 /// A version is due when the last one is so many seconds old.
 const NEXT: &str = "
@@ -24,6 +24,21 @@ const RECORD: &str = "
     FROM tidegate_progress WHERE feed = ?1";
 
 const FORGET: &str = "DELETE FROM tidegate_snapshots WHERE feed = ?1 AND version <= ?2";
+
+const KEPT: &str = "
+    SELECT version, CAST(unixepoch(taken_at, 'subsec') * 1000 AS INTEGER), rows FROM tidegate_snapshots
+    WHERE feed = ?1 ORDER BY version DESC";
+
+pub(super) fn kept(file: &mut File, feed: &str) -> Result<Vec<KeptSnapshot>, SinkError> {
+    let row = |row: &rusqlite::Row<'_>| {
+        Ok(KeptSnapshot { version: row.get(0)?, taken_ms: row.get(1)?, rows: row.get(2)? })
+    };
+    file.transaction(|transaction| {
+        let mut kept = transaction.prepare(KEPT).map_err(judged)?;
+        let rows = kept.query_map([feed], row).map_err(judged)?;
+        rows.collect::<Result<_, _>>().map_err(judged)
+    })
+}
 
 pub(super) fn take(
     file: &mut File,
