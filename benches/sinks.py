@@ -25,6 +25,11 @@ class Lake:
     def commits(self):
         return len(self.counted)
 
+    def files(self):
+        """The files that make the table up now."""
+        adds = deltalake.DeltaTable(str(self.table)).get_add_actions(flatten=True)
+        return sorted(self.table / path for path in adds["path"].to_pylist())
+
     def faults(self, feed, expected):
         rows = pl.read_delta(deltalake.DeltaTable(str(self.table)))
         found = {

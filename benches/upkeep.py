@@ -6,7 +6,6 @@ import resource
 import subprocess
 import time
 
-import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -60,9 +59,7 @@ def measure(place, name, expected):
 
 def _files(world):
     """The table's files, each with the folder of its day."""
-    table = deltalake.DeltaTable(str(world.lake.table))
-    paths = [world.lake.table / path for path in table.get_add_actions(flatten=True)["path"].to_pylist()]
-    return sorted((path.parent, path) for path in paths)
+    return [(path.parent, path) for path in world.lake.files()]
 
 
 def _raw(files):

@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{Api, Problem};
 use crate::actors::governor::Undecided;
 use crate::config::{ApiLimits, SecretText};
-use crate::governance::{Access, Action, AuditRow, Decision, Principal, Unfit, id_of};
+use crate::governance::{Access, Action, AuditRow, Decision, Pattern, Principal, Unfit, id_of};
 use crate::grants::{Hand, Rules};
 use crate::oidc::{Refusal, SignIn};
 use crate::reads::Sight;
@@ -144,6 +144,11 @@ impl Api {
         action: Action,
         feed: &str,
     ) -> Result<(Access, Arc<Rules>), Problem> {
+        // A row about `*` is about no name but a feed's, and `sales/` is none: it would be of `sales` elsewhere.
+        if feed.contains('*') || feed.parse::<Pattern>().is_err() {
+            let why = "it is no feed's name".to_owned();
+            return Err(self.refuse(caller, action.name(), feed, why).await);
+        }
         let now = Utc::now().timestamp_millis();
         let rules = self.governance.rules(now)?;
         match rules.decide(caller.principal(), action, feed, now) {

@@ -260,10 +260,12 @@ pub async fn snapshots(
     let found = find(&api, &caller, feed.into_inner()).await?;
     found.of_all_rows(&api, &caller).await?;
     found.record(&api, &caller).await?;
-    let (lake, warehouse, feed) = (api.lake.clone(), api.warehouse.clone(), found.feed);
+    let lake = api.lake.clone().filter(|_| found.lake.is_some());
+    let warehouse = api.warehouse.clone().filter(|_| found.warehouse.is_some());
+    let feed = found.feed;
     let reading = async move {
         let mut kept = Vec::new();
-        if let (Some(lake), Some(_)) = (lake, &feed.lake)
+        if let Some(lake) = lake
             && let Some(snapshots) = Snapshots::of(&lake, &feed, 0)?
             && let Some(present) = snapshots.present().await?
         {
@@ -275,7 +277,7 @@ pub async fn snapshots(
                 bytes: Some(present.bytes),
             });
         }
-        if let (Some(warehouse), Some(_)) = (warehouse, &feed.warehouse) {
+        if let Some(warehouse) = warehouse {
             let versions = warehouse.snapshots(&feed.name).await?;
             kept.extend(versions.into_iter().map(|it| TableSnapshot {
                 sink: "warehouse",

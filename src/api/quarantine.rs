@@ -4,6 +4,8 @@
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path};
 use serde::Deserialize;
+use tokio::time::timeout;
+use tracing::warn;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, Caller, Problem, query};
@@ -118,10 +120,15 @@ pub async fn list(
     let permit = api.limits.read(&caller)?;
     api.record(&caller, Action::Quarantine, &feed, &access, None).await?;
     let config = api.config.clone();
+    let within = api.read_time;
     let found = api.on_io(async move {
         let _permit = permit;
-        quarantined(&config, &chosen, limit).await
+        let read = timeout(within, quarantined(&config, &chosen, limit)).await;
+        read.unwrap_or_else(|_| Err("it takes longer than `api.limits.read_time`".to_owned()))
     });
-    let found = found.await?.map_err(|error| Problem::internal("reading the quarantine", error))?;
+    let found = found.await?.map_err(|error| {
+        warn!(target: "tidegate::api", error, "the quarantine cannot be read");
+        Problem::unavailable("the quarantine cannot be read now")
+    })?;
     Ok(Json(found.iter().map(QuarantinedRecord::from).collect()))
 }

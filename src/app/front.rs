@@ -64,7 +64,8 @@ impl Front {
         };
         let governor = GovernorSetup {
             grants: Grants::open(node)?,
-            database: warehouse.url.clone(),
+            // Tables that name no schema are in this one.
+            database: format!("{} {}", warehouse.url, warehouse.schema),
             volume: node.volume.clone(),
             spool_bytes: node.governance.spool.bytes() as u64,
             stale_after: node.governance.stale_after.get(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::Catalog;
-use crate::config::{ARCHIVED, Feed, FeedFile, Node, load_feeds};
+use crate::config::{ARCHIVED, Feed, FeedFile, Node, load_sound_feeds};
 use crate::lake::LakeStore;
 use crate::layout::Layout;
 use crate::registry::Registry;
@@ -66,11 +66,11 @@ impl Known {
     /// The feeds that were, as far as their files are in the archive and can be read.
     pub fn archived(node: &Node, catalog: Catalog, log: Arc<Log>) -> Self {
         let folder = node.feeds.join(ARCHIVED);
-        let files = if folder.is_dir() { load_feeds(&folder, node) } else { Ok(Vec::new()) };
-        let files = files.unwrap_or_else(|faults| {
-            warn!(target: "tidegate::catalog", %faults, "the archived feeds are not known");
-            Vec::new()
-        });
+        let none = (Vec::new(), Vec::new());
+        let (files, faults) = if folder.is_dir() { load_sound_feeds(&folder, node) } else { none };
+        for fault in faults {
+            warn!(target: "tidegate::catalog", %fault, "an archived feed is not known");
+        }
         Self::new(files, catalog, log)
     }
 

@@ -89,6 +89,7 @@ impl Export {
             Ok(runtime) => runtime,
             Err(exit) => return exit,
         };
+        let all = files.clone();
         let files: Vec<FeedFile> = match self.enabled(files) {
             Ok(files) => files,
             Err(reason) => {
@@ -118,7 +119,7 @@ impl Export {
         }
         // What is new is closed until somebody opens it.
         if node.governance.files.enforce
-            && let Err(error) = runtime.block_on(permissions::files::settle(&node, files))
+            && let Err(error) = runtime.block_on(permissions::files::settle(&node, all))
         {
             tell!("error: the lake's modes do not follow the permission rows: {error}");
             complete = false;

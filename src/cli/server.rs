@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use reqwest::header::CONTENT_TYPE;
+use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -71,6 +72,11 @@ impl Server {
         };
         let token = SecretText::new(token.trim().to_owned());
         let client = client("--server", self.ca.as_deref()).map_err(&wrong)?;
+        // Where the token is sent is what was said, and nowhere else.
+        let mut client = client.redirect(Policy::none());
+        if base.scheme() == "http" {
+            client = client.no_proxy();
+        }
         let client = client.build().map_err(|error| wrong(with_causes(&error)))?;
         Ok(Some(Remote { base, token, client }))
     }

@@ -67,6 +67,14 @@ impl Folder {
         if faults.is_empty() { Ok(feeds) } else { Err(Faults(faults)) }
     }
 
+    /// The feeds whose files have no fault of their own, whatever the others say, and the faults.
+    pub fn sound(&self, node: &Node) -> (Vec<FeedFile>, Vec<Fault>) {
+        let (sound, faults): (Vec<_>, Vec<_>) =
+            self.0.iter().map(|(path, text)| read(path, text, node)).unzip();
+        let feeds = sound.into_iter().flatten().map(|file: File| file.feed).collect();
+        (feeds, faults.into_iter().flatten().collect())
+    }
+
     /// What is to run now, where `running` are. A file with a fault is refused by itself: a feed that
     /// runs goes on as it is, and a new one does not get in the way of those that run.
     pub fn change(&self, node: &Node, running: &[FeedFile]) -> (Vec<FeedFile>, Vec<Fault>) {

@@ -72,6 +72,14 @@ pub fn load_feeds(folder: &Path, node: &Node) -> Result<Vec<FeedFile>, Faults> {
     Folder::read(folder)?.check(node)
 }
 
+/// Those of the folder's feeds that are sound each by itself, and what is wrong with the others.
+pub fn load_sound_feeds(folder: &Path, node: &Node) -> (Vec<FeedFile>, Vec<Fault>) {
+    match Folder::read(folder) {
+        Ok(folder) => folder.sound(node),
+        Err(fault) => (Vec::new(), vec![fault]),
+    }
+}
+
 fn finish<T>(value: Option<T>, faults: Vec<Fault>) -> Result<T, Faults> {
     match value {
         Some(value) if faults.is_empty() => Ok(value),

@@ -49,7 +49,7 @@ pub use folder::{ACTIVE, ARCHIVED, Folder};
 pub use janitor::{Janitor, Schedule};
 pub use kept::{Kept, covers, overlaps};
 pub use lake_time::{LakeTime, TimeSource};
-pub use load::{load, load_feeds, load_node};
+pub use load::{load, load_feeds, load_node, load_sound_feeds};
 pub use mode::Mode;
 pub use nested::{Flat, Nested, arrow_fields, flatten, map_fields, valid_name as valid_field_name};
 pub use node::{

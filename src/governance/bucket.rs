@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
 
 use super::files::{About, FeedFolder};
@@ -58,12 +59,47 @@ pub fn bucket_policy(
                     let why = format!("say who that is, as in --principal '{}=ARN'", row.grantee);
                     policy.leave_out(folder, row, &why);
                 }
-                (None, Some(principals)) => policy.allow(folder, row, principals),
+                (None, Some(own)) => {
+                    let mut own = own.clone();
+                    for (principal, other) in shared(&own, principals, &row.grantee, &about) {
+                        let why =
+                            format!("{principal} is {other} too, whom no row lets read all of it");
+                        policy.leave_out(folder, row, &why);
+                        own.remove(&principal);
+                    }
+                    if !own.is_empty() {
+                        policy.allow(folder, row, &own, ends(&about, &row.grantee));
+                    }
+                }
             }
         }
     }
     let document = json!({"Version": "2012-10-17", "Statement": policy.statements});
     BucketPolicy { document, left_out: policy.left_out }
+}
+
+/// What the store knows as one and the rows as several, each with another who may not read all of it.
+fn shared(
+    own: &BTreeSet<String>,
+    principals: &BTreeMap<Grantee, BTreeSet<String>>,
+    grantee: &Grantee,
+    about: &About<'_>,
+) -> Vec<(String, Grantee)> {
+    let may = |it: &Grantee| {
+        about.denial(it).is_none() && about.whole.iter().any(|row| row.grantee == *it)
+    };
+    let other = |principal: &String| {
+        let mut others =
+            principals.iter().filter(|(it, names)| *it != grantee && names.contains(principal));
+        others.find(|(it, _)| !may(it)).map(|(it, _)| (principal.clone(), it.clone()))
+    };
+    own.iter().filter_map(other).collect()
+}
+
+/// When the last of somebody's rows ends: milliseconds since the epoch; never, if one does not.
+fn ends(about: &About<'_>, grantee: &Grantee) -> Option<i64> {
+    let own = about.whole.iter().filter(|row| row.grantee == *grantee);
+    own.map(|row| row.expires_at_ms).collect::<Option<Vec<i64>>>()?.into_iter().max()
 }
 
 struct Policy<'a> {
@@ -73,7 +109,13 @@ struct Policy<'a> {
 }
 
 impl Policy<'_> {
-    fn allow(&mut self, folder: &FeedFolder, row: &Row, principals: &BTreeSet<String>) {
+    fn allow(
+        &mut self,
+        folder: &FeedFolder,
+        row: &Row,
+        principals: &BTreeSet<String>,
+        until_ms: Option<i64>,
+    ) {
         // Two feeds' names may be one without their signs.
         let number = self.statements.len();
         let sid = |what: &str| {
@@ -84,15 +126,22 @@ impl Policy<'_> {
         let path = [prefix, &folder.path].join("/");
         let path = path.trim_start_matches('/');
         let principal = json!({"AWS": principals});
-        let read = json!({
+        let mut read = json!({
             "Sid": sid("Get"), "Effect": "Allow", "Principal": principal, "Action": "s3:GetObject",
             "Resource": format!("arn:aws:s3:::{name}/{path}/*"),
         });
-        let list = json!({
+        // With the folder's end: others' names may begin alike.
+        let mut list = json!({
             "Sid": sid("List"), "Effect": "Allow", "Principal": principal, "Action": "s3:ListBucket",
             "Resource": format!("arn:aws:s3:::{name}"),
-            "Condition": {"StringLike": {"s3:prefix": [path, format!("{path}/*")]}},
+            "Condition": {"StringLike": {"s3:prefix": format!("{path}/*")}},
         });
+        if let Some(until) = until_ms.and_then(DateTime::from_timestamp_millis) {
+            let until = until.to_rfc3339_opts(SecondsFormat::Secs, true);
+            for statement in [&mut read, &mut list] {
+                statement["Condition"]["DateLessThan"] = json!({ "aws:CurrentTime": until });
+            }
+        }
         self.statements.extend([read, list]);
     }
 

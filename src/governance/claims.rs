@@ -108,8 +108,11 @@ fn user(claims: &Claims, path: &str) -> Result<String, String> {
 /// The names in a claim. One that is absent says that there are none.
 fn names(claims: &Claims, path: &str) -> Result<BTreeSet<String>, String> {
     // An issuer that has too many for a token says so, and where to ask for them.
-    let elsewhere = claims.get("_claim_names").and_then(|names| names.get(path));
-    if elsewhere.is_some() {
+    let first = path.split('.').next().unwrap_or(path);
+    let named = claims.get("_claim_names");
+    let named = named.is_some_and(|it| it.get(path).is_some() || it.get(first).is_some());
+    let too_many = claims.get("hasgroups").is_some_and(|it| *it == true || *it == "true");
+    if named || (too_many && at(claims, path).is_none()) {
         return Err(format!("`{path}` is not in the token, which refers to where it is"));
     }
     let one = |name: &Value| match name {

@@ -82,7 +82,13 @@ pub(super) fn make(lake: &LakeStore, folder: &str) -> Result<(), SinkError> {
 }
 
 /// Brings a folder to what the rows say of it, or says what that would be. None where the lake is a bucket.
-pub fn settle(lake: &LakeStore, opening: &Opening, mode: Mode) -> Option<FolderAccess> {
+/// Unless it `may_widen`, the folder is left as it is or made narrower.
+pub fn settle(
+    lake: &LakeStore,
+    opening: &Opening,
+    mode: Mode,
+    may_widen: bool,
+) -> Option<FolderAccess> {
     let path = lake.local_folder(&opening.folder.path)?;
     let mut notes = Vec::from_iter(opening.remedy.clone());
     let (wanted, group) = wanted(&opening.to, &mut notes);
@@ -107,6 +113,7 @@ pub fn settle(lake: &LakeStore, opening: &Opening, mode: Mode) -> Option<FolderA
     let actual = FolderMode { bits: stat.mode() & BITS, gid: stat.gid() };
     access.found = Some(Access { mode: actual.bits, group: Some(group_name(actual.gid)) });
     access.owner = Some(owner_name(stat.uid()));
+    let wanted = if may_widen { wanted } else { narrower(actual, wanted) };
     let changes = mode_changes(actual, wanted);
     access.differs = !changes.is_empty();
     if mode == Mode::Do {
@@ -117,6 +124,13 @@ pub fn settle(lake: &LakeStore, opening: &Opening, mode: Mode) -> Option<FolderA
         access.notes.extend(shut_below(&path, wanted.gid));
     }
     Some(access)
+}
+
+/// What both let in.
+fn narrower(actual: FolderMode, wanted: WantedMode) -> WantedMode {
+    let another = wanted.gid.is_some_and(|gid| gid != actual.gid);
+    let kept = if another { !0o070 } else { !0 };
+    WantedMode { bits: actual.bits & wanted.bits & kept, gid: None }
 }
 
 /// The bits and the group that say so; closed where the system has no such group.
@@ -248,7 +262,7 @@ mod tests {
         let above = fs::metadata(lake.local_folder("streams").unwrap()).unwrap().mode();
         assert_eq!(above & 0o001, 0o001, "{above:o}");
         // One that is open stays open.
-        settle(&lake, &opening(OpenTo::Everybody), Mode::Do).unwrap();
+        settle(&lake, &opening(OpenTo::Everybody), Mode::Do, true).unwrap();
         make(&lake, "streams/sales").unwrap();
         assert_eq!(mode(&lake), 0o755);
     }
@@ -279,19 +293,19 @@ mod tests {
     fn what_differs_is_said_and_then_changed_once() {
         let (_folder, lake) = place();
         let wide = opening(OpenTo::Everybody);
-        let absent = settle(&lake, &wide, Mode::Do).unwrap();
+        let absent = settle(&lake, &wide, Mode::Do, true).unwrap();
         assert_eq!((absent.found, absent.differs, absent.failed), (None, false, None));
         make(&lake, "streams/sales").unwrap();
-        let would = settle(&lake, &wide, Mode::DryRun).unwrap();
+        let would = settle(&lake, &wide, Mode::DryRun, true).unwrap();
         assert!(would.differs && mode(&lake) == CLOSED, "{would:?}");
-        let done = settle(&lake, &wide, Mode::Do).unwrap();
+        let done = settle(&lake, &wide, Mode::Do, true).unwrap();
         assert!(done.differs && done.failed.is_none() && done.notes.is_empty(), "{done:?}");
         assert_eq!(mode(&lake), 0o755);
-        assert!(!settle(&lake, &wide, Mode::Do).unwrap().differs);
+        assert!(!settle(&lake, &wide, Mode::Do, true).unwrap().differs);
         // By hand, with a bit that is none of ours.
         let path = lake.local_folder("streams/sales").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o2777)).unwrap();
-        settle(&lake, &opening(OpenTo::Nobody), Mode::Do).unwrap();
+        settle(&lake, &opening(OpenTo::Nobody), Mode::Do, true).unwrap();
         assert_eq!(mode(&lake), 0o2700);
         let json = serde_json::to_value(&done).unwrap();
         assert_eq!(
@@ -305,9 +319,9 @@ mod tests {
     fn a_group_that_is_not_there_opens_nothing() {
         let (_folder, lake) = place();
         make(&lake, "streams/sales").unwrap();
-        settle(&lake, &opening(OpenTo::Everybody), Mode::Do).unwrap();
+        settle(&lake, &opening(OpenTo::Everybody), Mode::Do, true).unwrap();
         let to = OpenTo::Group("no-such-group-here".to_owned());
-        let closed = settle(&lake, &opening(to), Mode::Do).unwrap();
+        let closed = settle(&lake, &opening(to), Mode::Do, true).unwrap();
         assert_eq!((mode(&lake), closed.wanted.mode), (CLOSED, CLOSED));
         assert!(closed.notes[0].contains("groupadd no-such-group-here"), "{:?}", closed.notes);
     }
@@ -319,7 +333,7 @@ mod tests {
         // A process may give a folder to its own group, whoever runs it.
         let own = uzers::get_effective_groupname().expect("a group with a name");
         let own = own.to_string_lossy().into_owned();
-        let done = settle(&lake, &opening(OpenTo::Group(own.clone())), Mode::Do).unwrap();
+        let done = settle(&lake, &opening(OpenTo::Group(own.clone())), Mode::Do, true).unwrap();
         assert_eq!((mode(&lake), done.failed), (0o750, None));
         assert_eq!(done.wanted.group, Some(own));
     }
@@ -331,10 +345,10 @@ mod tests {
         let log = lake.local_folder("streams/sales/_delta_log").unwrap();
         fs::DirBuilder::new().mode(0o700).create(&log).unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        let notes = settle(&lake, &opening(OpenTo::Everybody), Mode::Do).unwrap().notes;
+        let notes = settle(&lake, &opening(OpenTo::Everybody), Mode::Do, true).unwrap().notes;
         assert!(notes[0].contains("`chmod o+x"), "{notes:?}");
         assert!(notes[1].contains("closed umask"), "{notes:?}");
         // Who is closed out needs neither.
-        assert_eq!(settle(&lake, &opening(OpenTo::Nobody), Mode::Do).unwrap().notes, [""; 0]);
+        assert_eq!(settle(&lake, &opening(OpenTo::Nobody), Mode::Do, true).unwrap().notes, [""; 0]);
     }
 }

@@ -17,7 +17,7 @@ mod verify;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use sha2::{Digest, Sha256};
@@ -129,7 +129,10 @@ impl Issuer {
     /// Whose a token is. May ask the issuer.
     pub async fn identify(&self, bearer: &str, now_ms: i64) -> Result<SignIn, Refusal> {
         let head = Head::of(bearer).map_err(unsigned)?;
+        let asked = Instant::now();
         let key = self.key(&head, now_ms).await?;
+        // The token may have ended while the issuer was asked.
+        let now_ms = now_ms + asked.elapsed().as_millis() as i64;
         let claims = head.claims(bearer, &key).map_err(unsigned)?;
         let identity = identify(&claims, &self.expected, now_ms).map_err(Refusal::Unfit)?;
         let sign_in = SignIn { identity, key };
@@ -223,11 +226,9 @@ impl Held {
     }
 
     fn put(&mut self, keys: Vec<Key>, now_ms: i64) {
-        let same = self.keys.iter().map(AsRef::as_ref).eq(&keys);
-        if !same {
-            self.recognised.clear();
-            self.keys = keys.into_iter().map(Arc::new).collect();
-        }
+        self.keys = keys.into_iter().map(Arc::new).collect();
+        let keys = &self.keys;
+        self.recognised.retain(|_, known| keys.contains(&known.key));
         self.read_at_ms = Some(now_ms);
     }
 

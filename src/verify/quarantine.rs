@@ -218,8 +218,9 @@ pub(super) const OLDER: &str = "the warehouse's bookkeeping is older than this r
 /// At most `most` quarantined records of both sinks, newest first. Asks no broker.
 pub async fn quarantined(node: &Node, chosen: &Chosen, most: usize) -> Result<Vec<Kept>, String> {
     let mut kept = Vec::new();
-    // More than asked for of each: the sinks do not end with the same record.
-    let window = most.saturating_add(1000);
+    // More than asked for of each, where there are two: they do not end with the same record.
+    let both = chosen.sink.is_none() && node.lake.is_some() && node.warehouse.is_some();
+    let window = if both { most.saturating_mul(2).saturating_add(50) } else { most };
     if let Some(config) = node.warehouse.as_ref().filter(|_| chosen.wants(SinkKind::Warehouse)) {
         let limit = i64::try_from(window).unwrap_or(i64::MAX);
         kept.extend(match Database::open(config).await? {

@@ -10,6 +10,9 @@ use crate::record::SinkError;
 /// How long an answer may take.
 pub(super) const WITHIN: Duration = Duration::from_secs(30);
 
+/// Bytes of a value that are kept.
+const VALUE: usize = 64 << 10;
+
 /// The first rows that a statement answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
@@ -33,8 +36,9 @@ pub struct TableSize {
 
 /// A database that is asked in its own language.
 ///
-/// No statement changes anything, whatever it says, and none runs longer than half a minute. Errors are in
-/// the database's words.
+/// No statement changes a row, whatever it says, and none runs longer than half a minute. (What a role may do
+/// beside rows, such as end others' sessions, it may do by a function that it calls.) Errors are in the
+/// database's words.
 #[async_trait]
 pub trait AdHoc: Send + Sync {
     /// Answers one statement with at most so many rows.
@@ -46,9 +50,13 @@ pub trait AdHoc: Send + Sync {
 
 impl Answer {
     /// Takes a row, unless there are as many as asked for.
-    pub(super) fn push(&mut self, row: Vec<Option<String>>, most: usize) {
+    pub(super) fn push(&mut self, mut row: Vec<Option<String>>, most: usize) {
         self.more = self.rows.len() >= most;
         if !self.more {
+            for text in row.iter_mut().flatten() {
+                text.truncate(text.floor_char_boundary(VALUE));
+                text.shrink_to_fit();
+            }
             self.rows.push(row);
         }
     }

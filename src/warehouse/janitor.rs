@@ -33,7 +33,7 @@ pub struct Run {
 }
 
 /// That a chore is wanted now, whatever its schedule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Signal {
     pub chore: String,
     /// Who asked last.

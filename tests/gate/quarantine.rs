@@ -377,6 +377,10 @@ fn the_quarantine_is_read_with_a_right_of_its_own() {
         };
         records.iter().map(record).collect()
     };
+    // Another way to write a name is no other feed.
+    for odd in ["orders%2F", "%2Forders", "x%2F..%2Forders", "ORDERS"] {
+        assert_eq!(ada.get(&format!("/v1/feeds/{odd}/quarantine")).problem().0, 404, "{odd}");
+    }
     let secret = (1, "malformed".to_owned(), "a secret".to_owned());
     let wrong = (2, "wrong_type".to_owned(), r#"{"id":"x"}"#.to_owned());
     assert_eq!(found("?sink=warehouse"), [wrong.clone(), secret.clone()]);

@@ -95,6 +95,11 @@ impl Governance {
         self.shared.rules.subscribe()
     }
 
+    /// For how long rows count that cannot be read anew.
+    pub fn stale_after(&self) -> Duration {
+        self.shared.stale_after
+    }
+
     /// Whose token it is; none if it is nobody's, or no more.
     pub fn holder(&self, bearer: &str, now_ms: i64) -> Result<Option<Principal>, Undecided> {
         let rules = self.rules(now_ms)?;

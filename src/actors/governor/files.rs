@@ -21,6 +21,9 @@ use crate::layout::quarantine_path;
 /// What nobody told of is seen after this at the latest.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// Rows that were read longer ago may have been revoked, and another node may know: they open nothing.
+const OF_NOW_MS: u64 = 10_000;
+
 /// The folders of feeds on this machine's disk.
 #[derive(Clone)]
 pub struct Files {
@@ -53,9 +56,22 @@ impl Files {
     /// Brings every folder to what the rows say of it, or says what that would be.
     pub async fn settle(&self, rows: &[Row], now_ms: i64, mode: Mode) -> Vec<FolderAccess> {
         let folders = self.folders().await;
+        self.settle_those(folders, rows, now_ms, mode, true).await
+    }
+
+    /// The same of these folders; rows that are not of now open none.
+    async fn settle_those(
+        &self,
+        folders: Vec<FeedFolder>,
+        rows: &[Row],
+        now_ms: i64,
+        mode: Mode,
+        of_now: bool,
+    ) -> Vec<FolderAccess> {
         let openings = openings(rows, &folders, &self.groups, now_ms);
         let lake = self.lake.clone();
-        let work = move || openings.iter().filter_map(|it| settle(&lake, it, mode)).collect();
+        let work =
+            move || openings.iter().filter_map(|it| settle(&lake, it, mode, of_now)).collect();
         tokio::task::spawn_blocking(work).await.unwrap_or_default()
     }
 
@@ -83,13 +99,27 @@ impl Files {
     pub async fn follow(self, governance: Governance, io: Io) {
         let mut read = governance.watch();
         let (mut last, mut told) = (None, BTreeSet::new());
+        let since = Instant::now();
         loop {
+            // Which there are may take a while to be known: the rows are those of then.
+            let files = self.clone();
+            let folders = io.spawn(async move { files.folders().await }).await.unwrap_or_default();
             let now_ms = Utc::now().timestamp_millis();
-            if let Some(rules) = due(governance.rules(now_ms), last.as_ref(), now_ms) {
+            let rules = match governance.rules(now_ms) {
+                // Never read since the node began, for as long as they would have counted.
+                Err(Undecided::Unknown) if since.elapsed() > governance.stale_after() => {
+                    Err(Undecided::Stale(since.elapsed()))
+                }
+                rules => rules,
+            };
+            if let Some(rules) = due(rules, last.as_ref(), now_ms) {
                 let (files, decided) = (self.clone(), rules.clone());
                 let pass = io.spawn(async move {
                     let rows = decided.as_ref().map(|rules| rules.rows.as_slice());
-                    files.settle(rows.unwrap_or_default(), now_ms, Mode::Do).await
+                    let as_of = decided.as_ref().map(|rules| rules.as_of_ms);
+                    let of_now = as_of.is_some_and(|at| now_ms.abs_diff(at) <= OF_NOW_MS);
+                    let rows = rows.unwrap_or_default();
+                    files.settle_those(folders, rows, now_ms, Mode::Do, of_now).await
                 });
                 match pass.await {
                     Ok(settled) => tell(&settled, &mut told),

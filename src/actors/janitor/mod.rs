@@ -19,7 +19,7 @@ mod chores;
 mod tests;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,8 @@ pub struct Janitor {
     last: BTreeMap<Chore, i64>,
     /// What somebody asked for, the first first.
     asked: Vec<Signal>,
+    /// What is being done or is done, as far as the database may still say that it is asked for.
+    heard: BTreeSet<Signal>,
     running: Option<Running>,
     runs: u64,
     /// Leaves the lease to others until then.
@@ -99,6 +101,7 @@ pub fn live(setup: Setup, arbiter: &ArbiterHandle) -> Kept {
             held: None,
             last: BTreeMap::new(),
             asked: Vec::new(),
+            heard: BTreeSet::new(),
             running: None,
             runs: 0,
             back_at: None,
@@ -155,12 +158,10 @@ impl Leasehold {
         }
     }
 
-    /// What is asked for. A database that has no bookkeeping, or does not answer, asks for nothing now.
-    async fn signals(&self) -> Vec<Signal> {
-        match &self.store {
-            Some(store) => store.signals().await.unwrap_or_default(),
-            None => Vec::new(),
-        }
+    /// What is asked for; none where it cannot be known now.
+    async fn signals(&self) -> Option<Vec<Signal>> {
+        let signals = tokio::time::timeout(LOOK, self.store.as_ref()?.signals()).await;
+        signals.ok()?.ok()
     }
 
     async fn release(&self, holder: &str) -> Result<(), SinkError> {
@@ -193,7 +194,7 @@ impl Janitor {
                 let lease = leasehold.hold(&holder, time).await?;
                 let asked = match lease {
                     Lease::Held { .. } => leasehold.signals().await,
-                    Lease::Taken { .. } => Vec::new(),
+                    Lease::Taken { .. } => None,
                 };
                 Ok((lease, asked))
             };
@@ -204,7 +205,12 @@ impl Janitor {
         ctx.spawn(answer.into_actor(self).map(move |answer, janitor, ctx| {
             match answer {
                 Ok((Lease::Held { token }, signals)) => {
-                    janitor.asked = signals;
+                    // What the database no longer says is forgotten, unless it was not asked now.
+                    if let Some(signals) = signals {
+                        janitor.heard.retain(|signal| signals.contains(signal));
+                        let new = |signal: &Signal| !janitor.heard.contains(signal);
+                        janitor.asked = signals.into_iter().filter(new).collect();
+                    }
                     janitor.hold(Held { token, until: asked + time }, ctx);
                 }
                 Ok((Lease::Taken { by }, _)) => {
@@ -273,6 +279,8 @@ impl Janitor {
     }
 
     fn lose(&mut self, why: &str) {
+        // Whoever is next does what is left.
+        self.heard.clear();
         if self.held.take().is_some() {
             warn!(target: "tidegate::janitor", why, "this node is no longer the janitor");
             if let Some(Running { chore, task, .. }) = self.running.take() {
@@ -295,7 +303,10 @@ impl Janitor {
         while !self.asked.is_empty() {
             let signal = self.asked.remove(0);
             match Chore::named(&signal.chore) {
-                Some(chore) => return self.run(chore, Some(signal), held, ctx),
+                Some(chore) => {
+                    self.heard.insert(signal.clone());
+                    return self.run(chore, Some(signal), held, ctx);
+                }
                 // Of a newer release, whose nodes know it.
                 None => {
                     debug!(target: "tidegate::janitor", chore = signal.chore, "an unknown chore is asked for")
@@ -338,13 +349,17 @@ impl Janitor {
                 failed: report.failed(),
                 report: serde_json::to_value(&report).unwrap_or_default(),
             };
-            if let Some(store) = &work.store
-                && let Err(error) = store.note(&run).await
-            {
+            let noted = match &work.store {
+                Some(store) => store.note(&run).await,
+                None => Ok(true),
+            };
+            if let Err(error) = &noted {
                 warn!(target: "tidegate::janitor", chore = chore.name(), %error, "what a chore did could not be noted");
             }
-            if let (Some(store), Some(signal)) = (&work.store, &signal)
-                && let Err(error) = store.answered(signal).await
+            // One that could do nothing, or was overtaken, leaves it to another node.
+            let done = matches!(noted, Ok(true)) && !report.in_vain();
+            if let (Some(store), Some(signal)) = (&work.store, signal.filter(|_| done))
+                && let Err(error) = store.answered(&signal).await
             {
                 warn!(target: "tidegate::janitor", chore = chore.name(), %error, "a chore that was asked for is done, and will be done again");
             }

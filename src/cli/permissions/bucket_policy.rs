@@ -46,6 +46,12 @@ impl BucketPolicy {
         };
         let (name, prefix) = place.split_once('/').unwrap_or((place, ""));
         let bucket = Bucket { name, prefix: prefix.trim_matches('/') };
+        if prefix.contains(['*', '?', '$']) {
+            tell!(
+                "error: lake.url: a policy takes `*`, `?` and `$` in a prefix for other names, too"
+            );
+            return Err(Exit::UsedWrongly);
+        }
         let rules = super::rules(&self.file)?;
         let files = super::files::folders(&node, feeds).map_err(failed)?;
         let folders = block_on(files.folders())?;

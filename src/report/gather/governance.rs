@@ -29,6 +29,15 @@ pub async fn record(node: &Node, hand: &Hand, out: &str) -> Told<()> {
     grants.record(&[row]).await.map_err(|error| format!("the audit: {error}"))
 }
 
+/// Whether there is one, whatever else the bookkeeping lacks.
+pub async fn has_audit(node: &Node) -> bool {
+    let question = AuditQuestion { most: 1, ..AuditQuestion::default() };
+    match Grants::open(node) {
+        Ok(grants) => grants.audit(&question).await.is_ok(),
+        Err(_) => false,
+    }
+}
+
 pub async fn governance(node: &Node) -> Told<Governance> {
     let grants = Grants::open(node).map_err(said)?;
     let rules = grants.rules().await.map_err(said)?;

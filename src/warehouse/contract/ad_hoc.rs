@@ -51,6 +51,8 @@ async fn changes_nothing_whatever_is_asked(lab: Lab) {
         "SELECT nothing FROM accounts",
         "WITH gone AS (DELETE FROM accounts RETURNING id) SELECT id FROM gone",
         "CREATE TABLE other (id int)",
+        "VACUUM INTO '/tmp/never'",
+        "PRAGMA query_only = 0; DELETE FROM accounts",
     ] {
         let answer = ad_hoc.ask(sql, 5).await;
         // SQLite's own word for the end of a transaction answers nothing, and ends none.

@@ -40,9 +40,8 @@ impl PostgresAdHoc {
 impl AdHoc for PostgresAdHoc {
     async fn ask(&self, sql: &str, most: usize) -> Result<Answer, SinkError> {
         let session = self.begin().await?;
-        let answer = read(&session, sql, most).await.map_err(judged)?;
-        end(session).await?;
-        Ok(answer)
+        // The session ends with it, and whatever the statement has set or locked there.
+        read(&session, sql, most).await.map_err(judged)
     }
 
     async fn measure(&self, feed: &Feed) -> Result<Option<TableSize>, SinkError> {
@@ -66,18 +65,23 @@ async fn end(session: Session) -> Result<(), SinkError> {
 async fn read(session: &Session, sql: &str, most: usize) -> Result<Answer, Error> {
     let declare = format!("DECLARE answer NO SCROLL CURSOR FOR\n{sql}");
     session.execute(&declare, &[]).await?;
-    let fetch = format!("FETCH FORWARD {} FROM answer", most.saturating_add(1));
     let mut answer = Answer::default();
-    for message in session.simple_query(&fetch).await? {
-        match message {
-            SimpleQueryMessage::RowDescription(columns) => {
-                answer.columns = columns.iter().map(|it| it.name().to_owned()).collect();
+    let mut ended = false;
+    // One by one: a row may be as large as it likes.
+    while !ended && !answer.more {
+        ended = true;
+        for message in session.simple_query("FETCH NEXT FROM answer").await? {
+            match message {
+                SimpleQueryMessage::RowDescription(columns) => {
+                    answer.columns = columns.iter().map(|it| it.name().to_owned()).collect();
+                }
+                SimpleQueryMessage::Row(row) => {
+                    ended = false;
+                    let values = (0..row.len()).map(|at| row.get(at).map(str::to_owned));
+                    answer.push(values.collect(), most);
+                }
+                _ => {}
             }
-            SimpleQueryMessage::Row(row) => {
-                let values = (0..row.len()).map(|at| row.get(at).map(str::to_owned));
-                answer.push(values.collect(), most);
-            }
-            _ => {}
         }
     }
     Ok(answer)

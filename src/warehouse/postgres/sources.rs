@@ -27,7 +27,10 @@ pub(super) async fn read(
     for (name, source) in sources {
         session.batch_execute(&begin).await?;
         let read = match session.query(&select(schema, source), &[]).await {
-            Ok(rows) => bounded(name, rows.iter().map(|row| values(row.get(0))).collect()),
+            Ok(rows) => match rows.iter().map(|row| values(row.get(0))).collect() {
+                Ok(rows) => bounded(name, rows),
+                Err(error) => Err(unread(name, source, &error)),
+            },
             Err(error) => match error.as_db_error() {
                 Some(db) => Err(unread(name, source, &worded(db))),
                 None => return Err(error),
@@ -48,6 +51,8 @@ fn select(schema: &str, source: &PermissionSource) -> String {
     format!("SELECT jsonb_build_array({columns})::text FROM {schema}.{table} LIMIT {most}")
 }
 
-fn values(row: &str) -> Vec<Value> {
-    serde_json::from_str(row).unwrap_or_default()
+/// What is nested beyond reason, or no double, is nothing that anybody can judge by.
+fn values(row: &str) -> Result<Vec<Value>, String> {
+    serde_json::from_str(row)
+        .map_err(|error| format!("a row has a value that is not read: {error}"))
 }

@@ -74,12 +74,17 @@ impl AdHoc for SqliteAdHoc {
 }
 
 fn read(connection: &Connection, sql: &str, most: usize) -> Result<Answer, SinkError> {
+    // A connection that cannot write this file may write others.
+    connection.pragma_update(None, "query_only", true).map_err(unread)?;
     let mut statements = Batch::new(connection, sql);
     let Some(mut statement) = statements.next().map_err(unread)? else {
         return Err(SinkError::lasting("there is no statement in it"));
     };
     if statements.next().map_err(unread)?.is_some() {
         return Err(SinkError::lasting("there are several statements in it: one is answered"));
+    }
+    if !statement.readonly() {
+        return Err(SinkError::lasting("the statement does not only read"));
     }
     let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let width = columns.len();

@@ -38,9 +38,9 @@ fn value(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(number) => number.into(),
-        ValueRef::Real(number) => number.into(),
+        ValueRef::Real(number) if number.is_finite() => number.into(),
         ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
-        // It names nobody and nothing.
-        ValueRef::Blob(_) => Value::Array(Vec::new()),
+        // They name nobody and nothing; and JSON's null would be everything.
+        ValueRef::Blob(_) | ValueRef::Real(_) => Value::Array(Vec::new()),
     }
 }
