@@ -351,4 +351,17 @@ mod tests {
         // Who is closed out needs neither.
         assert_eq!(settle(&lake, &opening(OpenTo::Nobody), Mode::Do, true).unwrap().notes, [""; 0]);
     }
+
+    #[test]
+    fn rows_of_before_open_nothing() {
+        let (_folder, lake) = place();
+        make(&lake, "streams/sales").unwrap();
+        let everybody = opening(OpenTo::Everybody);
+        assert!(!settle(&lake, &everybody, Mode::Do, false).unwrap().differs);
+        assert_eq!(mode(&lake), 0o700);
+        settle(&lake, &everybody, Mode::Do, true).unwrap();
+        assert_eq!(mode(&lake), 0o755);
+        settle(&lake, &opening(OpenTo::Nobody), Mode::Do, false).unwrap();
+        assert_eq!(mode(&lake), 0o700, "and they close");
+    }
 }

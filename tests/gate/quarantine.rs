@@ -391,8 +391,12 @@ fn the_quarantine_is_read_with_a_right_of_its_own() {
     for wrong in ["?limit=0", "?limit=101", "?class=odd", "?state=odd", "?sink=kafka", "?x=1"] {
         assert_eq!(ada.get(&format!("{path}{wrong}")).problem().0, 400, "{wrong}");
     }
-    let (code, audit) = place.command(&["audit", "--action", "quarantine", "--output", "json"]);
-    let audit: Vec<Value> = serde_json::from_str(&audit).expect("JSON");
-    let allowed = audit.iter().filter(|row| row["allowed"] == true).count();
-    assert!(code == 0 && allowed >= 5 && allowed < audit.len(), "{audit:#?}");
+    // The rows of the audit are on the volume, and on their way.
+    wait_for("the audit", SOON, || {
+        let (code, audit) = place.command(&["audit", "--action", "quarantine", "--output", "json"]);
+        assert_eq!(code, 0, "{audit}");
+        let audit: Vec<Value> = serde_json::from_str(&audit).expect("JSON");
+        let allowed = audit.iter().filter(|row| row["allowed"] == true).count();
+        (allowed >= 5 && allowed < audit.len()).then_some(())
+    });
 }

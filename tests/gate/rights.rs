@@ -129,7 +129,10 @@ fn a_grant_counts_in_the_database_too() {
         printed
     };
     let printed = by_hand(3, &["--dry-run"]);
-    assert!(printed.contains("REVOKE ALL ON \"public\".\"accounts\" FROM PUBLIC;"), "{printed}");
+    assert!(
+        printed.contains("REVOKE ALL ON \"public\".\"accounts\" FROM PUBLIC CASCADE;"),
+        "{printed}"
+    );
     assert_eq!(count("public.accounts"), Some(40));
     by_hand(0, &[]);
     assert_eq!(count("public.accounts"), None);

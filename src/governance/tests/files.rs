@@ -223,3 +223,42 @@ fn a_bucket_policy_allows_whole_feeds_alone() {
     }
     assert_eq!(policy.left_out.len(), 4, "{:#?}", policy.left_out);
 }
+
+#[test]
+fn a_bucket_policy_ends_with_its_rows_and_lets_nobody_in_by_anothers_name() {
+    let folders = [folder("sales", Action::Read, "streams/sales")];
+    let policy = |texts: &[&str], who: &[(&str, &str)]| {
+        let mut principals: BTreeMap<Grantee, BTreeSet<String>> = BTreeMap::new();
+        for (grantee, arn) in who {
+            principals.entry(grantee.parse().unwrap()).or_default().insert(arn.to_string());
+        }
+        let bucket = Bucket { name: "lake", prefix: "" };
+        bucket_policy(&rows(texts), &folders, bucket, &principals, 1000)
+    };
+    let until = |texts: &[&str]| {
+        let found = policy(texts, &[("user:ada", "a")]);
+        let statements = found.document["Statement"].as_array().unwrap().clone();
+        let ends: BTreeSet<String> = statements
+            .iter()
+            .map(|it| it["Condition"]["DateLessThan"]["aws:CurrentTime"].to_string())
+            .collect();
+        assert_eq!((statements.len(), ends.len()), (2, 1), "{:#}", found.document);
+        ends.into_iter().next().unwrap()
+    };
+    let (one, other) = ("to user:ada; on sales; until 5000", "to user:ada; on sales; until 9000");
+    assert_eq!(until(&[one]), "\"1970-01-01T00:00:05Z\"");
+    assert_eq!(until(&[one, other]), "\"1970-01-01T00:00:09Z\"");
+    assert_eq!(until(&[one, "to user:ada; on sales"]), "null");
+
+    let both = [("user:ada", "a"), ("user:bob", "a"), ("user:ada", "own")];
+    let allowed = |texts: &[&str]| {
+        let found = policy(texts, &both);
+        let principals = found.document["Statement"][0]["Principal"]["AWS"].to_string();
+        (principals, found.left_out.len())
+    };
+    let (ada, bob) = ("to user:ada; on sales", "to user:bob; on sales");
+    assert_eq!(allowed(&[ada]), ("[\"own\"]".to_owned(), 1), "bob is a, too");
+    assert_eq!(allowed(&[ada, bob]), ("[\"a\",\"own\"]".to_owned(), 0));
+    let denied = allowed(&[ada, bob, "deny; to user:bob; on sales"]);
+    assert_eq!(denied, ("[\"own\"]".to_owned(), 2));
+}
