@@ -80,7 +80,7 @@ def tidegate(world, *arguments):
 def address(world):
     end = time.monotonic() + SOON
     while True:
-        found = re.search(r"the API answers.*?at=\"?([0-9.:]+)", world.log.read_text(errors="replace"))
+        found = re.search(r"the API answers.*?\"([0-9.:]+)\"", world.log.read_text(errors="replace"))
         if found:
             return "http://" + found.group(1)
         if time.monotonic() > end:
