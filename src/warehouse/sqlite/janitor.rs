@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{SecondsFormat, Utc};
 use rusqlite::OptionalExtension;
 use uuid::Uuid;
 
@@ -119,8 +120,9 @@ impl JanitorStore for SqliteJanitor {
 
     async fn signal(&self, chore: &str, by: &str) -> Result<(), SinkError> {
         let (chore, by) = (chore.to_owned(), by.to_owned());
-        // Two within a millisecond are told apart.
-        let asked = format!("{} {}", time(now_ms()), Uuid::new_v4().simple());
+        // Two at once are told apart, and two after each other are in their order.
+        let now = Utc::now().to_rfc3339_opts(SecondsFormat::Nanos, true);
+        let asked = format!("{now} {}", Uuid::new_v4().simple());
         self.0
             .transact("asking for a chore", move |connection| {
                 connection.execute(SIGNAL, (chore, by, asked)).map(drop)
