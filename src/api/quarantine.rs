@@ -6,46 +6,15 @@ use actix_web::web::{Data, Json, Path};
 use serde::Deserialize;
 use tokio::time::timeout;
 use tracing::warn;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use super::{Api, Caller, Problem, query};
 use crate::governance::Action;
-use crate::record::{OffsetRange, RejectClass, Settled, SinkKind};
-use crate::verify::{Chosen, QuarantinedRecord, State, quarantined};
+use crate::record::{OffsetRange, SinkKind};
+use crate::verify::{Chosen, QuarantinedRecord, WantedState, quarantined};
 
 /// Most records of an answer: each may be as large as a record is.
 const MOST: usize = 100;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum Sink {
-    Lake,
-    Warehouse,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum Wanted {
-    Open,
-    Replayed,
-    Superseded,
-    Discarded,
-    ReadAgain,
-    All,
-}
-
-impl Wanted {
-    fn state(self) -> Option<State> {
-        Some(match self {
-            Self::Open => State::Open,
-            Self::Replayed => State::Settled(Settled::Replayed),
-            Self::Superseded => State::Settled(Settled::Superseded),
-            Self::Discarded => State::Settled(Settled::Discarded),
-            Self::ReadAgain => State::Settled(Settled::ReadAgain),
-            Self::All => return None,
-        })
-    }
-}
 
 /// Which of a feed's records.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -54,7 +23,7 @@ impl Wanted {
 pub struct QuarantineQuery {
     /// Only what this sink keeps.
     #[param(inline)]
-    sink: Option<Sink>,
+    sink: Option<SinkKind>,
     /// Only what was rejected for this class of reasons, such as `wrong_type`.
     class: Option<String>,
     partition: Option<i32>,
@@ -64,7 +33,7 @@ pub struct QuarantineQuery {
     before: Option<i64>,
     /// What was made of them. Default: `open`, of which nothing was made yet.
     #[param(inline)]
-    state: Option<Wanted>,
+    state: Option<WantedState>,
     /// At most so many records. Default: 50.
     #[param(minimum = 1, maximum = 100)]
     limit: Option<usize>,
@@ -73,11 +42,7 @@ pub struct QuarantineQuery {
 impl QuarantineQuery {
     fn read(self, feed: &str) -> Result<(Chosen, usize), Problem> {
         let class = |name: String| {
-            let known = RejectClass::ALL;
-            known.into_iter().find(|class| class.name() == name).ok_or_else(|| {
-                let names = known.map(RejectClass::name).join(", ");
-                Problem::bad_request(format!("class: one of {names}"))
-            })
+            name.parse().map_err(|error| Problem::bad_request(format!("class: {error}")))
         };
         let limit = self.limit.unwrap_or(50);
         if !(1..=MOST).contains(&limit) {
@@ -85,17 +50,14 @@ impl QuarantineQuery {
         }
         let chosen = Chosen {
             feed: Some(feed.to_owned()),
-            sink: self.sink.map(|sink| match sink {
-                Sink::Lake => SinkKind::Lake,
-                Sink::Warehouse => SinkKind::Warehouse,
-            }),
+            sink: self.sink,
             class: self.class.map(class).transpose()?,
             partition: self.partition,
             offsets: OffsetRange {
                 start: self.from.unwrap_or(i64::MIN),
                 end: self.before.unwrap_or(i64::MAX),
             },
-            state: self.state.unwrap_or(Wanted::Open).state(),
+            state: self.state.unwrap_or(WantedState::Open).of_each(),
         };
         Ok((chosen, limit))
     }

@@ -1,13 +1,13 @@
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{Exit, NodeFile, Output, block_on, failed, local_user, permissions, print_json};
 use crate::config::Node;
 use crate::governance::AuditRow;
-use crate::record::{OffsetRange, RejectClass, Settled, SinkKind};
+use crate::record::{OffsetRange, RejectClass, SinkKind};
 use crate::replay::{Hand, Outcome, discard, replay};
 use crate::telemetry::print::answer;
-use crate::verify::{Chosen, Kept, QuarantinedRecord, State, quarantined, shortened, time};
+use crate::verify::{Chosen, Kept, QuarantinedRecord, WantedState, quarantined, shortened, time};
 
 /// Look at the records that became no row, and settle them.
 #[derive(Debug, clap::Args)]
@@ -94,9 +94,9 @@ enum Command {
 struct Which {
     /// Only what this sink keeps.
     #[arg(long, value_enum)]
-    sink: Option<Sink>,
+    sink: Option<SinkKind>,
     /// Only what was rejected for this class of reasons, as `list` names it: wrong_type, for example.
-    #[arg(long, value_name = "CLASS", value_parser = class)]
+    #[arg(long, value_name = "CLASS")]
     reason: Option<RejectClass>,
     /// Only this partition.
     #[arg(long, value_name = "N")]
@@ -107,31 +107,6 @@ struct Which {
     /// What was made of them.
     #[arg(long, value_enum, default_value = "open")]
     state: WantedState,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Sink {
-    Lake,
-    Warehouse,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum WantedState {
-    /// Nobody has settled them.
-    Open,
-    Replayed,
-    Superseded,
-    Discarded,
-    /// Progress was set back before them; a node reads them again.
-    ReadAgain,
-    All,
-}
-
-fn class(name: &str) -> Result<RejectClass, String> {
-    RejectClass::ALL.into_iter().find(|class| class.name() == name).ok_or_else(|| {
-        let names: Vec<&str> = RejectClass::ALL.iter().map(|class| class.name()).collect();
-        format!("one of {}", names.join(", "))
-    })
 }
 
 fn offsets(text: &str) -> Result<OffsetRange, String> {
@@ -149,21 +124,11 @@ impl Which {
     fn chosen(&self, feed: Option<String>) -> Chosen {
         Chosen {
             feed,
-            sink: self.sink.map(|sink| match sink {
-                Sink::Lake => SinkKind::Lake,
-                Sink::Warehouse => SinkKind::Warehouse,
-            }),
+            sink: self.sink,
             class: self.reason,
             partition: self.partition,
             offsets: self.offsets.unwrap_or(ALL),
-            state: match self.state {
-                WantedState::Open => Some(State::Open),
-                WantedState::Replayed => Some(State::Settled(Settled::Replayed)),
-                WantedState::Superseded => Some(State::Settled(Settled::Superseded)),
-                WantedState::Discarded => Some(State::Settled(Settled::Discarded)),
-                WantedState::ReadAgain => Some(State::Settled(Settled::ReadAgain)),
-                WantedState::All => None,
-            },
+            state: self.state.of_each(),
         }
     }
 }

@@ -175,6 +175,11 @@ impl Row {
         self.expires_at_ms.is_some_and(|at| at <= now_ms)
     }
 
+    /// It counted at the one moment and does at the other no more.
+    pub fn expired_between(&self, before_ms: i64, now_ms: i64) -> bool {
+        self.has_expired(now_ms) && !self.has_expired(before_ms)
+    }
+
     /// What makes no sense together, whatever the feeds have.
     pub fn fault(&self) -> Option<String> {
         let narrow = !self.target.is_all();

@@ -1,3 +1,5 @@
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 /// A record that cannot become a row: kept whole, with why.
@@ -36,6 +38,18 @@ pub enum RejectClass {
     NoSchema,
     /// The sink refused the row: a constraint, an index limit.
     SinkRefused,
+}
+
+impl FromStr for RejectClass {
+    type Err = String;
+
+    /// Of its name; the error says which there are.
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|class| class.name() == name)
+            .ok_or_else(|| format!("one of {}", Self::ALL.map(Self::name).join(", ")))
+    }
 }
 
 /// What somebody made of a record in quarantine.

@@ -57,7 +57,7 @@ pub use escape::shortened;
 pub use gap::Gap as LakeGap;
 pub use lake::{is_former, rows_at};
 pub use quarantine::{
-    Chosen, Counted, Fate, Kept, QuarantinedRecord, State, counted, quarantined, time,
+    Chosen, Counted, Fate, Kept, QuarantinedRecord, State, WantedState, counted, quarantined, time,
 };
 pub use report::{
     Example, FeedReport, GapReport, PartitionReport, Report, SinkReport, TableReport, Verdict,

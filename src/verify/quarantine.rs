@@ -9,9 +9,10 @@ use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat};
+use clap::ValueEnum;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -195,6 +196,34 @@ impl State {
 
     fn of(record: &Kept) -> Self {
         record.settled.as_ref().map_or(State::Open, |fate| State::Settled(fate.settled))
+    }
+}
+
+/// Records of which state somebody asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum WantedState {
+    /// Nobody has settled them.
+    Open,
+    Replayed,
+    Superseded,
+    Discarded,
+    /// Progress was set back before them; a node reads them again.
+    ReadAgain,
+    All,
+}
+
+impl WantedState {
+    /// That of each record; none when any will do.
+    pub fn of_each(self) -> Option<State> {
+        Some(match self {
+            Self::Open => State::Open,
+            Self::Replayed => State::Settled(Settled::Replayed),
+            Self::Superseded => State::Settled(Settled::Superseded),
+            Self::Discarded => State::Settled(Settled::Discarded),
+            Self::ReadAgain => State::Settled(Settled::ReadAgain),
+            Self::All => return None,
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::Governor;
 use crate::actors::join_error;
-use crate::governance::{Principal, Row};
+use crate::governance::Principal;
 use crate::grants::{Hand, Rules, node_name};
 use crate::record::SinkError;
 use crate::telemetry::fault;
@@ -51,8 +51,7 @@ impl Governor {
         let is_due = self.enforcement.next.is_none_or(|next| Instant::now() >= next);
         let (now_ms, before_ms) = (Utc::now().timestamp_millis(), self.enforcement.decided_ms);
         // What ends is no change of the rows.
-        let ended = |row: &Row| row.has_expired(now_ms) && !row.has_expired(before_ms);
-        let ended = rules.rows.iter().any(ended);
+        let ended = rules.rows.iter().any(|row| row.expired_between(before_ms, now_ms));
         if !changed && !ended && !std::mem::take(&mut self.enforcement.again) && !is_due {
             return;
         }

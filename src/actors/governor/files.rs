@@ -153,8 +153,8 @@ fn due(
         (Some(rules), Some(last)) => rules.rows == last.rows,
         (rules, last) => rules.is_none() == last.is_none(),
     };
-    let expired = |row: &Row| row.has_expired(now_ms) && !row.has_expired(last.now_ms);
-    let expired = rules.iter().any(|rules| rules.rows.iter().any(expired));
+    let mut rows = rules.iter().flat_map(|rules| &rules.rows);
+    let expired = rows.any(|row| row.expired_between(last.now_ms, now_ms));
     (!same || expired || last.at.elapsed() >= LOOK).then_some(rules)
 }
 
