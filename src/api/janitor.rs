@@ -13,7 +13,7 @@ use crate::grants::instant;
 /// One chore, and its last run.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Chore {
-    /// `retention`, `compaction`, `vacuum` or `audit`.
+    /// `retention`, `compaction`, `checkpoints`, `vacuum`, `statistics` or `audit`.
     chore: &'static str,
     /// When it is done: `off`, a duration, or a cron expression in UTC; as this node is configured.
     schedule: String,
@@ -37,7 +37,7 @@ pub struct LastRun {
 /// Ask for a chore now, whatever its schedule: the cluster's janitor begins within seconds, after what it
 /// does now. `GET /v1/janitor` has what came of it.
 #[utoipa::path(post, path = "/v1/janitor/{chore}", tag = "node",
-    params(("chore" = String, Path, description = "`retention`, `compaction`, `vacuum` or `audit`")), responses(
+    params(("chore" = String, Path, description = "`retention`, `compaction`, `checkpoints`, `vacuum`, `statistics` or `audit`")), responses(
     (status = 202, description = "It will be done"),
     Problem))]
 pub async fn signal(

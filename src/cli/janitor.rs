@@ -166,6 +166,14 @@ impl Run {
                 answer!("{chore}  {feed}: {}", done.in_words(mode));
                 said = true;
             }
+            for (feed, done) in &report.warehouse {
+                answer!("{chore}  {feed}, warehouse: {}", done.in_words(mode));
+                said = true;
+            }
+            for (feed, done) in &report.quarantines {
+                answer!("{chore}  {feed}, quarantine: {}", done.in_words(mode));
+                said = true;
+            }
             if let Some(rows) = report.audit_rows.filter(|rows| *rows > 0) {
                 answer!("{chore}  {rows} rows taken out");
                 said = true;
@@ -184,7 +192,7 @@ impl Run {
 async fn open(node: Node, files: Vec<FeedFile>) -> Result<Work, String> {
     let said = |error: crate::record::SinkError| error.to_string();
     let lake = node.lake.as_ref().map(LakeStore::open).transpose().map_err(said)?;
-    let (mut database, mut store) = (None, None);
+    let (mut database, mut store, mut ad_hoc) = (None, None, None);
     if let Some(config) = &node.warehouse {
         let opened = warehouse::open(config).map_err(said)?;
         let bookkeeping = opened.check_schema().await;
@@ -205,9 +213,10 @@ async fn open(node: Node, files: Vec<FeedFile>) -> Result<Work, String> {
         }
         if bookkeeping.is_ok() {
             store = Some(warehouse::open_janitor(config).map_err(said)?);
+            ad_hoc = Some(warehouse::open_ad_hoc(config).map_err(said)?);
         }
         database = Some(opened);
     }
     let known = Known::open(&node, files, lake.clone(), database)?;
-    Ok(Work { config: node.janitor, known, lake, store, token: None })
+    Ok(Work { config: node.janitor, known, lake, store, ad_hoc, token: None })
 }

@@ -403,7 +403,9 @@ impl NodeCheck<'_> {
     }
 
     fn janitor(&mut self, janitor: &Janitor) {
-        let Janitor { grace, target_size, least_files, pass, audit_days, lease, .. } = janitor;
+        let Janitor {
+            grace, log_retention, target_size, least_files, pass, audit_days, lease, ..
+        } = janitor;
         let mut fault = |field: &str, wrong: bool, found: String, allowed: &str| {
             if wrong {
                 self.fault(format!("janitor.{field}"), format!("`{found}`"), allowed);
@@ -415,6 +417,12 @@ impl NodeCheck<'_> {
             *grace < least,
             grace.to_string(),
             "1h or more: a reader may be in the middle",
+        );
+        fault(
+            "log_retention",
+            *log_retention < Duration::from_secs(24 * 3600) || log_retention < grace,
+            log_retention.to_string(),
+            "1d or more, and no less than `janitor.grace`",
         );
         let unfit = !(ByteSize::mib(1)..=ByteSize::gib(1)).contains(target_size);
         fault("target_size", unfit, target_size.to_string(), "1MiB to 1GiB: one is in memory");
@@ -677,6 +685,8 @@ mod tests {
                 "`role:NAME`",
             ),
             (with("janitor: {grace: 59m}"), "janitor.grace", "1h or more"),
+            (with("janitor: {log_retention: 1h}"), "janitor.log_retention", "1d or more"),
+            (with("janitor: {grace: 40d}"), "janitor.log_retention", "`janitor.grace`"),
             (with("janitor: {target_size: 1kB}"), "janitor.target_size", "1MiB to 1GiB"),
             (with("janitor: {least_files: 1}"), "janitor.least_files", "2 or more"),
             (with("janitor: {pass: 1MiB}"), "janitor.pass", "`janitor.target_size` or more"),

@@ -29,6 +29,7 @@ pub fn shape_faults(feed: &FeedFile, options: &WarehouseOptions) -> Vec<Fault> {
     }
     different_tables(feed, options, &mut faults);
     snapshots(feed, options, &mut faults);
+    retention(feed, options, &mut faults);
     faults
 }
 
@@ -149,6 +150,21 @@ fn snapshots(feed: &FeedFile, options: &WarehouseOptions, faults: &mut Vec<Fault
     if name.len() <= MAX_IDENTIFIER && name.len() + SNAPSHOTS_SUFFIX.len() > MAX_IDENTIFIER {
         let found = format!("`{table}`, {} bytes", name.len());
         fault("warehouse.table", found, "with `snapshots`, a name of at most 53 bytes");
+    }
+}
+
+fn retention(feed: &FeedFile, options: &WarehouseOptions, faults: &mut Vec<Fault>) {
+    let Some(days) = options.retention_days else { return };
+    let mut fault = |allowed: &str| {
+        faults.push(Fault::new(&feed.file, "warehouse.retention_days", days.to_string(), allowed));
+    };
+    if feed.kind == FeedKind::Table {
+        fault(
+            "none with `type: table`, whose rows are the present state; deletes come by the topic",
+        );
+    }
+    if days == 0 {
+        fault("1 or more");
     }
 }
 

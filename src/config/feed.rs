@@ -517,6 +517,11 @@ pub struct WarehouseOptions {
     /// `tidegate.snapshots` the offsets each stands for. Only with `type: table`. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<Snapshots>,
+    /// How many days the table keeps: rows of days whose end is longer ago go, once a day, by the feed's
+    /// `time` if the table has that column, else by Kafka's timestamp, in UTC. Only with `type: stream`.
+    /// Default: for good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_days: Option<u32>,
     /// How long a record may wait while the warehouse is idle. Default: 20ms.
     pub linger: Duration,
     /// Size of a transaction's rows in memory. Default: 64MiB.
@@ -551,6 +556,7 @@ impl Default for WarehouseOptions {
             shape: Shape::Columns,
             dimensions: Vec::new(),
             snapshots: None,
+            retention_days: None,
             linger: Duration::from_millis(20),
             max_bytes: ByteSize::mib(64),
             max_records: 100_000,

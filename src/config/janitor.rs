@@ -17,17 +17,25 @@ use super::{ByteSize, Duration};
 pub struct Janitor {
     /// Whether this node may be the one. Default: true.
     pub enabled: bool,
-    /// When what is older than a feed keeps is taken out. Default: 10m.
+    /// When what is older than a feed keeps is taken out; of the warehouse once a day. Default: 10m.
     pub retention: Schedule,
     /// When small files of Delta tables are joined. Default: 10m.
     pub compaction: Schedule,
+    /// When the logs of Delta tables get the checkpoints that they lack, and lose old entries. Default: 1h.
+    pub checkpoints: Schedule,
     /// When files are deleted that nothing refers to any more. Default: 1h.
     pub vacuum: Schedule,
+    /// When tables are counted. Default: 6h.
+    pub statistics: Schedule,
     /// When old rows are taken out of the audit. Default: 1h.
     pub audit: Schedule,
     /// How long a file that nothing refers to is kept for those who still read an older state. At least
     /// 1h. Default: 1d.
     pub grace: Duration,
+    /// How long a Delta table's log keeps its entries: so far back a table can be read as it was, if its files
+    /// are there still. Entries before the last checkpoint of that age go. At least 1d, and `grace`. Default:
+    /// 30d.
+    pub log_retention: Duration,
     /// Size of the files that compaction makes, one of which is in memory, beside the budget. 1MiB to 1GiB.
     /// Default: 128MiB.
     pub target_size: ByteSize,
@@ -49,9 +57,12 @@ impl Default for Janitor {
             enabled: true,
             retention: minutes(10),
             compaction: minutes(10),
+            checkpoints: minutes(60),
             vacuum: minutes(60),
+            statistics: minutes(360),
             audit: minutes(60),
             grace: Duration::from_secs(24 * 3600),
+            log_retention: Duration::from_secs(30 * 24 * 3600),
             target_size: ByteSize::mib(128),
             least_files: 8,
             pass: ByteSize::gib(1),

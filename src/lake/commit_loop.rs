@@ -30,6 +30,7 @@ use super::log::{
 };
 use super::retry::{self, ATTEMPTS};
 use super::rewind::{Before, before};
+use super::upkeep::LEAST_LOG;
 use super::{LakeStore, StagedFile};
 use crate::layout::{First, Layout};
 use crate::record::{Blame, Progress, SinkError, TopicId, TopicPartition};
@@ -207,7 +208,15 @@ impl Log {
                 return Ok(Vec::new());
             }
         }
-        let seen = Self::replay(self.store.as_ref(), state).await?;
+        let mut seen = Self::replay(self.store.as_ref(), state).await?;
+        // What comes after one so old may not be missing but be taken out, just now: the oldest go first.
+        if let (Some(version), Some(known)) = (state.version, &state.entry)
+            && is_old(known)
+            && !log::stands(self.store.as_ref(), &entry_path(version), known).await?
+        {
+            self.reload(state).await?;
+            seen.clear();
+        }
         if state.reshaped {
             self.check().await?;
             state.reshaped = false;
@@ -314,6 +323,11 @@ impl Log {
     }
 }
 
+/// Whether the janitor may take the entry out at any time, or might by its own clock.
+fn is_old(entry: &ObjectMeta) -> bool {
+    now_ms() - entry.last_modified.timestamp_millis() > LEAST_LOG.as_millis() as i64 / 2
+}
+
 impl State {
     /// Takes up the entry if it is the commit `id`.
     fn apply_checked(&mut self, file: log::LogFile, id: Uuid) -> bool {
@@ -360,13 +374,14 @@ pub async fn create(
 /// Writes a checkpoint beside the way of the data: a failure costs only time at the next start.
 pub fn checkpoint(log: LogStoreRef, version: u64) {
     tokio::spawn(async move {
-        let mut table = Library::new(log);
-        let outcome = match table.load_version(version).await {
-            Ok(()) => create_checkpoint(&table, None).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = outcome {
+        if let Err(error) = write_checkpoint(log, version).await {
             warn!(target: "tidegate::lake", version, %error, "no checkpoint was written");
         }
     });
+}
+
+pub async fn write_checkpoint(log: LogStoreRef, version: u64) -> Result<(), SinkError> {
+    let mut table = Library::new(log);
+    table.load_version(version).await.map_err(judged_delta)?;
+    create_checkpoint(&table, None).await.map_err(judged_delta)
 }

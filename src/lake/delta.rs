@@ -19,7 +19,7 @@ use super::quarantine::{encode_rejects, quarantine_schema};
 use super::retry::{self, ATTEMPTS};
 use super::{LakeStore, LakeTable, Staged, StagedFile, StagedPart, Staging, lake_schema, staging};
 use crate::config::Feed;
-use crate::layout::{First, Layout, Slot};
+use crate::layout::{First, Layout};
 use crate::record::{
     GapReason, OffsetRange, Part, Progress, Reject, SinkError, TopicId, TopicPartition, Verdict,
 };
@@ -74,11 +74,11 @@ impl Quarantine {
         if parts.is_empty() {
             return Ok(());
         }
-        let day = Slot::day_of_millis(now_ms());
         let mut state = self.0.state.lock().await;
         for attempt in 0..ATTEMPTS {
             self.0.refresh(&mut state).await?;
             let mut fresh: Vec<(TopicPartition, &[Reject])> = Vec::new();
+            let mut topics = Vec::new();
             let mut marks: HashMap<TopicPartition, Progress> = HashMap::new();
             for part in &parts {
                 let known = marks.get(&part.source).copied().or(state.marks.get(&part.source));
@@ -91,14 +91,19 @@ impl Quarantine {
                 }
                 let first = part.rejects.partition_point(|reject| reject.offset < durable);
                 fresh.push((part.source.clone(), &part.rejects[first..]));
+                topics.push(part.topic_id);
                 let progress = Progress { next_offset: part.range.end, topic_id: part.topic_id };
                 marks.insert(part.source.clone(), progress);
             }
             if fresh.is_empty() {
                 return Ok(());
             }
-            let encoded = encode_rejects(day, &fresh).map_err(SinkError::lasting)?;
-            let file = self.0.put(encoded).await?;
+            // From before it is there.
+            let staged = Staging::now();
+            let encoded = encode_rejects(now_ms(), &fresh).map_err(SinkError::lasting)?;
+            let mut file = self.0.put(encoded).await?;
+            file.topic = one_topic(topics.into_iter());
+            staged.refuse_if_old()?;
             if self
                 .0
                 .try_commit(&mut state, &Change { files: vec![file], marks, ..Change::default() })
@@ -139,7 +144,7 @@ impl LakeTable for DeltaTable {
             |file| self.rows.put(file),
         )
         .await?;
-        let topic = one_topic(&staged_parts);
+        let topic = one_topic(staged_parts.iter().map(|part| part.topic_id));
         files.iter_mut().for_each(|file| file.topic = topic);
         Ok(Staged { id: Uuid::new_v4(), files, parts: staged_parts, gap: None, staged })
     }
@@ -270,8 +275,7 @@ impl LakeTable for DeltaTable {
 }
 
 /// The topic of all parts, if it is one.
-fn one_topic(parts: &[StagedPart]) -> TopicId {
-    let mut topics = parts.iter().map(|part| part.topic_id);
+fn one_topic(mut topics: impl Iterator<Item = TopicId>) -> TopicId {
     let first = topics.next().unwrap_or(TopicId::UNKNOWN);
     if topics.all(|topic| topic.get() == first.get()) { first } else { TopicId::UNKNOWN }
 }

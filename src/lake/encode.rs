@@ -13,13 +13,14 @@ use arrow::compute::{
 };
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
+use chrono::{DateTime, Datelike, SecondsFormat};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 pub use super::columns::lake_schema;
 use super::jsonl;
@@ -341,25 +342,31 @@ fn encode_lines(
     Ok(bounds.encoded(slot, bytes))
 }
 
-/// Row count and the bounds of the offset, by which a reader can skip the file.
+/// Row count and the bounds of the offset and of Kafka's timestamp, by which a reader can skip the file.
 #[derive(Default)]
 struct Bounds {
     rows: usize,
     offsets: Option<(i64, i64)>,
+    /// Microseconds since the epoch.
+    timestamps: Option<(i64, i64)>,
+    /// Rows without a timestamp.
+    untimed: usize,
 }
 
 impl Bounds {
     fn add(&mut self, rows: &RecordBatch) {
         self.rows += rows.num_rows();
-        let offsets =
-            rows.column_by_name("_offset").and_then(|column| column.as_any().downcast_ref());
-        let Some((least, most)) =
-            offsets.and_then(|offsets: &Int64Array| min(offsets).zip(max(offsets)))
-        else {
-            return;
-        };
-        let known = self.offsets.unwrap_or((least, most));
-        self.offsets = Some((known.0.min(least), known.1.max(most)));
+        let column = |name| rows.column_by_name(name).map(|column| column.as_any());
+        let offsets = column("_offset").and_then(|it| it.downcast_ref::<Int64Array>());
+        if let Some((least, most)) = offsets.and_then(|it| min(it).zip(max(it))) {
+            self.offsets = Some(wider(self.offsets, (least, most)));
+        }
+        let times = column("_timestamp").and_then(|it| it.downcast_ref());
+        let Some(times): Option<&TimestampMicrosecondArray> = times else { return };
+        self.untimed += times.null_count();
+        if let Some((least, most)) = min(times).zip(max(times)) {
+            self.timestamps = Some(wider(self.timestamps, (least, most)));
+        }
     }
 
     fn encoded(&self, slot: Slot, bytes: Vec<u8>) -> Encoded {
@@ -368,15 +375,36 @@ impl Bounds {
     }
 
     fn stats(&self) -> String {
-        match self.offsets {
-            Some((least, most)) => json!({
-                "numRecords": self.rows,
-                "minValues": {"_offset": least},
-                "maxValues": {"_offset": most},
-                "nullCount": {"_offset": 0},
-            }),
-            None => json!({"numRecords": self.rows}),
+        let (mut least, mut most, mut nulls) = (Map::new(), Map::new(), Map::new());
+        let mut say = |name: &str, bounds: (Value, Value), missing: usize| {
+            least.insert(name.to_owned(), bounds.0);
+            most.insert(name.to_owned(), bounds.1);
+            nulls.insert(name.to_owned(), json!(missing));
+        };
+        if let Some((least, most)) = self.offsets {
+            say("_offset", (json!(least), json!(most)), 0);
         }
-        .to_string()
+        let times = self.timestamps.map(|(least, most)| (spelled(least, 0), spelled(most, 999)));
+        if let Some((Some(least), Some(most))) = times {
+            say("_timestamp", (json!(least), json!(most)), self.untimed);
+        }
+        if least.is_empty() {
+            return json!({"numRecords": self.rows}).to_string();
+        }
+        let (rows, least, most, nulls) = (self.rows, least, most, nulls);
+        json!({"numRecords": rows, "minValues": least, "maxValues": most, "nullCount": nulls})
+            .to_string()
     }
+}
+
+fn wider(known: Option<(i64, i64)>, (least, most): (i64, i64)) -> (i64, i64) {
+    known.map_or((least, most), |known| (known.0.min(least), known.1.max(most)))
+}
+
+/// As Delta writes a time: cut to milliseconds, after `more` microseconds so that nothing is left out. None
+/// for years that it has no words for.
+fn spelled(micros: i64, more: i64) -> Option<String> {
+    let time = DateTime::from_timestamp_micros(micros.checked_add(more)?)?;
+    let known = (0..=9999).contains(&time.year());
+    known.then(|| time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }

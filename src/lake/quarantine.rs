@@ -27,23 +27,25 @@ pub fn quarantine_schema() -> SchemaRef {
         Field::new("headers", DataType::Utf8, true),
         Field::new("class", DataType::Utf8, true),
         Field::new("reason", DataType::Utf8, true),
+        Field::new("kept_at", timestamp(), true),
     ]))
 }
 
-/// One file of rejects, in the partition of the day they were put there.
+/// One file of rejects, in the partition of the day they were put there: milliseconds since the epoch.
 pub fn encode_rejects(
-    day: Slot,
+    kept_ms: i64,
     rejects: &[(TopicPartition, &[Reject])],
 ) -> Result<Encoded, ArrowError> {
     let schema = quarantine_schema();
-    let batches = rejects.iter().map(|(source, rejects)| rows(&schema, source, rejects));
-    encode_file(day, &schema, batches, 3)
+    let batches = rejects.iter().map(|(source, rejects)| rows(&schema, source, rejects, kept_ms));
+    encode_file(Slot::day_of_millis(kept_ms), &schema, batches, 3)
 }
 
 fn rows(
     schema: &SchemaRef,
     source: &TopicPartition,
     rejects: &[Reject],
+    kept_ms: i64,
 ) -> Result<RecordBatch, ArrowError> {
     let timestamps: Int64Array = rejects
         .iter()
@@ -60,6 +62,7 @@ fn rows(
         Arc::new(headers.collect::<StringArray>()),
         Arc::new(StringArray::from_iter_values(rejects.iter().map(|reject| reject.class.name()))),
         Arc::new(StringArray::from_iter_values(rejects.iter().map(|reject| &reject.reason))),
+        Arc::new(micros(&Int64Array::from_value(kept_ms, rejects.len()))),
     ];
     RecordBatch::try_new(schema.clone(), columns)
 }

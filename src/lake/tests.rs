@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStoreExt as _, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use uuid::Uuid;
 
@@ -103,10 +103,19 @@ impl Lab {
     }
 
     /// A commit of somebody else.
-    fn foreign(&self, version: u64, info: &str) {
+    pub fn foreign(&self, version: u64, info: &str) {
         let entry = format!("streams/f/_delta_log/{version:020}.json");
         let line = format!(r#"{{"commitInfo":{{"timestamp":1,{info}}}}}"#);
         std::fs::write(self.folder.path().join(entry), line).unwrap();
+    }
+
+    /// Makes the log older by so much.
+    pub fn age_log(&self, by: std::time::Duration) {
+        for entry in std::fs::read_dir(self.folder.path().join("streams/f/_delta_log")).unwrap() {
+            let file = std::fs::File::open(entry.unwrap().path()).unwrap();
+            let then = file.metadata().unwrap().modified().unwrap() - by;
+            file.set_modified(then).unwrap();
+        }
     }
 
     async fn checkpoint(&self) {
@@ -371,6 +380,8 @@ pub enum Break {
     RefuseCopies,
     /// A conditional create overwrites, as behind a proxy that strips the condition.
     IgnoreConditions,
+    /// When the entry of version 2 is first asked for, all before version 4 are taken out.
+    CutTheLog,
 }
 
 impl Breaking {
@@ -400,7 +411,9 @@ impl ObjectStore for Breaking {
                 opts.mode = PutMode::Overwrite;
                 self.inner.put_opts(location, payload, opts).await
             }
-            Break::RefuseCopies => self.inner.put_opts(location, payload, opts).await,
+            Break::RefuseCopies | Break::CutTheLog => {
+                self.inner.put_opts(location, payload, opts).await
+            }
             Break::LoseAnswers => {
                 let answer = self.inner.put_opts(location, payload, opts).await;
                 let path = location.as_ref();
@@ -423,6 +436,18 @@ impl ObjectStore for Breaking {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let is_next = location.as_ref().ends_with("00002.json") && !options.head;
+        // Only once it is there: before, it is asked for in vain.
+        if matches!(self.mode, Break::CutTheLog)
+            && is_next
+            && self.inner.head(location).await.is_ok()
+            && self.one_less()
+        {
+            let log = location.as_ref().rsplit_once('/').map_or("", |(log, _)| log);
+            for version in 0..4 {
+                self.inner.delete(&Path::from(format!("{log}/{version:020}.json"))).await?;
+            }
+        }
         self.inner.get_opts(location, options).await
     }
 

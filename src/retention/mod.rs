@@ -5,8 +5,10 @@
 
 mod compaction;
 mod expiry;
+mod spans;
 mod sweep;
 
 pub use compaction::{Bounds, Crumb, bins};
 pub use expiry::{Dated, Policy, expired};
+pub use spans::{Span, joined};
 pub use sweep::{Marked, Seen, Sweep, sweep};

@@ -60,7 +60,9 @@ counters! {
     CHORES_RUN = "tidegate.chores.run", "{run}", "Chores of the janitor that were done";
     CHORES_FAILED = "tidegate.chores.failed", "{run}", "Of these, those that failed for some table";
     ROWS_EXPIRED = "tidegate.retention.rows", "{row}", "Rows that retention took out of the lake";
+    WAREHOUSE_ROWS_EXPIRED = "tidegate.retention.warehouse.rows", "{row}", "Old rows taken out of the warehouse's tables";
     FILES_COMPACTED = "tidegate.compaction.files", "{file}", "Small files that were joined";
+    LOG_FILES_TAKEN_OUT = "tidegate.log.files", "{file}", "Old entries and checkpoints taken out of Delta logs";
     FILES_SWEPT = "tidegate.vacuum.files", "{file}", "Files deleted that nothing referred to";
     ACTOR_RESTARTS = "tidegate.actor.restarts", "{actor}", "Actors found dead and built anew";
 }

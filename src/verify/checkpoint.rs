@@ -1,5 +1,7 @@
 //! A checkpoint of a Delta log: the same actions as in its entries, as Parquet.
 
+use std::collections::BTreeMap;
+
 use arrow::array::{Array, AsArray, Int32Array, Int64Array, RecordBatch, StructArray};
 use arrow::datatypes::{Int32Type, Int64Type};
 use object_store::path::Path;
@@ -9,11 +11,13 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::delta::{Add, Line, Protocol, Remove, Txn, said};
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 11] = [
     "add.path",
     "add.size",
     "add.modificationTime",
     "add.stats",
+    "add.partitionValues",
+    "add.tags",
     "remove.path",
     "txn.appId",
     "txn.version",
@@ -48,6 +52,8 @@ fn take_lines(batch: &RecordBatch, lines: &mut Vec<Line>) {
                 size: long(add, "size", row).unwrap_or(0).unsigned_abs(),
                 modification_time: long(add, "modificationTime", row).unwrap_or(0),
                 stats: text(add, "stats", row),
+                partition_values: texts(add, "partitionValues", row).unwrap_or_default(),
+                tags: texts(add, "tags", row),
                 ..Add::default()
             })
         });
@@ -71,6 +77,19 @@ fn take_lines(batch: &RecordBatch, lines: &mut Vec<Line>) {
 fn text(action: &StructArray, name: &str, row: usize) -> Option<String> {
     let column = action.column_by_name(name)?.as_string_opt::<i32>()?;
     (action.is_valid(row) && column.is_valid(row)).then(|| column.value(row).to_owned())
+}
+
+/// A map of texts.
+fn texts(action: &StructArray, name: &str, row: usize) -> Option<BTreeMap<String, Option<String>>> {
+    let column = action.column_by_name(name)?.as_map_opt()?;
+    if action.is_null(row) || column.is_null(row) {
+        return None;
+    }
+    let entries = column.value(row);
+    let keys = entries.column(0).as_string_opt::<i32>()?;
+    let values = entries.column(1).as_string_opt::<i32>()?;
+    let value = |at| values.is_valid(at).then(|| values.value(at).to_owned());
+    Some((0..entries.len()).map(|at| (keys.value(at).to_owned(), value(at))).collect())
 }
 
 fn long(action: &StructArray, name: &str, row: usize) -> Option<i64> {

@@ -8,16 +8,18 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::checkpoint;
 use super::gap::Gap;
 use super::retired::RetiredFile;
+use super::{checkpoint, history};
 use crate::record::{OffsetRange, TopicId, TopicPartition};
 
 /// Log entries fetched at once.
 const FETCHES: usize = 16;
+/// How often a log is read anew of which entries were taken out meanwhile.
+const READINGS: usize = 3;
 
 /// A table's log, replayed to its end.
 pub struct DeltaLog {
@@ -35,7 +37,7 @@ pub struct DeltaLog {
     pub retired: BTreeMap<String, RetiredFile>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TableFile {
     pub path: String,
     /// The version that first named it.
@@ -53,6 +55,7 @@ pub struct TableFile {
     pub by: Option<String>,
     /// The topic that all its rows are of, where its commit says it.
     pub topic: Option<Uuid>,
+    #[serde(skip)]
     pub(super) live: bool,
 }
 
@@ -66,6 +69,18 @@ pub struct Mark {
     /// The version it is first mentioned in.
     pub since: u64,
     pub(super) updated: i64,
+}
+
+/// The versions of all entries, and of the checkpoints in one piece, each in order.
+struct Listed {
+    entries: Vec<u64>,
+    checkpoints: Vec<u64>,
+}
+
+impl Listed {
+    fn first(&self) -> Option<u64> {
+        self.entries.first().copied()
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -141,7 +156,36 @@ pub(super) struct Protocol {
 impl DeltaLog {
     /// Reads the whole log; without one the table is empty.
     pub async fn open(store: Arc<dyn ObjectStore>) -> Result<Self, String> {
-        let mut log = Self {
+        let mut log = Self::read(store, u64::MAX).await?;
+        log.advance().await?;
+        Ok(log)
+    }
+
+    /// The same as it stood at a version.
+    pub(super) async fn open_at(store: Arc<dyn ObjectStore>, version: u64) -> Result<Self, String> {
+        Self::read(store, version).await
+    }
+
+    async fn read(store: Arc<dyn ObjectStore>, until: u64) -> Result<Self, String> {
+        let mut last = None;
+        for _ in 0..READINGS {
+            let mut log = Self::empty(store.clone());
+            let listed = log.list().await?;
+            let first = listed.first();
+            match log.read_to(listed, until).await {
+                Ok(()) => return Ok(log),
+                // The janitor took out what was about to be read.
+                Err(_) if last.is_some_and(|last| last != first) || last.is_none() => {
+                    last = Some(first);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err("the Delta log's first entries go while it is read".to_owned())
+    }
+
+    fn empty(store: Arc<dyn ObjectStore>) -> Self {
+        Self {
             store,
             next: 0,
             files: HashMap::new(),
@@ -150,44 +194,51 @@ impl DeltaLog {
             restored: None,
             taken_away: Vec::new(),
             retired: BTreeMap::new(),
-        };
-        let (entries, checkpoint) = log.list().await?;
-        let first = entries.first().copied();
-        if first.is_some_and(|first| first > 0) || (first.is_none() && checkpoint.is_some()) {
-            let version =
-                checkpoint.ok_or("the Delta log's first entries and its checkpoint are gone")?;
-            for line in checkpoint::read(log.store.as_ref(), version).await? {
-                log.apply(version, line, None)?;
-            }
-            log.next = version + 1;
         }
-        log.read_entries(entries).await?;
-        log.advance().await?;
-        Ok(log)
     }
 
-    /// The versions of all entries in order, and that of the latest checkpoint in one piece.
-    async fn list(&self) -> Result<(Vec<u64>, Option<u64>), String> {
+    async fn read_to(&mut self, listed: Listed, until: u64) -> Result<(), String> {
+        let Listed { entries, checkpoints } = listed;
+        let first = entries.first().copied();
+        if first.is_some_and(|first| first > 0) || (first.is_none() && !checkpoints.is_empty()) {
+            // The earliest that the entries lead on from: they tell more than a checkpoint does.
+            let leads = |version: &&u64| first.is_none_or(|first| **version + 1 >= first);
+            let found = match first {
+                Some(_) => checkpoints.iter().find(leads),
+                None => checkpoints.last(),
+            };
+            let version =
+                *found.ok_or("the Delta log's first entries and its checkpoint are gone")?;
+            for line in checkpoint::read(self.store.as_ref(), version).await? {
+                self.apply(version, line, None)?;
+            }
+            history::read(self.store.as_ref(), version).await?.tell(self);
+            self.next = version + 1;
+        }
+        self.read_entries(entries, until).await
+    }
+
+    async fn list(&self) -> Result<Listed, String> {
         let folder = Path::from("_delta_log");
         let listed: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(said)?;
-        let mut entries = Vec::new();
-        let mut checkpoint = None;
+        let (mut entries, mut checkpoints) = (Vec::new(), Vec::new());
         for name in listed.iter().filter_map(|meta| meta.location.filename()) {
             let Some((version, kind)) = name.split_once('.') else { continue };
             let Ok(version) = version.parse::<u64>() else { continue };
             match kind {
                 "json" => entries.push(version),
-                "checkpoint.parquet" => checkpoint = checkpoint.max(Some(version)),
+                "checkpoint.parquet" => checkpoints.push(version),
                 _ => {}
             }
         }
         entries.sort_unstable();
-        Ok((entries, checkpoint))
+        checkpoints.sort_unstable();
+        Ok(Listed { entries, checkpoints })
     }
 
-    async fn read_entries(&mut self, entries: Vec<u64>) -> Result<(), String> {
-        let wanted: Vec<u64> =
-            entries.into_iter().filter(|version| *version >= self.next).collect();
+    async fn read_entries(&mut self, entries: Vec<u64>, until: u64) -> Result<(), String> {
+        let is_wanted = |version: &u64| (self.next..=until).contains(version);
+        let wanted: Vec<u64> = entries.into_iter().filter(is_wanted).collect();
         let store = self.store.clone();
         let fetches = wanted.into_iter().map(|version| {
             let store = store.clone();
@@ -363,6 +414,32 @@ impl DeltaLog {
         marks.filter(|mark| mark.since <= version).max_by_key(|mark| mark.since)
     }
 
+    /// Every partition in every topic of its name.
+    pub(super) fn marks(&self) -> impl Iterator<Item = (&TopicPartition, &Mark)> {
+        self.marks.iter().flat_map(|(source, marks)| marks.iter().map(move |mark| (source, mark)))
+    }
+
+    /// Where a partition began, which its checkpoint does not say.
+    pub(super) fn began(
+        &mut self,
+        source: &TopicPartition,
+        topic_id: TopicId,
+        start: Option<i64>,
+        since: u64,
+    ) {
+        let marks = self.marks.get_mut(source).into_iter().flatten();
+        for mark in marks.filter(|mark| mark.topic_id.get() == topic_id.get()) {
+            (mark.start, mark.since) = (start, since);
+        }
+    }
+
+    /// The version that first named a file.
+    pub(super) fn named(&mut self, path: &str, version: u64) {
+        if let Some(file) = self.files.get_mut(path) {
+            file.version = version;
+        }
+    }
+
     /// Whether the log knows the partition under another topic id too.
     pub fn had_another(&self, source: &TopicPartition) -> bool {
         self.marks.get(source).is_some_and(|marks| marks.len() > 1)
@@ -415,7 +492,7 @@ fn offsets_of(stats: &str) -> Option<(i64, i64)> {
 }
 
 /// `tidegate:<topic>:<partition>:<topic id, or ->`.
-fn app_id(text: &str) -> Option<(TopicPartition, TopicId)> {
+pub(super) fn app_id(text: &str) -> Option<(TopicPartition, TopicId)> {
     let mut parts = text.strip_prefix("tidegate:")?.split(':');
     let (topic, partition, id) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
     let id = if id == "-" { TopicId::UNKNOWN } else { TopicId::new(id.parse().ok()?) };

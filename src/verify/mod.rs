@@ -22,6 +22,7 @@ mod delta;
 mod escape;
 mod feeds;
 mod gap;
+mod history;
 mod keys;
 mod lake;
 mod lines;
@@ -55,6 +56,7 @@ use crate::registry::Registry;
 pub use delta::{Mark as LakeMark, TableFile as LakeFile};
 pub use escape::shortened;
 pub use gap::Gap as LakeGap;
+pub use history::{forget, remember};
 pub use lake::{is_former, rows_at};
 pub use quarantine::{
     Chosen, Counted, Fate, Kept, QuarantinedRecord, State, WantedState, counted, quarantined, time,

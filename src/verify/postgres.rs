@@ -136,6 +136,20 @@ impl Postgres {
         Ok(former)
     }
 
+    /// Offsets whose rows went because they were old, both ends included.
+    pub async fn expired(&self, feed: &str) -> Result<Vec<(TopicPartition, i64, i64)>, String> {
+        const READ: &str = "SELECT topic, partition, from_offset, to_offset \
+                            FROM tidegate.expired WHERE feed = $1";
+        let mut expired = Vec::new();
+        self.each("tidegate.expired", READ, &[feed], |row| {
+            let source = TopicPartition::new(row.get::<_, &str>(0), row.get(1));
+            expired.push((source, row.get(2), row.get(3)));
+            Ok(())
+        })
+        .await?;
+        Ok(expired)
+    }
+
     pub async fn quarantine(
         &self,
         feed: &str,

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -26,7 +26,7 @@ use crate::layout;
 use crate::record::{OffsetRange, RejectClass, Settled, SinkKind, TopicPartition};
 
 /// One record in quarantine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Kept {
     pub feed: String,
     /// Where it is kept: both sinks where it could not be decoded, one where that one refused it.
@@ -377,7 +377,10 @@ async fn each_of_lake(
     let log = DeltaLog::open(table.clone()).await?;
     let fates = Fates::read(store, feed).await?;
     let mut wanted = true;
-    for file in log.files().into_iter().rev() {
+    let mut files = log.files();
+    // One that was put together of others is as old as the youngest of them.
+    files.sort_by_key(|file| std::cmp::Reverse((file.modified, file.version)));
+    for file in files {
         if !wanted {
             break;
         }
@@ -389,7 +392,8 @@ async fn each_of_lake(
         let rows = rows.ok_or_else(|| format!("{} is no quarantine file", file.path))?;
         for mut record in rows {
             let source = TopicPartition::new(record.topic.as_str(), record.partition);
-            record.topic_id = log.mark_at(&source, file.version).and_then(|it| it.topic_id.get());
+            let by_age = || log.mark_at(&source, file.version).and_then(|it| it.topic_id.get());
+            record.topic_id = file.topic.or_else(by_age);
             record.settled = fates.of(&record);
             wanted = each(record);
         }
@@ -428,18 +432,29 @@ impl Fates {
     }
 }
 
-const COLUMNS: [&str; 9] =
-    ["_topic", "_partition", "_offset", "_timestamp", "key", "value", "headers", "class", "reason"];
+const COLUMNS: [&str; 10] = [
+    "_topic",
+    "_partition",
+    "_offset",
+    "_timestamp",
+    "key",
+    "value",
+    "headers",
+    "class",
+    "reason",
+    "kept_at",
+];
 
-fn rows(batch: &RecordBatch, feed: &str, kept_at_ms: i64) -> Option<Vec<Kept>> {
+fn rows(batch: &RecordBatch, feed: &str, added_ms: i64) -> Option<Vec<Kept>> {
     let text = |name| batch.column_by_name(name).and_then(|it| it.as_string_opt::<i32>());
     let bytes = |name| batch.column_by_name(name).and_then(|it| it.as_binary_opt::<i32>());
     let (topics, classes, reasons) = (text("_topic")?, text("class")?, text("reason")?);
     let (keys, values, headers) = (bytes("key")?, bytes("value")?, text("headers")?);
     let partitions = batch.column_by_name("_partition")?.as_primitive_opt::<Int32Type>()?;
     let offsets = batch.column_by_name("_offset")?.as_primitive_opt::<Int64Type>()?;
-    let times =
-        batch.column_by_name("_timestamp")?.as_primitive_opt::<TimestampMicrosecondType>()?;
+    let time = |name| batch.column_by_name(name)?.as_primitive_opt::<TimestampMicrosecondType>();
+    let (times, kept) = (time("_timestamp")?, time("kept_at"));
+    let millis = |of: &TimestampMicrosecondArray, row| of.value(row).div_euclid(1000);
     let row = |row: usize| Kept {
         feed: feed.to_owned(),
         sinks: vec![SinkKind::Lake],
@@ -447,14 +462,17 @@ fn rows(batch: &RecordBatch, feed: &str, kept_at_ms: i64) -> Option<Vec<Kept>> {
         topic_id: None,
         partition: partitions.value(row),
         offset: offsets.value(row),
-        timestamp_ms: times.is_valid(row).then(|| times.value(row).div_euclid(1000)),
+        timestamp_ms: times.is_valid(row).then(|| millis(times, row)),
         key: keys.is_valid(row).then(|| keys.value(row).to_vec()),
         value: values.is_valid(row).then(|| values.value(row).to_vec()),
         headers: headers.value(row).to_owned(),
         class: classes.value(row).to_owned(),
         reason: reasons.value(row).to_owned(),
         is_row: false,
-        kept_at_ms,
+        // Files of older releases do not say it.
+        kept_at_ms: kept
+            .filter(|kept| kept.is_valid(row))
+            .map_or(added_ms, |kept| millis(kept, row)),
         settled: None,
     };
     Some((0..batch.num_rows()).map(row).collect())
@@ -462,7 +480,59 @@ fn rows(batch: &RecordBatch, feed: &str, kept_at_ms: i64) -> Option<Vec<Kept>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+    use crate::config::LakeFormat;
+    use crate::lake::scan::tests::bench::Bench;
+    use crate::lake::upkeep::{Mode, Upkeep};
+    use crate::retention::Bounds;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_in_quarantine_is_told_alike_before_its_files_are_joined_and_after() {
+        let mut bench = Bench::new(LakeFormat::Jsonl).await;
+        let (lake, mut rejected) = (bench.lab.store(), Vec::new());
+        for round in 0..4 {
+            let partition = round % 2;
+            let at = i64::from(round / 2) * 3;
+            bench.commit(partition, 3, &[at, at + 2]).await;
+            rejected.extend([(partition, at), (partition, at + 2)]);
+        }
+        let told = async || {
+            let mut told = Vec::new();
+            let take = |record: Kept| {
+                told.push(record);
+                true
+            };
+            each_of_lake(&lake, "f", take).await.unwrap();
+            told.sort_by_key(|it| (it.partition, it.offset));
+            told
+        };
+        let before = told().await;
+        rejected.sort();
+        let places: Vec<_> = before.iter().map(|it| (it.partition, it.offset)).collect();
+        assert_eq!(places, rejected);
+        assert!(before.iter().all(|it| it.topic_id.is_some()));
+        let times: HashSet<i64> = before.iter().map(|it| it.kept_at_ms).collect();
+        assert_eq!(times.len(), 4, "each commit has its own");
+
+        let upkeep = Upkeep::of_quarantine(&lake, bench.feed.clone()).unwrap().unwrap();
+        let bounds = Bounds { target_bytes: 1 << 20, least_files: 2, most_bytes: 1 << 30 };
+        let late = before[0].kept_at_ms + 100 * 86_400_000;
+        let done = upkeep.compact(bounds, late, Mode::Do).await.unwrap();
+        assert_eq!((done.joined.files, done.made.files, done.faults.len()), (4, 1, 0), "{done:?}");
+        assert_eq!(told().await, before);
+        // The files of before are nobody's, and go after their time.
+        let grace = 3_600_000;
+        let marked = upkeep.vacuum(grace, late, Mode::Do).await.unwrap();
+        assert_eq!((marked.marked.files, marked.foreign.files), (4, 0), "{marked:?}");
+        let swept = upkeep.vacuum(grace, late + grace, Mode::Do).await.unwrap();
+        assert_eq!(swept.swept.files, 4, "{swept:?}");
+        assert_eq!(told().await, before);
+        // And the node goes on behind it.
+        bench.commit(0, 3, &[7]).await;
+        assert_eq!(told().await.len(), before.len() + 1);
+    }
 
     #[test]
     fn what_both_sinks_keep_stands_once() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::delta::{TableFile, said};
 use crate::record::TopicPartition;
@@ -15,7 +15,7 @@ use crate::record::TopicPartition;
 const FETCHES: usize = 16;
 
 /// A file that went, and the offsets that went with it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RetiredFile {
     pub file: TableFile,
     pub gone: Vec<Gone>,
@@ -37,7 +37,7 @@ impl RetiredFile {
 }
 
 /// Offsets of one partition: ranges, both ends included.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gone {
     pub topic: String,
     pub partition: i32,

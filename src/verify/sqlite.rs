@@ -100,6 +100,19 @@ impl Sqlite {
         Ok(former)
     }
 
+    /// Offsets whose rows went because they were old, both ends included.
+    pub fn expired(&self, feed: &str) -> Result<Vec<(TopicPartition, i64, i64)>, String> {
+        const READ: &str = "SELECT topic, partition, from_offset, to_offset \
+                            FROM tidegate_expired WHERE feed = ?1";
+        let mut expired = Vec::new();
+        self.each("tidegate_expired", READ, [feed], |row| {
+            let source = TopicPartition::new(get::<String>(row, 0)?, get(row, 1)?);
+            expired.push((source, get(row, 2)?, get(row, 3)?));
+            Ok(())
+        })?;
+        Ok(expired)
+    }
+
     pub fn quarantine(&self, feed: &str, each: &mut impl FnMut(Quarantined)) -> Result<(), String> {
         const READ: &str = "SELECT topic, partition, record_offset, topic_id \
                             FROM tidegate_quarantine \

@@ -118,6 +118,14 @@ impl Database {
         for (source, range) in former {
             scan.former.entry(source).or_default().push(range);
         }
+        let expired = match self {
+            Database::Postgres(it) => it.expired(&feed.name).await?,
+            Database::Sqlite(it) => it.expired(&feed.name)?,
+        };
+        // Before the rows: they are older, and those of a former topic are the oldest.
+        for (source, first, last) in expired {
+            scan.take_expired(feed, &source, first..=last);
+        }
         let mut quarantined = |record: Quarantined| scan.take_quarantined(feed, &record);
         match self {
             Database::Postgres(it) => it.quarantine(&feed.name, &mut quarantined).await?,
@@ -173,6 +181,24 @@ impl Scan {
         match of_another_topic {
             true => tally.quarantined_of_former(former_of(&self.former, &source), record.offset),
             false => tally.quarantine(record.offset),
+        }
+    }
+
+    fn take_expired(
+        &mut self,
+        feed: &Feed,
+        source: &TopicPartition,
+        offsets: std::ops::RangeInclusive<i64>,
+    ) {
+        if source.topic != feed.topic || !self.progress.contains_key(source) {
+            return;
+        }
+        let tally = self.tallies.entry(source.partition).or_default();
+        let former = former_of(&self.former, source);
+        for offset in offsets {
+            if !tally.row_of_former(former, offset) {
+                tally.retire(offset, false);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::{OldRows, Passed};
 use crate::record::SinkError;
 
 /// What asking for the lease came to.
@@ -74,4 +75,26 @@ pub trait JanitorStore: Send + Sync + 'static {
         most: u32,
         lease: Option<(&str, i64)>,
     ) -> Result<u64, SinkError>;
+
+    /// How many rows there are that old.
+    async fn old_rows(&self, old: &OldRows) -> Result<u64, SinkError>;
+
+    /// Whether a pass over the feed's table for these rows, or for newer ones, has come to its end.
+    async fn is_expired(&self, old: &OldRows) -> Result<bool, SinkError>;
+
+    /// Takes some of these rows out, beginning where a pass has come to, and writes down in the same
+    /// transaction which offsets went.
+    async fn expire_rows(
+        &self,
+        old: &OldRows,
+        from: u64,
+        lease: Option<(&str, i64)>,
+    ) -> Result<Passed, SinkError>;
+
+    /// Notes that a pass has come to its end.
+    async fn finish_expiry(
+        &self,
+        old: &OldRows,
+        lease: Option<(&str, i64)>,
+    ) -> Result<(), SinkError>;
 }

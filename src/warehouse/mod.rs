@@ -5,6 +5,7 @@
 
 mod ad_hoc;
 mod dimension;
+mod expiry;
 mod filling;
 mod governance;
 mod intake;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::ad_hoc::{AdHoc, Answer, TableSize};
+pub use self::expiry::{OldRows, Passed};
 pub use self::governance::{Change, Changed, GovernanceStore, MOST_ROWS, Permissions};
 pub use self::janitor::{JanitorStore, Lease, Run, Signal};
 pub use self::reduce::record_keys;

@@ -9,8 +9,8 @@ const FLOORS: [&[&str]; 7] = [
     &["decode", "avro", "json", "flow", "layout", "generate", "governance", "retention"],
     &["source", "registry", "oidc", "http", "lake", "warehouse", "volume", "publish", "telemetry"],
     &["catalog", "grants", "reads"],
-    &["rights"],
-    &["actors", "verify"],
+    &["rights", "verify"],
+    &["actors"],
     &["api", "app", "demo", "load", "replay", "report", "cli"],
 ];
 

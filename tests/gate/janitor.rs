@@ -212,7 +212,8 @@ fn by_hand_it_says_what_it_does() {
     let files = || json_lines(&place.lake_table("orders"));
     let all = files().len();
     let (_, said) = place.command(&["janitor", "run"]);
-    assert!(said.contains("nothing to do") && files().len() == all, "{said}");
+    let done = said.lines().filter(|line| !line.starts_with("statistics"));
+    assert!(done.count() == 0 && files().len() == all, "{said}");
     // As if they had been retired a day earlier.
     let document = place.lake_table("orders").join("_retired/00000000.json");
     let text = std::fs::read_to_string(&document).expect("what is retired");
@@ -310,4 +311,108 @@ fn age(path: &Path) {
 fn newest(folder: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?;
     entries.flatten().map(|entry| entry.path()).max()
+}
+
+/// Old rows of the warehouse go once their day is over, and `verify` knows them from lost ones; a node that dies
+/// in between leaves it to the next.
+#[test]
+fn a_streams_table_in_the_warehouse_keeps_seven_days() {
+    let mut place = Place::new("retention-rows");
+    place.edit_node(|text| format!("{text}{BUSY}"));
+    let topic = place.topic("orders", 2, &[]);
+    let lines = format!(
+        "topic: {topic}\n{COLUMNS}\nlake: {{linger: 100ms}}\nwarehouse: {{retention_days: 7}}"
+    );
+    let sender = Sender::new();
+    for partition in 0..2 {
+        sender.send_at(&topic, partition, 0..40, Some(now_ms() - 10 * DAY_MS));
+        sender.send_at(&topic, partition, 40..60, Some(now_ms()));
+    }
+    // All of them are there before it is looked for old ones: that is done once a day.
+    place.feed("orders", &lines.replace("retention_days: 7", "retention_days: 70"));
+    let mut before = place.node();
+    let report = || place.verify()["feeds"][0]["warehouse"].clone();
+    wait_for("all rows to land", SOON, || (report()["rows"] == 120).then_some(()));
+    assert!(before.terminate(SOON).0.success());
+    place.feed("orders", &lines);
+    let (code, said) = place.command(&["janitor", "run", "retention", "--dry-run"]);
+    assert!(code == 0 && said.contains("orders, warehouse: would take out 80 rows"), "{said}");
+    let mut first = place.world.broken_node("first", "janitor.expired=exit");
+    wait_for("the node to die of its chore", SOON, || (!first.is_running()).then_some(()));
+    let mut second = place.world.node("second");
+    wait_for_janitor(&second);
+    let noted = "SELECT count(*) FROM tidegate.expiry WHERE before > now() - interval '8 days'";
+    wait_for("the pass to come to its end", SOON, || {
+        (place.world.database.query(noted)[0].get::<_, i64>(0) == 1).then_some(())
+    });
+    let told = report();
+    assert_eq!((&told["rows"], &told["retired"]), (&40.into(), &80.into()), "{told:#}");
+    assert_eq!((&told["lost"], &told["doubled"]), (&0.into(), &0.into()), "{told:#}");
+    let (code, said) = place.command(&["janitor", "run", "retention", "--dry-run"]);
+    assert!(code == 0 && said.contains("nothing to do"), "{said}");
+    let (code, said) = place.command(&["janitor", "run", "statistics", "--output", "json"]);
+    let counted: Value = serde_json::from_str(&said).expect("one document");
+    let counted = &counted["statistics"];
+    assert_eq!(code, 0);
+    assert_eq!(counted["warehouse"]["orders"]["measured"]["rows"], 40, "{counted:#}");
+    let lake = &counted["feeds"]["orders"]["measured"];
+    assert_eq!(lake["rows"], 120, "{counted:#}");
+    let age = lake["age_ms"].as_i64().expect("an age");
+    assert!((0..120_000).contains(&age), "the newest record is of this run: {counted:#}");
+    assert!(second.terminate(SOON).0.success());
+}
+
+/// The old entries of a log go, while the table is written to; `verify` still knows what they told.
+#[test]
+fn a_log_is_cut_and_tells_as_much_as_before() {
+    let mut place = Place::new("janitor-log");
+    place.edit_node(|text| {
+        format!("{text}janitor: {{retention: 1s, checkpoints: 1s, lease: 2s, log_retention: 2d}}\n")
+    });
+    let topic = aged(&mut place, "delta", "");
+    let sender = Sender::new();
+    sender.send_at(&topic, 0, 0..40, Some(now_ms() - 10 * DAY_MS));
+    let mut first = place.world.broken_node("first", "janitor.cut=exit");
+    let log = place.lake_table("orders").join("_delta_log");
+    let entries = || {
+        let names = std::fs::read_dir(&log).into_iter().flatten().flatten();
+        let mut names: Vec<_> =
+            names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    };
+    let mut sent = 0;
+    wait_for("a checkpoint", SOON * 2, || {
+        sender.send_at(&topic, 1, sent..sent + 5, Some(now_ms()));
+        sent += 5;
+        entries().iter().any(|name| name.contains(".checkpoint.")).then_some(())
+    });
+    wait_for("the old rows to go", SOON, || (lake_report(&place)["retired"] == 40).then_some(()));
+    place.wait_for_watermarks("orders", &[40, sent]);
+    // As if all of it had been written forty days ago.
+    for name in entries() {
+        let then = SystemTime::now() - Duration::from_secs(40 * 86_400);
+        let file = std::fs::File::open(log.join(name)).expect("an entry");
+        file.set_modified(then).expect("its time");
+    }
+    wait_for("the node to die while it cuts", SOON, || (!first.is_running()).then_some(()));
+    let mut second = place.world.node("second");
+    let first_entry = format!("{:020}", 100);
+    wait_for("the log to begin with its checkpoint", SOON, || {
+        let names = entries();
+        let entry = names.iter().find(|name| !name.starts_with('_'))?;
+        entry.starts_with(&first_entry).then_some(())
+    });
+    sender.send_at(&topic, 1, sent..sent + 5, Some(now_ms()));
+    // By its own reading, which knows what the entries told.
+    wait_for("more rows to land", SOON, || (lake_report(&place)["rows"] == sent + 5).then_some(()));
+    let report = lake_report(&place);
+    assert_eq!(report["retired"], 40, "{report:#}");
+    assert_eq!((&report["lost"], &report["doubled"]), (&0.into(), &0.into()), "{report:#}");
+    assert!(second.terminate(SOON).0.success());
+    // Another that knows nothing of it reads on.
+    let mut third = place.world.node("third");
+    sender.send_at(&topic, 0, 40..45, Some(now_ms()));
+    wait_for("its rows to land", SOON, || (lake_report(&place)["rows"] == sent + 10).then_some(()));
+    assert!(third.terminate(SOON).0.success());
 }

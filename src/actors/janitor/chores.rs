@@ -12,11 +12,12 @@ use tracing::{Instrument, info_span, warn};
 use crate::catalog::{Known, Named};
 use crate::config::{Feed, Janitor, Schedule};
 use crate::lake::LakeStore;
-use crate::lake::upkeep::{Compacted, Expired, Mode, Upkeep, Vacuumed};
+use crate::lake::upkeep::{Compacted, Expired, LakeFiles, Logged, Mode, Upkeep, Vacuumed};
 use crate::record::SinkError;
 use crate::retention::{Bounds, Policy};
-use crate::telemetry::metrics;
-use crate::warehouse::JanitorStore;
+use crate::telemetry::{fault, metrics};
+use crate::verify;
+use crate::warehouse::{AdHoc, JanitorStore, OldRows, TableSize};
 
 /// Name of the janitor's lease.
 pub const LEASE: &str = "janitor";
@@ -26,24 +27,37 @@ const DAY_MS: i64 = 86_400_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Chore {
-    /// Take out of the lake what is older than a feed keeps.
+    /// Take out of the lake, and of streams' tables in the warehouse, what is older than a feed keeps.
     Retention,
     /// Join small files of Delta tables.
     Compaction,
+    /// Write the checkpoints that Delta logs lack, and take old entries out of them.
+    Checkpoints,
     /// Delete files that nothing refers to any more.
     Vacuum,
+    /// Count rows and bytes, and say how new they are.
+    Statistics,
     /// Take old rows out of the audit.
     Audit,
 }
 
 impl Chore {
-    pub const ALL: [Chore; 4] = [Chore::Retention, Chore::Compaction, Chore::Vacuum, Chore::Audit];
+    pub const ALL: [Chore; 6] = [
+        Chore::Retention,
+        Chore::Compaction,
+        Chore::Checkpoints,
+        Chore::Vacuum,
+        Chore::Statistics,
+        Chore::Audit,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Chore::Retention => "retention",
             Chore::Compaction => "compaction",
+            Chore::Checkpoints => "checkpoints",
             Chore::Vacuum => "vacuum",
+            Chore::Statistics => "statistics",
             Chore::Audit => "audit",
         }
     }
@@ -56,7 +70,9 @@ impl Chore {
         match self {
             Chore::Retention => &config.retention,
             Chore::Compaction => &config.compaction,
+            Chore::Checkpoints => &config.checkpoints,
             Chore::Vacuum => &config.vacuum,
+            Chore::Statistics => &config.statistics,
             Chore::Audit => &config.audit,
         }
     }
@@ -69,6 +85,8 @@ pub struct Work {
     pub known: Known,
     pub lake: Option<LakeStore>,
     pub store: Option<Arc<dyn JanitorStore>>,
+    /// Counts rows of the warehouse.
+    pub ad_hoc: Option<Arc<dyn AdHoc>>,
     /// The token of the lease that a run is under; none by hand.
     pub token: Option<i64>,
 }
@@ -83,6 +101,12 @@ pub struct Report {
     /// Feeds of which there is something to say.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub feeds: BTreeMap<String, Done>,
+    /// The same of their quarantines in the lake.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub quarantines: BTreeMap<String, Done>,
+    /// The same of their tables in the warehouse.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub warehouse: BTreeMap<String, Done>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit_rows: Option<u64>,
     /// What kept all of it from being done.
@@ -97,7 +121,35 @@ pub enum Done {
     Expired(Expired),
     Compacted(Compacted),
     Vacuumed(Vacuumed),
+    Logged(Logged),
+    RowsExpired(RowsExpired),
+    Measured(Measured),
     Failed(String),
+}
+
+/// Old rows that went from a table of the warehouse, or would.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RowsExpired {
+    pub rows: u64,
+    /// They were of days before this one, in UTC.
+    pub before: chrono::NaiveDate,
+}
+
+/// A table, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Measured {
+    /// None where a file does not say.
+    pub rows: Option<u64>,
+    /// In the warehouse with its indexes; none where the database does not tell.
+    pub bytes: Option<u64>,
+    /// None in a database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
+    /// The newest of its records' timestamps, milliseconds since the epoch; of a plain table the last commit.
+    pub newest_ms: Option<i64>,
+    /// How old that was when it was looked at: milliseconds.
+    pub age_ms: Option<i64>,
 }
 
 impl Report {
@@ -107,7 +159,13 @@ impl Report {
             Done::Compacted(it) => !it.faults.is_empty(),
             _ => false,
         };
-        self.error.is_some() || self.feeds.values().any(failed)
+        self.error.is_some()
+            || self
+                .feeds
+                .values()
+                .chain(self.quarantines.values())
+                .chain(self.warehouse.values())
+                .any(failed)
     }
 
     /// Nothing could be done, as where the lake cannot be reached: another node may fare better.
@@ -158,27 +216,38 @@ impl Work {
 
     async fn tables(&self, chore: Chore, only: Option<&str>, mode: Mode) -> Report {
         let mut report = Report::default();
-        let Some(lake) = &self.lake else { return report };
         let named = self.known.all().await;
         let wanted = named.iter().filter(|it| only.is_none_or(|only| only == it.name));
         for Named { name, .. } in wanted {
             report.looked += 1;
-            let done = match self.known.find(name).await {
+            let told = |done: Result<Option<Done>, SinkError>| {
+                let done = done.unwrap_or_else(|error| {
+                    warn!(target: "tidegate::janitor", feed = name, chore = chore.name(), %error, "a chore failed; the next run tries again");
+                    Some(Done::Failed(error.to_string()))
+                });
+                done.map(|done| (name.clone(), done))
+            };
+            let (named, feed) = match self.known.find(name).await {
                 // Its columns are not known, so it has no table yet.
                 Ok(None) => continue,
-                Ok(Some((named, feed))) => self.table(chore, lake, &named, feed, mode).await,
-                Err(error) => Err(SinkError::passing(error)),
+                Ok(Some(found)) => found,
+                Err(error) => {
+                    report.feeds.extend(told(Err(SinkError::passing(error))));
+                    continue;
+                }
             };
-            let done = done.unwrap_or_else(|error| {
-                warn!(target: "tidegate::janitor", feed = name, chore = chore.name(), %error, "a chore failed; the next run tries again");
-                Some(Done::Failed(error.to_string()))
-            });
-            report.feeds.extend(done.map(|done| (name.clone(), done)));
+            if let Some(lake) = &self.lake {
+                let done = self.rows(chore, lake, &named, feed.clone(), mode).await;
+                report.feeds.extend(told(done));
+                let done = self.quarantine(chore, lake, feed.clone(), mode).await;
+                report.quarantines.extend(told(done));
+            }
+            report.warehouse.extend(told(self.warehouse(chore, &feed, mode).await));
         }
         report
     }
 
-    async fn table(
+    async fn rows(
         &self,
         chore: Chore,
         lake: &LakeStore,
@@ -187,11 +256,89 @@ impl Work {
         mode: Mode,
     ) -> Result<Option<Done>, SinkError> {
         let Some(upkeep) = Upkeep::of(lake, feed)? else { return Ok(None) };
+        let bytes = named.file.retention_bytes.map(|bytes| bytes.bytes() as u64);
+        let policy = Policy { days: named.file.retention_days, bytes };
+        self.table(chore, lake, &upkeep, policy, mode).await
+    }
+
+    async fn warehouse(
+        &self,
+        chore: Chore,
+        feed: &Feed,
+        mode: Mode,
+    ) -> Result<Option<Done>, SinkError> {
+        let Some(options) = &feed.warehouse else { return Ok(None) };
+        match (chore, options.retention_days, &self.store, &self.ad_hoc) {
+            (Chore::Retention, Some(days), Some(store), _) => {
+                let Some(old) = OldRows::of(feed, days, now_ms()) else { return Ok(None) };
+                self.old_rows(store.as_ref(), &old, mode).await
+            }
+            (Chore::Statistics, _, _, Some(ad_hoc)) => {
+                let size = ad_hoc.measure(feed).await?;
+                let measured = size.map(|TableSize { rows, bytes, newest_ms }| Measured {
+                    rows: Some(rows),
+                    bytes,
+                    files: None,
+                    newest_ms,
+                    age_ms: newest_ms.map(|newest| now_ms() - newest),
+                });
+                Ok(measured.map(Done::Measured))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Once a day the table is looked through from its beginning.
+    async fn old_rows(
+        &self,
+        store: &dyn JanitorStore,
+        old: &OldRows,
+        mode: Mode,
+    ) -> Result<Option<Done>, SinkError> {
+        if store.is_expired(old).await? {
+            return Ok(None);
+        }
+        let mut rows = 0;
+        match mode {
+            Mode::DryRun => rows = store.old_rows(old).await?,
+            Mode::Do => {
+                let lease = self.token.map(|token| (LEASE, token));
+                let mut from = Some(0);
+                while let Some(at) = from {
+                    let passed = store.expire_rows(old, at, lease).await?;
+                    fault::point("janitor.expired");
+                    metrics::WAREHOUSE_ROWS_EXPIRED.add(passed.rows);
+                    (rows, from) = (rows + passed.rows, passed.next);
+                }
+                store.finish_expiry(old, lease).await?;
+            }
+        }
+        Ok((rows > 0).then_some(Done::RowsExpired(RowsExpired { rows, before: old.before })))
+    }
+
+    /// What waits there to be judged is kept however old it is.
+    async fn quarantine(
+        &self,
+        chore: Chore,
+        lake: &LakeStore,
+        feed: Arc<Feed>,
+        mode: Mode,
+    ) -> Result<Option<Done>, SinkError> {
+        let Some(upkeep) = Upkeep::of_quarantine(lake, feed)? else { return Ok(None) };
+        self.table(chore, lake, &upkeep, Policy::default(), mode).await
+    }
+
+    async fn table(
+        &self,
+        chore: Chore,
+        lake: &LakeStore,
+        upkeep: &Upkeep,
+        policy: Policy,
+        mode: Mode,
+    ) -> Result<Option<Done>, SinkError> {
         let grace_ms = self.config.grace.get().as_millis() as i64;
         Ok(match chore {
             Chore::Retention => {
-                let bytes = named.file.retention_bytes.map(|bytes| bytes.bytes() as u64);
-                let policy = Policy { days: named.file.retention_days, bytes };
                 if policy == Policy::default() {
                     return Ok(None);
                 }
@@ -213,6 +360,13 @@ impl Work {
                 }
                 Some(done).filter(|done| *done != Compacted::default()).map(Done::Compacted)
             }
+            Chore::Checkpoints => {
+                let done = self.log(lake, upkeep, mode).await?;
+                if mode == Mode::Do {
+                    metrics::LOG_FILES_TAKEN_OUT.add(done.taken.files);
+                }
+                Some(done).filter(|done| *done != Logged::default()).map(Done::Logged)
+            }
             Chore::Vacuum => {
                 let now = upkeep.store_now(mode).await?;
                 let done = upkeep.vacuum(grace_ms, now, mode).await?;
@@ -221,8 +375,51 @@ impl Work {
                 }
                 Some(done).filter(|done| *done != Vacuumed::default()).map(Done::Vacuumed)
             }
+            Chore::Statistics => {
+                let files = upkeep.files().await?;
+                // Every feed has a quarantine, and hardly one a record in it.
+                let files = files.filter(|files| files.amount.files > 0);
+                files.map(|files| Done::Measured(measured(&files, now_ms())))
+            }
             Chore::Audit => None,
         })
+    }
+}
+
+impl Work {
+    /// A log's checkpoint, then its old entries.
+    async fn log(
+        &self,
+        lake: &LakeStore,
+        upkeep: &Upkeep,
+        mode: Mode,
+    ) -> Result<Logged, SinkError> {
+        let mut done = Logged { checkpoint: upkeep.checkpoint(mode).await?, ..Logged::default() };
+        let keep_ms = self.config.log_retention.get().as_millis() as i64;
+        let Some(cut) = upkeep.cut(keep_ms, upkeep.store_now(mode).await?).await? else {
+            return Ok(done);
+        };
+        done.begins = Some(cut.version);
+        if mode == Mode::DryRun {
+            done.taken = cut.amount();
+            return Ok(done);
+        }
+        let folder = upkeep.folder();
+        verify::remember(lake, folder, cut.version).await.map_err(SinkError::passing)?;
+        fault::point("janitor.remembered");
+        done.taken = upkeep.take_out(&cut).await?;
+        verify::forget(lake, folder, cut.version).await.map_err(SinkError::passing)?;
+        Ok(done)
+    }
+}
+
+fn measured(files: &LakeFiles, now_ms: i64) -> Measured {
+    Measured {
+        rows: files.rows,
+        bytes: Some(files.amount.bytes),
+        files: Some(files.amount.files),
+        newest_ms: files.newest_ms,
+        age_ms: files.newest_ms.map(|newest| now_ms - newest),
     }
 }
 

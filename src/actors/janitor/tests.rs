@@ -28,6 +28,8 @@ impl Lab {
             retention: every("1s"),
             compaction: every("1s"),
             vacuum: Schedule::Off,
+            checkpoints: Schedule::Off,
+            statistics: Schedule::Off,
             audit: Schedule::Off,
             lease: config::Duration::from_secs(2),
             ..config::Janitor::default()
@@ -66,11 +68,13 @@ impl Lab {
         let installation = Installation::new(false);
         let edges = Arc::new(Edges::new(database, Some(self.lake()), log, catalog, installation));
         let store = with_database.then(|| self.store());
+        let ad_hoc = with_database.then(|| warehouse::open_ad_hoc(&config).unwrap());
         let work = Work {
             config: self.config.clone(),
             known,
             lake: Some(self.lake()),
             store,
+            ad_hoc,
             token: None,
         };
         Setup { work, edges, node: node.to_owned(), io: Io::new(tokio::runtime::Handle::current()) }

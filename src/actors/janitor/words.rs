@@ -1,7 +1,9 @@
 //! What a chore did, for people.
 
-use super::Done;
-use crate::lake::upkeep::{Amount, Compacted, Expired, Mode, Vacuumed};
+use chrono::{DateTime, SecondsFormat};
+
+use super::chores::{Done, Measured, RowsExpired};
+use crate::lake::upkeep::{Amount, Compacted, Expired, Logged, Mode, Vacuumed};
 
 impl Done {
     pub fn in_words(&self, mode: Mode) -> String {
@@ -9,6 +11,9 @@ impl Done {
             Self::Expired(it) => expired(it, mode),
             Self::Compacted(it) => compacted(it, mode),
             Self::Vacuumed(it) => vacuumed(it, mode),
+            Self::Logged(it) => logged(it, mode),
+            Self::RowsExpired(it) => rows_expired(it, mode),
+            Self::Measured(it) => measured(it),
             Self::Failed(error) => format!("failed: {error}"),
         }
     }
@@ -65,6 +70,37 @@ fn vacuumed(it: &Vacuumed, mode: Mode) -> String {
     if it.foreign.files > 0 {
         let (count, paths) = (it.foreign.files, it.foreign_paths.join(", "));
         said.push(format!("{count} that are not ours are left alone: {paths}"));
+    }
+    said.join("; ")
+}
+
+fn rows_expired(it: &RowsExpired, mode: Mode) -> String {
+    let verb = verb(mode, "taken out", "would take out");
+    format!("{verb} {} rows of days before {}", it.rows, it.before)
+}
+
+fn measured(it: &Measured) -> String {
+    let mut said = Vec::new();
+    said.extend(it.rows.map(|rows| format!("{rows} rows")));
+    said.extend(it.files.map(|files| format!("{files} files")));
+    said.extend(it.bytes.map(|bytes| format!("{bytes} bytes")));
+    let newest = it.newest_ms.and_then(DateTime::from_timestamp_millis);
+    if let (Some(newest), Some(age_ms)) = (newest, it.age_ms) {
+        let newest = newest.to_rfc3339_opts(SecondsFormat::Secs, true);
+        said.push(format!("the newest of {newest}, {} s before", age_ms / 1000));
+    }
+    said.join(", ")
+}
+
+fn logged(it: &Logged, mode: Mode) -> String {
+    let mut said = Vec::new();
+    if let Some(version) = it.checkpoint {
+        let verb = verb(mode, "wrote", "would write");
+        said.push(format!("{verb} a checkpoint of version {version}"));
+    }
+    if let Some(begins) = it.begins {
+        let verb = verb(mode, "took", "would take");
+        said.push(format!("{verb} {} out of the log before version {begins}", amount(&it.taken)));
     }
     said.join("; ")
 }

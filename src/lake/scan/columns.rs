@@ -15,17 +15,28 @@ use super::ScanFile;
 use crate::config::{Feed, VERSION};
 use crate::lake::columns::{constant_text, partition_type};
 use crate::lake::lake_schema;
+use crate::lake::quarantine::quarantine_schema;
 use crate::layout::Layout;
 
 /// The columns of the feed's files, then the partition columns, and how many these are.
 pub fn table_schema(feed: &Feed, layout: &Layout) -> (SchemaRef, usize) {
-    let (files, partitions) = match layout.snapshots() {
-        Some(_) => (feed.schema.arrow(), vec![(VERSION, DataType::Utf8)]),
-        None => {
-            let partitions = layout.partitioned_by().into_iter();
-            (lake_schema(feed), partitions.map(|(name, of)| (name, partition_type(of))).collect())
-        }
-    };
+    match layout.snapshots() {
+        Some(_) => with_partitions(&feed.schema.arrow(), vec![(VERSION, DataType::Utf8)]),
+        None => with_partitions(&lake_schema(feed), partitions_of(layout)),
+    }
+}
+
+/// The same of a quarantine's files.
+pub fn quarantine_table_schema(layout: &Layout) -> (SchemaRef, usize) {
+    with_partitions(&quarantine_schema(), partitions_of(layout))
+}
+
+fn partitions_of(layout: &Layout) -> Vec<(&str, DataType)> {
+    let partitions = layout.partitioned_by().into_iter();
+    partitions.map(|(name, of)| (name, partition_type(of))).collect()
+}
+
+fn with_partitions(files: &Schema, partitions: Vec<(&str, DataType)>) -> (SchemaRef, usize) {
     let plain = |field: &Arc<Field>| match *field.data_type() == constant_text() {
         true => Field::new(field.name(), DataType::Utf8, true),
         false => field.as_ref().clone().with_nullable(true),

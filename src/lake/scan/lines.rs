@@ -11,7 +11,6 @@ use super::reading::{Piece, Plan, died};
 use super::{ScanFile, Table};
 use crate::config::Schema;
 use crate::decode::Decoder;
-use crate::lake::columns::line_columns;
 use crate::record::{RawBatch, SinkError, TopicPartition};
 
 /// What is fetched at once, and about as much is held.
@@ -37,8 +36,8 @@ pub struct LinesFile {
 
 impl LinesFile {
     pub fn open(table: Arc<Table>, plan: Arc<Plan>, index: usize, from: u64) -> Self {
-        let columns = line_columns(&table.feed).filter(|it| plan.in_files.contains(&it.name));
-        let schema = Schema::json(columns.collect(), 0);
+        let columns = table.lines.iter().filter(|it| plan.in_files.contains(&it.name));
+        let schema = Schema::json(columns.cloned().collect(), 0);
         let decoder =
             (!plan.in_files.is_empty()).then(|| Decoder::new(&schema, false, false, false));
         let (fetched, text, lines, row) = Default::default();

@@ -33,13 +33,14 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStore};
 use serde::{Deserialize, Serialize};
 
-use self::columns::table_schema;
+use self::columns::{quarantine_table_schema, table_schema};
 use self::reading::{Plan, Reading};
 use self::row_groups::columns_in;
 use super::LakeStore;
+use super::columns::line_columns;
 use super::log::judged;
 use super::plain::{End, History, Retirements};
-use crate::config::{Feed, LakeFormat};
+use crate::config::{Column, Feed, LakeFormat};
 use crate::layout::Layout;
 use crate::record::{Bound, Lack, SinkError};
 
@@ -141,8 +142,11 @@ pub struct TableScan(Arc<Table>);
 
 struct Table {
     store: Arc<dyn ObjectStore>,
-    feed: Feed,
+    /// For people: the feed's, and whether it is the quarantine.
+    name: String,
     format: LakeFormat,
+    /// What a line of JSON is read as.
+    lines: Vec<Column>,
     schema: SchemaRef,
     /// How many columns at the end of `schema` are told by a file's path and not in it.
     partitions: usize,
@@ -156,6 +160,15 @@ struct Found {
     files: Vec<ScanFile>,
     /// What a plain table's chains were read as, not to read them again.
     history: History,
+}
+
+impl ScanFile {
+    /// The newest of its records' timestamps, where its commit says it: milliseconds since the epoch.
+    pub fn newest_ms(&self) -> Option<i64> {
+        let stats: serde_json::Value = serde_json::from_str(self.stats.as_deref()?).ok()?;
+        let newest = stats["maxValues"]["_timestamp"].as_str()?;
+        Some(chrono::DateTime::parse_from_rfc3339(newest).ok()?.timestamp_millis())
+    }
 }
 
 impl TableScan {
@@ -191,8 +204,23 @@ impl TableScan {
             }
         };
         let (schema, partitions) = table_schema(feed, &layout);
-        let feed = feed.clone();
-        Ok(Self(Arc::new(Table { store: below, feed, format, schema, partitions, found })))
+        let lines = match format {
+            LakeFormat::Jsonl => line_columns(feed).collect(),
+            LakeFormat::Delta | LakeFormat::Parquet => Vec::new(),
+        };
+        let name = feed.name.to_string();
+        Ok(Self(Arc::new(Table { store: below, name, format, lines, schema, partitions, found })))
+    }
+
+    /// The same of a feed's quarantine, which is a Delta table whatever the feed's own is.
+    pub async fn open_quarantine(store: &LakeStore, feed: &str, at: At) -> Result<Self, NotOpened> {
+        let layout = Layout::of_quarantine(feed).map_err(SinkError::lasting)?;
+        let (below, log) = (store.below(layout.folder()), store.log_store(layout.folder())?);
+        let name = format!("{feed} (quarantine)");
+        let found = delta::find(&log, below.as_ref(), &name, &layout, at).await?;
+        let (schema, partitions) = quarantine_table_schema(&layout);
+        let (format, lines) = (LakeFormat::Delta, Vec::new());
+        Ok(Self(Arc::new(Table { store: below, name, format, lines, schema, partitions, found })))
     }
 
     /// Names this state, to open it again.
@@ -235,11 +263,12 @@ impl TableScan {
         let Found { pin, committed_ms, .. } = &self.0.found;
         let history = History::default();
         let found = Found { pin: pin.clone(), committed_ms: *committed_ms, files: chosen, history };
-        let Table { store, feed, format, schema, partitions, .. } = self.0.as_ref();
+        let Table { store, name, format, lines, schema, partitions, .. } = self.0.as_ref();
         Self(Arc::new(Table {
             store: store.clone(),
-            feed: feed.clone(),
+            name: name.clone(),
             format: *format,
+            lines: lines.clone(),
             schema: schema.clone(),
             partitions: *partitions,
             found,
@@ -282,7 +311,7 @@ impl Table {
                 format!(
                     "this state of the table of feed {} can no longer be read: its file {} is gone, as \
                  after a vacuum. Read the latest state, or restore the file from a backup",
-                    self.feed.name, file.path
+                    self.name, file.path
                 ),
             ),
             error => judged(error).context(format!("reading {}", file.path)),

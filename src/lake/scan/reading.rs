@@ -38,7 +38,7 @@ impl Plan {
         let fields = table.schema.fields();
         let known = |name: &String| {
             let at = table.schema.index_of(name).map_err(|_| {
-                SinkError::lasting(format!("feed {} has no column {name}", table.feed.name))
+                SinkError::lasting(format!("feed {} has no column {name}", table.name))
             })?;
             Ok::<_, SinkError>(fields[at].clone())
         };

@@ -23,8 +23,8 @@ use super::super::log::judged_write;
 use super::super::scan::{At, Request, ScanFile, TableScan};
 use super::super::{StagedFile, Staging, join};
 use super::replace::removed;
-use super::{Amount, Mode, Upkeep};
-use crate::config::TimeSource;
+use super::{Amount, Mode, Of, Upkeep};
+use crate::config::{LakeOptions, TimeSource};
 use crate::layout::{end_of, is_ours, is_replayed};
 use crate::record::{Blame, SinkError, TopicId};
 use crate::retention::{Bounds, Crumb, bins};
@@ -169,7 +169,7 @@ impl Upkeep {
         let columns = self.columns(&of.schema());
         let sort = self.sort();
         let rows = rows_of(of);
-        let options = self.feed.lake.clone().unwrap_or_default();
+        let options = self.options();
         let request =
             Request { columns: columns.clone(), batch_rows: batch_rows(of), ..Request::default() };
         let mut batches = std::pin::pin!(of.batches(request));
@@ -233,15 +233,23 @@ impl Upkeep {
         names.filter(|name| !told.contains(&name.as_str())).collect()
     }
 
+    /// How files are written. What the feed says is of its rows alone.
+    fn options(&self) -> LakeOptions {
+        match self.of {
+            Of::Rows => self.feed.lake.clone().unwrap_or_default(),
+            Of::Quarantine => LakeOptions::default(),
+        }
+    }
+
     /// By the feed's own order, else by time.
     fn sort(&self) -> Vec<String> {
-        let options = self.feed.lake.clone().unwrap_or_default();
+        let options = self.options();
         if !options.sort.is_empty() {
             return options.sort;
         }
-        let time = match self.feed.lake_time() {
-            TimeSource::Column(index) => self.feed.schema.columns[index].name.clone(),
-            TimeSource::Kafka | TimeSource::Ingest => "_timestamp".to_owned(),
+        let time = match (self.of, self.feed.lake_time()) {
+            (Of::Rows, TimeSource::Column(index)) => self.feed.schema.columns[index].name.clone(),
+            _ => "_timestamp".to_owned(),
         };
         let mut by = vec![time];
         by.extend(["_partition", "_offset"].map(str::to_owned));

@@ -1,6 +1,7 @@
 //! Chores on real tables of a local folder: alone, beside each other, and cut off in the middle.
 
 mod dying;
+mod log;
 mod random;
 
 use std::collections::BTreeMap;

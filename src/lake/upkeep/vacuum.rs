@@ -15,7 +15,7 @@ use super::super::log::judged;
 use super::super::retry::{self, ATTEMPTS};
 use super::super::scan::At;
 use super::marks::Marks;
-use super::{Amount, LEAST_GRACE, Mode, Upkeep};
+use super::{Amount, LEAST_GRACE, Mode, Of, Upkeep};
 use crate::layout::is_ours;
 use crate::record::SinkError;
 use crate::retention::{Seen, Sweep, sweep};
@@ -56,6 +56,14 @@ impl Upkeep {
         self.vacuum_after(grace_ms, now_ms, mode).await
     }
 
+    /// Where it is kept what is marked. No feed's name has a point in it.
+    fn marks(&self) -> String {
+        match self.of {
+            Of::Rows => self.feed.name.to_string(),
+            Of::Quarantine => format!("{}.quarantine", self.feed.name),
+        }
+    }
+
     pub(super) async fn vacuum_after(
         &self,
         grace_ms: i64,
@@ -64,7 +72,7 @@ impl Upkeep {
     ) -> Result<Vacuumed, SinkError> {
         // Listed before the log is read: what is committed meanwhile is known to it.
         let listed = self.listed().await?;
-        let mut marks = Marks::read(&self.store, &self.feed.name).await?;
+        let mut marks = Marks::read(&self.store, &self.marks()).await?;
         let Some((found, seen)) = self.unreferenced(&listed, &marks, grace_ms, now_ms).await?
         else {
             return Ok(Vacuumed::default());
@@ -73,7 +81,7 @@ impl Upkeep {
         if mode == Mode::DryRun {
             return Ok(done);
         }
-        marks.write(&self.store, &self.feed.name, found.marked.clone()).await?;
+        marks.write(&self.store, &self.marks(), found.marked.clone()).await?;
         if found.due.is_empty() {
             return Ok(done);
         }

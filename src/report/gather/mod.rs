@@ -206,10 +206,16 @@ fn run_facts(run: &Run) -> RunFacts {
         Ok(done) => {
             let feeds = done.feeds.iter();
             let feeds = feeds.map(|(feed, done)| (feed.clone(), done.in_words(Mode::Do)));
+            let kept = done.quarantines.iter();
+            let kept =
+                kept.map(|(feed, done)| (format!("{feed}, quarantine"), done.in_words(Mode::Do)));
+            let rows_of = done.warehouse.iter();
+            let tables =
+                rows_of.map(|(feed, done)| (format!("{feed}, warehouse"), done.in_words(Mode::Do)));
             let rows = done.audit_rows.filter(|rows| *rows > 0);
             let rows = rows.map(|rows| ("audit".to_owned(), format!("{rows} rows taken out")));
             let error = done.error.clone().map(|error| ("error".to_owned(), error));
-            feeds.chain(rows).chain(error).collect()
+            feeds.chain(kept).chain(tables).chain(rows).chain(error).collect()
         }
         // Of another release.
         Err(_) => vec![("report".to_owned(), run.report.to_string())],

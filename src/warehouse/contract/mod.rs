@@ -30,6 +30,7 @@ macro_rules! on_each_warehouse {
 
 // Behind the macro, which it uses.
 mod ad_hoc;
+mod expiry;
 mod governance;
 mod janitor;
 mod nested;
@@ -542,7 +543,8 @@ async fn migrates_once_from_many_nodes(lab: Lab) {
             "0004_governance",
             "0005_janitor",
             "0006_rights",
-            "0007_signals"
+            "0007_signals",
+            "0008_expired"
         ]
     );
     assert!(fresh.warehouse.check_schema().await.is_ok());

@@ -449,7 +449,7 @@ async fn a_feed_named_like_the_bookkeeping_has_a_table_of_its_own() {
         assert_eq!(lab.ask(&format!("SELECT id FROM \"{schema}\".gaps")).await, ["a"]);
     }
     let beside = "SELECT tablename FROM pg_tables WHERE schemaname = 'tidegate' \
-                  AND tablename NOT IN ('audit', 'chores', 'columns', 'former', 'gaps', \
+                  AND tablename NOT IN ('audit', 'chores', 'columns', 'expired', 'expiry', 'former', 'gaps', \
                                         'installation', 'leases', 'migrations', 'permissions', 'progress', 'quarantine', \
                                         'salt', 'signals', 'snapshots', 'tokens')";
     assert_eq!(lab.ask(beside).await, [""; 0]);

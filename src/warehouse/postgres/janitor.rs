@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::expiry;
 use super::pool::{Sessions, judged};
 use crate::config;
 use crate::record::SinkError;
-use crate::warehouse::{JanitorStore, Lease, Run, Signal};
+use crate::warehouse::{JanitorStore, Lease, OldRows, Passed, Run, Signal};
 
 const HOLD: &str = "
     INSERT INTO tidegate.leases AS l (name, holder, token, expires_at)
@@ -54,20 +55,24 @@ const EXPIRE_AUDIT: &str = "
         WHERE at < to_timestamp($1::bigint / 1000.0) AND ($3::text IS NULL OR EXISTS (SELECT FROM held))
         ORDER BY at LIMIT $2)";
 
-pub(in crate::warehouse) struct PostgresJanitor(Sessions);
+pub(in crate::warehouse) struct PostgresJanitor {
+    sessions: Sessions,
+    /// Of the feeds' tables that name none.
+    schema: String,
+}
 
 impl PostgresJanitor {
     pub fn open(config: &config::Warehouse) -> Result<Self, SinkError> {
         // Beside the writers': a chore waits for none of them, and the lease for no chore.
         let config = config::Warehouse { connections: 2, ..config.clone() };
-        Sessions::open(&config).map(Self)
+        Ok(Self { sessions: Sessions::open(&config)?, schema: config.schema })
     }
 }
 
 #[async_trait]
 impl JanitorStore for PostgresJanitor {
     async fn hold(&self, lease: &str, holder: &str, time: Duration) -> Result<Lease, SinkError> {
-        let session = self.0.get().await?;
+        let session = self.sessions.get().await?;
         let held = session.query_opt(HOLD, &[&lease, &holder, &time.as_secs_f64()]).await;
         let held = held.map_err(judged)?;
         let lease = match held {
@@ -82,14 +87,14 @@ impl JanitorStore for PostgresJanitor {
     }
 
     async fn release(&self, lease: &str, holder: &str) -> Result<(), SinkError> {
-        let session = self.0.get().await?;
+        let session = self.sessions.get().await?;
         session.execute(RELEASE, &[&lease, &holder]).await.map_err(judged)?;
         session.done();
         Ok(())
     }
 
     async fn note(&self, run: &Run) -> Result<bool, SinkError> {
-        let session = self.0.get().await?;
+        let session = self.sessions.get().await?;
         let Run { chore, node, token, started_ms, finished_ms, failed, report } = run;
         let report = report.to_string();
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
@@ -100,7 +105,7 @@ impl JanitorStore for PostgresJanitor {
     }
 
     async fn runs(&self) -> Result<Vec<Run>, SinkError> {
-        let session = self.0.get().await?;
+        let session = self.sessions.get().await?;
         let rows = session.query(RUNS, &[]).await.map_err(judged)?;
         session.done();
         let runs = rows.iter().map(|row| {
@@ -119,14 +124,14 @@ impl JanitorStore for PostgresJanitor {
     }
 
     async fn signal(&self, chore: &str, by: &str) -> Result<(), SinkError> {
-        let session = self.0.get().await?;
+        let session = self.sessions.get().await?;
         session.execute(SIGNAL, &[&chore, &by]).await.map_err(judged)?;
         session.done();
         Ok(())
     }
 
     async fn signals(&self) -> Result<Vec<Signal>, SinkError> {
-        let session = self.0.get().await?;
+        let session = self.sessions.get().await?;
         let rows = session.query(SIGNALS, &[]).await.map_err(judged)?;
         session.done();
         let signal = |row: &tokio_postgres::Row| Signal {
@@ -138,7 +143,7 @@ impl JanitorStore for PostgresJanitor {
     }
 
     async fn answered(&self, signal: &Signal) -> Result<(), SinkError> {
-        let session = self.0.get().await?;
+        let session = self.sessions.get().await?;
         session.execute(ANSWERED, &[&signal.chore, &signal.asked]).await.map_err(judged)?;
         session.done();
         Ok(())
@@ -150,12 +155,37 @@ impl JanitorStore for PostgresJanitor {
         most: u32,
         lease: Option<(&str, i64)>,
     ) -> Result<u64, SinkError> {
-        let session = self.0.get().await?;
+        let session = self.sessions.get().await?;
         let (name, token) = (lease.map(|(name, _)| name), lease.map(|(_, token)| token));
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
             [&before_ms, &i64::from(most), &name, &token];
         let gone = session.execute(EXPIRE_AUDIT, &params).await.map_err(judged)?;
         session.done();
         Ok(gone)
+    }
+
+    async fn old_rows(&self, old: &OldRows) -> Result<u64, SinkError> {
+        expiry::count(&self.sessions, &self.schema, old).await
+    }
+
+    async fn is_expired(&self, old: &OldRows) -> Result<bool, SinkError> {
+        expiry::is_done(&self.sessions, old).await
+    }
+
+    async fn expire_rows(
+        &self,
+        old: &OldRows,
+        from: u64,
+        lease: Option<(&str, i64)>,
+    ) -> Result<Passed, SinkError> {
+        expiry::take_out(&self.sessions, &self.schema, old, from, lease).await
+    }
+
+    async fn finish_expiry(
+        &self,
+        old: &OldRows,
+        lease: Option<(&str, i64)>,
+    ) -> Result<(), SinkError> {
+        expiry::finish(&self.sessions, old, lease).await
     }
 }

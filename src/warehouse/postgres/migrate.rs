@@ -50,6 +50,12 @@ const MIGRATIONS: &[Migration] = &[
         breaking: false,
         sql: include_str!("../../../migrations/postgres/0007_signals.sql"),
     },
+    Migration {
+        version: 8,
+        name: "0008_expired",
+        breaking: false,
+        sql: include_str!("../../../migrations/postgres/0008_expired.sql"),
+    },
 ];
 
 /// Any number that others are unlikely to take: "tide", and what the lock is for.

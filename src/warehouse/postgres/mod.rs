@@ -9,6 +9,7 @@ mod apply;
 mod check;
 mod copy;
 mod dimension;
+mod expiry;
 mod gaps;
 mod governance;
 mod grow;

@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
+use super::expiry::FORGET;
 use super::pool::{APPLICATION, Session, judged};
 use super::{Postgres, gaps};
 use crate::config::Feed;
@@ -189,6 +190,7 @@ impl Postgres {
             session.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
             session.execute(LEAVE, &[&feed, &topic, &partition, &topic_id]).await?;
             gaps::settle(&session, feed, source).await?;
+            session.execute(FORGET, &[&feed, &topic, &partition, &next_offset, &topic_id]).await?;
             let row: [&(dyn ToSql + Sync); 6] =
                 [&feed, &topic, &partition, &topic_id, &claim, &next_offset];
             session.execute(RESET, &row).await?;

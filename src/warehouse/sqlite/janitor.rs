@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{SecondsFormat, Utc};
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension};
 use uuid::Uuid;
 
-use super::Sqlite;
 use super::governance::{millis, now_ms, time};
+use super::{Sqlite, expiry};
 use crate::record::SinkError;
-use crate::warehouse::{JanitorStore, Lease, Run, Signal};
+use crate::warehouse::{JanitorStore, Lease, OldRows, Passed, Run, Signal};
 
 const HOLD: &str = "
     INSERT INTO tidegate_leases AS l (name, holder, token, expires_at) VALUES (?1, ?2, 1, ?3)
@@ -164,5 +164,38 @@ impl JanitorStore for SqliteJanitor {
                 Ok(connection.execute(EXPIRE_AUDIT, (time(before_ms), most, name, token))? as u64)
             })
             .await
+    }
+
+    async fn old_rows(&self, old: &OldRows) -> Result<u64, SinkError> {
+        let old = old.clone();
+        self.0.transact("counting old rows", move |it| expiry::count(it, &old)).await?
+    }
+
+    async fn is_expired(&self, old: &OldRows) -> Result<bool, SinkError> {
+        let old = old.clone();
+        self.0.transact("asking for old rows", move |it| expiry::is_done(it, &old)).await
+    }
+
+    async fn expire_rows(
+        &self,
+        old: &OldRows,
+        from: u64,
+        lease: Option<(&str, i64)>,
+    ) -> Result<Passed, SinkError> {
+        let old = old.clone();
+        let lease = lease.map(|(name, token)| (name.to_owned(), token));
+        let take_out = move |it: &Connection| expiry::take_out(it, &old, from, lease.as_ref());
+        self.0.transact("taking out old rows", take_out).await?
+    }
+
+    async fn finish_expiry(
+        &self,
+        old: &OldRows,
+        lease: Option<(&str, i64)>,
+    ) -> Result<(), SinkError> {
+        let old = old.clone();
+        let lease = lease.map(|(name, token)| (name.to_owned(), token));
+        let finish = move |it: &Connection| expiry::finish(it, &old, lease.as_ref());
+        self.0.transact("noting that old rows are out", finish).await?
     }
 }

@@ -50,6 +50,12 @@ const MIGRATIONS: &[Migration] = &[
         breaking: false,
         sql: include_str!("../../../migrations/sqlite/0007_signals.sql"),
     },
+    Migration {
+        version: 8,
+        name: "0008_expired",
+        breaking: false,
+        sql: include_str!("../../../migrations/sqlite/0008_expired.sql"),
+    },
 ];
 
 const LIST: &str = "CREATE TABLE IF NOT EXISTS tidegate_migrations (

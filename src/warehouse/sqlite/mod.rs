@@ -5,6 +5,7 @@
 
 mod ad_hoc;
 mod dimension;
+mod expiry;
 mod gaps;
 mod governance;
 mod janitor;

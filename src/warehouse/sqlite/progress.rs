@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::expiry::FORGET;
 use super::{File, gaps, judged};
 use crate::record::{Claim, Progress, SinkError, TopicId, TopicPartition};
 use crate::warehouse::ClaimRequest;
@@ -117,6 +118,9 @@ pub(super) fn set(
     let (topic, partition, id) = (&*source.topic, source.partition, topic_id.text());
     let reset = |connection: &Connection| -> rusqlite::Result<()> {
         connection.execute(LEAVE, (feed, topic, partition, &id))?;
+        for forget in FORGET {
+            connection.execute(forget, (feed, topic, partition, next_offset, &id))?;
+        }
         gaps::settle(connection, feed, source)?;
         let claim = Claim::random().to_string();
         connection.execute(RESET, (feed, topic, partition, &id, claim, next_offset))?;

@@ -22,7 +22,9 @@ use super::super::*;
 use crate::config::{Column, ColumnType, LakeOptions, Schema};
 use crate::lake::tests::{Lab, commit, source, topic_id};
 use crate::lake::{LakeTable, open};
-use crate::record::{Batch, Claim, Hold, OffsetRange, Part, Progress, Reject, RejectClass};
+use crate::record::{
+    Batch, Claim, GapReason, Hold, OffsetRange, Part, Progress, Reject, RejectClass,
+};
 
 pub const FORMATS: [LakeFormat; 3] = [LakeFormat::Delta, LakeFormat::Parquet, LakeFormat::Jsonl];
 
@@ -168,6 +170,27 @@ impl Bench {
         batch.deletes = Some(BooleanArray::from(vec![false; count as usize]));
         commit(self.table.as_ref(), vec![part]).await;
         tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+    }
+
+    pub fn is_delta(&self) -> bool {
+        crate::lake::format(&self.feed) == LakeFormat::Delta
+    }
+
+    /// Passes over the next so many records of a partition.
+    pub async fn skip(&mut self, partition: i32, count: i64, why: GapReason) {
+        let next = &mut self.next[partition as usize];
+        let range = OffsetRange::new(*next, *next + count);
+        *next = range.end;
+        let of = source(partition);
+        self.table.record_gap(&of, topic_id(), range, why).await.unwrap();
+    }
+
+    /// Writes a checkpoint of the latest version of a Delta table, which it answers.
+    pub async fn checkpoint(&self) -> u64 {
+        let version = self.scan(At::Latest).await.unwrap().version().unwrap();
+        let log = self.lab.store().log_store("streams/f").unwrap();
+        crate::lake::commit_loop::write_checkpoint(log, version).await.unwrap();
+        version
     }
 
     pub async fn scan(&self, at: At) -> Result<TableScan, NotOpened> {

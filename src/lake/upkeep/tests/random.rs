@@ -34,6 +34,10 @@ enum Step {
     Vacuum {
         dies_after: Option<i64>,
     },
+    /// Takes the log's entries out up to a checkpoint of now.
+    Cut {
+        dies_after: Option<i64>,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -45,6 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => dies().prop_map(|dies_after| Step::Compact { dies_after }),
         2 => (1..4i64, dies()).prop_map(|(days, dies_after)| Step::Expire { days, dies_after }),
         3 => dies().prop_map(|dies_after| Step::Vacuum { dies_after }),
+        2 => dies().prop_map(|dies_after| Step::Cut { dies_after }),
     ]
 }
 
@@ -80,9 +85,24 @@ impl Run {
                 let done = upkeep.vacuum_after(GRACE_MS, self.now_ms, Mode::Do).await;
                 Self::lives(dies_after, done);
             }
+            Step::Cut { dies_after } => {
+                self.forget_readers();
+                // As old as what somebody reads still is nothing that goes.
+                if self.readers.is_empty() && self.bench.is_delta() {
+                    self.bench.checkpoint().await;
+                    if let Some(cut) = self.bench.upkeep().cut(0, LATE * 100).await.unwrap() {
+                        Self::lives(dies_after, self.upkeep(dies_after).take_out(&cut).await);
+                    }
+                }
+            }
             Step::Expire { days: kept, dies_after } => self.expire(kept, dies_after).await,
         }
         self.now_ms += 1;
+    }
+
+    /// Those whose time is over.
+    fn forget_readers(&mut self) {
+        self.readers.retain(|(_, since, _)| self.now_ms - since < GRACE_MS);
     }
 
     fn upkeep(&self, dies_after: Option<i64>) -> Upkeep {
@@ -123,7 +143,7 @@ impl Run {
 
     async fn check(&mut self) {
         assert_eq!(self.bench.rows(At::Latest).await, self.rows);
-        self.readers.retain(|(_, since, _)| self.now_ms - since < GRACE_MS);
+        self.forget_readers();
         for (pin, _, expected) in &self.readers {
             assert_eq!(self.bench.rows(At::Pinned(pin.clone())).await, *expected);
         }
