@@ -18,8 +18,8 @@
 //! floor too. F0 `record`, `config`; F1 `decode`, `avro`, `json`, `flow`, `layout`, `generate`,
 //! `governance`, `retention`; F2
 //! `source`, `registry`, `oidc`, `http`, `lake`, `warehouse`, `volume`, `publish`, `telemetry`; F3
-//! `catalog`, `grants`, `reads`; F4 `rights`, `verify`; F5 `actors`; F6 `api`, `app`, `demo`, `load`,
-//! `replay`, `report`, `cli`.
+//! `catalog`, `grants`, `reads`; F4 `rights`, `verify`; F5 `actors`, `replay`; F6 `api`, `app`, `demo`, `load`,
+//! `report`, `cli`.
 //! A test reads the imports and fails on an upward one.
 
 pub mod actors;

@@ -23,6 +23,7 @@ use crate::governance::{Access, Action, AuditRow, Decision, Pattern, Principal, 
 use crate::grants::{Hand, Rules};
 use crate::oidc::{Refusal, SignIn};
 use crate::reads::Sight;
+use crate::verify::Chosen;
 
 /// Who asks, as a good token says.
 #[derive(Clone)]
@@ -213,8 +214,7 @@ impl Api {
         access: &Access,
         sight: Option<&Sight>,
     ) -> Result<(), Problem> {
-        let rows: Vec<String> = access.rows().map(|row| format!("row {row}")).collect();
-        let row = caller.hand.audit(action.name(), Some(feed), true, rows.join(", "));
+        let row = caller.hand.audit(action.name(), Some(feed), true, rows_of(access));
         let row = AuditRow {
             columns: sight.map(Sight::columns_in_words).unwrap_or_default(),
             rows: sight.map(Sight::rows_in_words),
@@ -222,6 +222,27 @@ impl Api {
         };
         Ok(self.governance.record(vec![row]).await?)
     }
+
+    /// Records that a caller changes what becomes of these records.
+    pub async fn record_change(
+        &self,
+        caller: &Caller,
+        action: &str,
+        access: &Access,
+        chosen: &Chosen,
+        why: &str,
+    ) -> Result<(), Problem> {
+        let why = format!("{}: {why}", rows_of(access));
+        let row = caller.hand.audit(action, chosen.feed.as_deref(), true, why);
+        let row = AuditRow { rows: Some(chosen.to_string()), ..row };
+        Ok(self.governance.record(vec![row]).await?)
+    }
+}
+
+/// The permission rows that allow something.
+fn rows_of(access: &Access) -> String {
+    let rows: Vec<String> = access.rows().map(|row| format!("row {row}")).collect();
+    rows.join(", ")
 }
 
 type Keyed<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;

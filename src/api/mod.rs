@@ -16,6 +16,7 @@ mod problem;
 mod quarantine;
 mod rows;
 mod scans;
+mod settle;
 mod status;
 
 use std::net::TcpListener;
@@ -117,6 +118,7 @@ const GRACE_SECONDS: u64 = 5;
     paths(
         status::health, status::status,
         feeds::list, feeds::show, feeds::partitions, feeds::watermarks, feeds::snapshots, rows::rows, quarantine::list,
+        settle::replay, settle::discard,
         permissions::list, permissions::grant, permissions::revoke,
         audit::list, janitor::show, janitor::signal,
     ),
@@ -214,6 +216,8 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(read("/v1/feeds/{feed}/snapshots", web::to(feeds::snapshots)))
         .service(read("/v1/feeds/{feed}/rows", web::to(rows::rows)))
         .service(read("/v1/feeds/{feed}/quarantine", web::to(quarantine::list)))
+        .service(at("/v1/feeds/{feed}/quarantine/replay", "POST").post(settle::replay))
+        .service(at("/v1/feeds/{feed}/quarantine/discard", "POST").post(settle::discard))
         .service(at("/v1/permissions", "GET, POST").get(permissions::list).post(permissions::grant))
         .service(at("/v1/permissions/{row}", "DELETE").delete(permissions::revoke))
         .service(read("/v1/audit", web::to(audit::list)))

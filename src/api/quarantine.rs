@@ -6,7 +6,7 @@ use actix_web::web::{Data, Json, Path};
 use serde::Deserialize;
 use tokio::time::timeout;
 use tracing::warn;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, Caller, Problem, query};
 use crate::governance::Action;
@@ -16,7 +16,7 @@ use crate::verify::{Chosen, QuarantinedRecord, WantedState, quarantined};
 /// Most records of an answer: each may be as large as a record is.
 const MOST: usize = 100;
 
-/// Which of a feed's records.
+/// Which of a feed's records to show.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -41,14 +41,40 @@ pub struct QuarantineQuery {
 
 impl QuarantineQuery {
     fn read(self, feed: &str) -> Result<(Chosen, usize), Problem> {
-        let class = |name: String| {
-            name.parse().map_err(|error| Problem::bad_request(format!("class: {error}")))
-        };
-        let limit = self.limit.unwrap_or(50);
+        let Self { sink, class, partition, from, before, state, limit } = self;
+        let limit = limit.unwrap_or(50);
         if !(1..=MOST).contains(&limit) {
             return Err(Problem::bad_request(format!("limit: 1 to {MOST}")));
         }
-        let chosen = Chosen {
+        Ok((Which { sink, class, partition, from, before, state }.chosen(feed)?, limit))
+    }
+}
+
+/// Which of a feed's records are meant.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Which {
+    /// Only what this sink keeps.
+    #[schema(inline)]
+    sink: Option<SinkKind>,
+    /// Only what was rejected for this class of reasons, such as `wrong_type`.
+    class: Option<String>,
+    partition: Option<i32>,
+    /// From this offset on.
+    from: Option<i64>,
+    /// Before this offset.
+    before: Option<i64>,
+    /// What was made of them. Default: `open`, of which nothing was made yet.
+    #[schema(inline)]
+    state: Option<WantedState>,
+}
+
+impl Which {
+    pub fn chosen(self, feed: &str) -> Result<Chosen, Problem> {
+        let class = |name: String| {
+            name.parse().map_err(|error| Problem::bad_request(format!("class: {error}")))
+        };
+        Ok(Chosen {
             feed: Some(feed.to_owned()),
             sink: self.sink,
             class: self.class.map(class).transpose()?,
@@ -58,8 +84,7 @@ impl QuarantineQuery {
                 end: self.before.unwrap_or(i64::MAX),
             },
             state: self.state.unwrap_or(WantedState::Open).of_each(),
-        };
-        Ok((chosen, limit))
+        })
     }
 }
 

@@ -133,6 +133,8 @@ impl Which {
     }
 }
 
+/// So many records are taken up by one command, the newest; whoever has more says which.
+const MOST: usize = 100_000;
 const ALL: OffsetRange = OffsetRange { start: i64::MIN, end: i64::MAX };
 
 impl Quarantine {
@@ -184,7 +186,7 @@ fn show(file: &NodeFile, feed: String, partition: i32, offset: i64, output: Outp
     let offsets = OffsetRange { start: offset, end: offset.saturating_add(1) };
     let (sink, class, partition, state) = (None, None, Some(partition), None);
     let chosen = Chosen { feed: Some(feed), sink, class, partition, offsets, state };
-    let hand = Hand { by: by(), dry_run: true };
+    let hand = Hand { by: by(), dry_run: true, most: MOST };
     let shown = answered(async {
         let kept = quarantined(&node, &chosen, usize::MAX).await?;
         // Its feed file may be gone; then that is what there is to say.
@@ -202,7 +204,7 @@ fn show(file: &NodeFile, feed: String, partition: i32, offset: i64, output: Outp
             let records: Vec<_> = kept.iter().map(QuarantinedRecord::from).collect();
             let now = match &outcomes {
                 Ok(outcomes) => outcomes.iter().map(outcome_json).collect(),
-                Err(error) => json!({ "error": error }),
+                Err(error) => json!({ "error": error.to_string() }),
             };
             print_json(&json!({ "records": records, "if_replayed": now }));
         }
@@ -224,12 +226,12 @@ fn replayed(file: &NodeFile, chosen: &Chosen, dry_run: bool, output: Output) -> 
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    let hand = Hand { by: by(), dry_run };
+    let hand = Hand { by: by(), dry_run, most: MOST };
     let work = async {
         if !dry_run {
             record(&node, "replay", chosen, "from the terminal").await?;
         }
-        replay(&node, &files, chosen, &hand).await
+        replay(&node, &files, chosen, &hand).await.map_err(|error| error.to_string())
     };
     let outcomes = match answered(work) {
         Ok(outcomes) => outcomes,
@@ -249,12 +251,12 @@ fn discarded(file: &NodeFile, chosen: &Chosen, why: &str, dry_run: bool) -> Exit
         Ok((node, _)) => node,
         Err(exit) => return exit,
     };
-    let hand = Hand { by: by(), dry_run };
+    let hand = Hand { by: by(), dry_run, most: MOST };
     let work = async {
         if !dry_run {
             record(&node, "discard", chosen, why).await?;
         }
-        discard(&node, chosen, why, &hand).await
+        discard(&node, chosen, why, &hand).await.map_err(|error| error.to_string())
     };
     let all = match answered(work) {
         Ok(all) => all,

@@ -26,8 +26,6 @@ use crate::registry::Registry;
 use crate::verify::{Chosen, Kept, quarantined};
 use crate::warehouse::Warehouse;
 
-/// So many records are taken up by one command, the newest; whoever has more says which.
-const MOST: usize = 100_000;
 /// Records of one commit.
 const EACH: usize = 5_000;
 /// How often a sink that moved meanwhile is looked at anew.
@@ -58,6 +56,23 @@ impl Outcome {
 pub struct Hand {
     pub by: String,
     pub dry_run: bool,
+    /// So many records at most.
+    pub most: usize,
+}
+
+/// Why nothing was done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Failed {
+    #[error("these are more than {0} records: choose fewer, by --partition or --offsets")]
+    TooMany(usize),
+    #[error("{0}")]
+    Error(String),
+}
+
+impl From<String> for Failed {
+    fn from(error: String) -> Self {
+        Self::Error(error)
+    }
 }
 
 /// Makes rows of the chosen records. `chosen.feed` must be given.
@@ -66,14 +81,14 @@ pub async fn replay(
     files: &[FeedFile],
     chosen: &Chosen,
     hand: &Hand,
-) -> Result<Vec<Outcome>, String> {
+) -> Result<Vec<Outcome>, Failed> {
     let sinks = Sinks::open(node)?;
     let registry = node.schema_registry.as_ref().map(Registry::open).transpose()?;
     let (lake, warehouse) = (sinks.lake.clone(), sinks.warehouse.clone());
     let catalog = Catalog::new(node.kafka.clone(), lake, warehouse, registry);
     let command = Command { node, files, chosen, hand, sinks, catalog };
     let mut outcomes = Vec::new();
-    for ((sink, source), kept) in grouped(node, chosen).await? {
+    for ((sink, source), kept) in grouped(node, chosen, hand.most).await? {
         let offsets: Vec<i64> = kept.iter().map(|record| record.offset).collect();
         let replayed = command.one(sink, &source, kept).await;
         // What is wrong with one partition or sink is none of the others'.
@@ -91,11 +106,11 @@ pub async fn discard(
     chosen: &Chosen,
     why: &str,
     hand: &Hand,
-) -> Result<Vec<(SinkKind, TopicPartition, u64)>, String> {
+) -> Result<Vec<(SinkKind, TopicPartition, u64)>, Failed> {
     let feed = chosen.feed.as_deref().unwrap_or_default();
     let sinks = Sinks::open(node)?;
     let mut discarded = Vec::new();
-    for ((sink, source), kept) in grouped(node, chosen).await? {
+    for ((sink, source), kept) in grouped(node, chosen, hand.most).await? {
         let mut by_topic: BTreeMap<Option<uuid::Uuid>, Vec<i64>> = BTreeMap::new();
         for record in &kept {
             by_topic.entry(record.topic_id).or_default().push(record.offset);
@@ -124,13 +139,11 @@ pub async fn discard(
 type Groups = BTreeMap<(SinkKind, TopicPartition), Vec<Kept>>;
 
 /// The chosen records by sink and partition, in the order of their offsets.
-async fn grouped(node: &Node, chosen: &Chosen) -> Result<Groups, String> {
+async fn grouped(node: &Node, chosen: &Chosen, most: usize) -> Result<Groups, Failed> {
     let mut groups = Groups::new();
-    let records = quarantined(node, chosen, MOST + 1).await?;
-    if records.len() > MOST {
-        return Err(format!(
-            "these are more than {MOST} records: choose fewer, by --partition or --offsets"
-        ));
+    let records = quarantined(node, chosen, most.saturating_add(1)).await?;
+    if records.len() > most {
+        return Err(Failed::TooMany(most));
     }
     for record in records {
         let source = TopicPartition::new(record.topic.as_str(), record.partition);

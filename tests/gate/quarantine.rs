@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use rdkafka::producer::{BaseRecord, Producer};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::http::Caller;
@@ -398,5 +399,95 @@ fn the_quarantine_is_read_with_a_right_of_its_own() {
         let audit: Vec<Value> = serde_json::from_str(&audit).expect("JSON");
         let allowed = audit.iter().filter(|row| row["allowed"] == true).count();
         (allowed >= 5 && allowed < audit.len()).then_some(())
+    });
+}
+
+/// Whoever may replay makes rows of records, or settles them as what stays out, without seeing them.
+#[test]
+fn records_come_back_over_the_api() {
+    let mut place = Place::new("back-api");
+    place.edit_node(|text| format!("{text}api: {{listen: '127.0.0.1:0'}}\n"));
+    let topic = place.topic("orders", 1, &[]);
+    place.feed("orders", &format!("topic: {topic}\n{CHECKED}"));
+    Sender::new().send(&topic, 0, 97..103);
+    raw(&topic, &["a secret"]);
+    let node = place.node();
+    wait_for_quarantined(&place, 4);
+    place.wait_for_watermarks("orders", &[7]);
+    let command = |arguments: &[&str]| {
+        let (code, printed) = place.command(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {printed}");
+        printed
+    };
+    let grant = ["permissions", "grant", "--to", "user:ada", "--feed", "orders", "--reason", "x"];
+    command(&[&grant[..], &["--action", "read"]].concat());
+    let printed = command(&["token", "create", "--for", "ada"]);
+    let token = printed.split_whitespace().find(|word| word.starts_with("tg_")).expect("a token");
+    let ada = Caller::new(&node, Some(token));
+    let post = |what: &str, body: &Value| {
+        ada.ask(Method::POST, &format!("/v1/feeds/orders/quarantine/{what}"), &[], Some(body))
+    };
+    wait_for("her token", SOON, || {
+        (ada.get("/v1/feeds/orders").status.as_u16() == 200).then_some(())
+    });
+    assert_eq!(post("replay", &json!({"which": {}})).problem().0, 404, "who reads changes nothing");
+    command(&[&grant[..], &["--action", "replay"]].concat());
+    wait_for("her right", SOON, || {
+        (post("replay", &json!({"which": {}, "dry_run": true})).status.as_u16() == 200)
+            .then_some(())
+    });
+    // As the feed is, all of them stay; why is not for her to know.
+    let outcomes = post("replay", &json!({"which": {"sink": "lake"}})).json();
+    let left = outcomes[0]["left"].as_array().expect("a list");
+    assert_eq!(left.len(), 4, "{outcomes:#}");
+    assert!(left.iter().all(|it| it["reason"].is_null()), "{outcomes:#}");
+    for wrong in [json!({"which": {"class": "odd"}}), json!({"witch": {}}), json!({}), json!([])] {
+        assert_eq!(post("replay", &wrong).problem().0, 400, "{wrong}");
+    }
+    for wrong in [json!({"which": {}}), json!({"which": {}, "why": " "}), json!({"why": "x"})] {
+        assert_eq!(post("discard", &wrong).problem().0, 400, "{wrong}");
+    }
+    place.feed(
+        "orders",
+        &format!("topic: {topic}\ncolumns: [{{name: id, type: long, required: true}}]"),
+    );
+    node.wait_for_log("the feed file changed", SOON);
+    let counts = |outcomes: &Value| -> Vec<(String, usize, usize)> {
+        let count = |it: &Value, name: &str| it[name].as_array().expect("a list").len();
+        let one = |it: &Value| {
+            let sink = it["sink"].as_str().expect("a name").to_owned();
+            (sink, count(it, "replayed"), count(it, "left"))
+        };
+        outcomes.as_array().expect("a list").iter().map(one).collect()
+    };
+    let both = |replayed, left| {
+        vec![("lake".to_owned(), replayed, left), ("warehouse".to_owned(), replayed, left)]
+    };
+    // Twice at once, and once more.
+    let body = json!({"which": {"class": "check_failed"}});
+    let twice = std::thread::scope(|scope| {
+        let asking = [0, 1].map(|_| scope.spawn(|| post("replay", &body)));
+        asking.map(|it| it.join().expect("an answer"))
+    });
+    assert!(twice.iter().all(|answer| answer.status.as_u16() == 200), "{:?}", twice[0].text());
+    assert_eq!(post("replay", &body).json(), json!([]));
+    assert_eq!(counts(&post("replay", &json!({"which": {}, "dry_run": true})).json()), both(0, 1));
+    let discarded = post("discard", &json!({"which": {}, "why": "it is no order"})).json();
+    assert!(
+        discarded.as_array().expect("a list").iter().all(|it| it["records"] == 1),
+        "{discarded:#}"
+    );
+    let settled = listed(&place, &["--state", "discarded"]);
+    assert_eq!((settled.len(), &settled[0]["settled_by"]), (1, &json!("user:ada")), "{settled:#?}");
+    place.wait_for_ids("orders", 97..103);
+    place.verify();
+    wait_for("the audit", SOON, || {
+        let audit = command(&["audit", "--output", "json"]);
+        let audit: Vec<Value> = serde_json::from_str(&audit).expect("JSON");
+        let of = |action: &str| {
+            let of = |row: &&Value| row["action"] == action && row["allowed"] == true;
+            audit.iter().filter(of).count()
+        };
+        (of("replay") == 4 && of("discard") == 1).then_some(())
     });
 }
