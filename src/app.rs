@@ -226,6 +226,7 @@ fn build_janitor(
         lake: edges.lake.clone(),
         store: node.warehouse.as_ref().map(warehouse::open_janitor).transpose()?,
         ad_hoc: node.warehouse.as_ref().map(warehouse::open_ad_hoc).transpose()?,
+        retires_rows: false,
         token: None,
     };
     Ok(Some(janitor::Setup { work, edges: edges.clone(), node: node_name(), io }))

@@ -218,5 +218,5 @@ async fn open(node: Node, files: Vec<FeedFile>) -> Result<Work, String> {
         database = Some(opened);
     }
     let known = Known::open(&node, files, lake.clone(), database)?;
-    Ok(Work { config: node.janitor, known, lake, store, ad_hoc, token: None })
+    Ok(Work { config: node.janitor, known, lake, store, ad_hoc, retires_rows: true, token: None })
 }

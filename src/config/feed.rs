@@ -518,8 +518,8 @@ pub struct WarehouseOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<Snapshots>,
     /// How many days the table keeps: rows of days whose end is longer ago go, once a day, by the feed's
-    /// `time` if the table has that column, else by Kafka's timestamp, in UTC. Only with `type: stream`.
-    /// Default: for good.
+    /// `time` if the table has that column and it is not null, else by Kafka's timestamp, in UTC. Only with
+    /// `type: stream`. Default: for good.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention_days: Option<u32>,
     /// How long a record may wait while the warehouse is idle. Default: 20ms.

@@ -16,7 +16,7 @@ use deltalake_core::logstore::{CommitOrBytes, LogStoreRef};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::SaveMode;
 use deltalake_core::{DeltaTableError, TableProperty};
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::sync::Mutex;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -208,6 +208,11 @@ impl Log {
                 return Ok(Vec::new());
             }
         }
+        // An entry that is not known could not be missed.
+        if state.version.is_some() && state.entry.is_none() {
+            self.reload(state).await?;
+            return Ok(Vec::new());
+        }
         let mut seen = Self::replay(self.store.as_ref(), state).await?;
         // What comes after one so old may not be missing but be taken out, just now: the oldest go first.
         if let (Some(version), Some(known)) = (state.version, &state.entry)
@@ -261,6 +266,9 @@ impl Log {
         match self.log.write_commit_entry(version, CommitOrBytes::LogBytes(bytes), id).await {
             Ok(()) => {
                 state.unknown = 0;
+                if self.is_into_a_hole(state, version).await? {
+                    return Ok(false);
+                }
                 // Read back rather than remembered: the entry's identity comes from the store.
                 let read = read_log(self.store.as_ref(), version).await.ok().flatten();
                 if !read.is_some_and(|file| state.apply_checked(file, id)) {
@@ -291,6 +299,20 @@ impl Log {
                 }
                 Ok(false)
             }
+        }
+    }
+
+    /// Whether what was just written follows an entry that is gone: somebody slept between looking and writing,
+    /// for as long as the log is kept. Nobody would read it; it is taken back.
+    async fn is_into_a_hole(&self, state: &State, version: u64) -> Result<bool, SinkError> {
+        let (Some(last), Some(known)) = (state.version, &state.entry) else { return Ok(false) };
+        if !is_old(known) || log::stands(self.store.as_ref(), &entry_path(last), known).await? {
+            return Ok(false);
+        }
+        warn!(target: "tidegate::lake", table = %self.log.root_url(), version, "the log was cut before what was written: it is taken back");
+        match self.store.delete(&entry_path(version)).await {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(true),
+            Err(error) => Err(log::judged(&error).context("taking back a commit")),
         }
     }
 

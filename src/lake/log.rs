@@ -349,18 +349,30 @@ struct LastCheckpoint {
     parts: Option<u32>,
 }
 
-/// The `txn`s of the latest checkpoint and its version; none where there is no checkpoint.
-pub async fn read_checkpoint(
-    store: &dyn ObjectStore,
-) -> Result<Option<(u64, Watermarks)>, SinkError> {
+/// The version of the checkpoint that readers begin with; none where the log tells of none.
+pub async fn read_pointer(store: &dyn ObjectStore) -> Result<Option<u64>, SinkError> {
+    Ok(last_checkpoint(store).await?.map(|last| last.version))
+}
+
+async fn last_checkpoint(store: &dyn ObjectStore) -> Result<Option<LastCheckpoint>, SinkError> {
     let pointer = match store.get(&Path::from("_delta_log/_last_checkpoint")).await {
         Ok(got) => got.bytes().await.map_err(|error| judged(&error))?,
         Err(Error::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(judged(&error).context("reading the checkpoint pointer")),
     };
-    let LastCheckpoint { version, parts } = serde_json::from_slice(&pointer).map_err(|error| {
+    let last = serde_json::from_slice(&pointer).map_err(|error| {
         SinkError::lasting(format!("the checkpoint pointer is damaged: {error}"))
     })?;
+    Ok(Some(last))
+}
+
+/// The `txn`s of the latest checkpoint and its version; none where there is no checkpoint.
+pub async fn read_checkpoint(
+    store: &dyn ObjectStore,
+) -> Result<Option<(u64, Watermarks)>, SinkError> {
+    let Some(LastCheckpoint { version, parts }) = last_checkpoint(store).await? else {
+        return Ok(None);
+    };
     let mut marks = Watermarks::default();
     let names: Vec<String> = match parts {
         None => vec![format!("{version:020}.checkpoint.parquet")],

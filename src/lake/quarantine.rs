@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use arrow::array::Int32Array;
-use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
+use arrow::compute::is_not_null;
+use arrow::compute::kernels::zip::zip;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
@@ -41,6 +43,21 @@ pub fn encode_rejects(
     encode_file(Slot::day_of_millis(kept_ms), &schema, batches, 3)
 }
 
+/// The same rows, those that do not say when they were kept as of this moment: milliseconds since the epoch.
+pub fn kept_at(batch: RecordBatch, added_ms: i64) -> Result<RecordBatch, ArrowError> {
+    let schema = batch.schema();
+    let at = schema.index_of("kept_at")?;
+    let known = batch.column(at);
+    if known.null_count() == 0 {
+        return Ok(batch);
+    }
+    let added = micros(&Int64Array::from_value(added_ms, batch.num_rows()));
+    let filled = zip(&is_not_null(known)?, known, &added)?;
+    let mut columns = batch.columns().to_vec();
+    columns[at] = filled;
+    RecordBatch::try_new(schema, columns)
+}
+
 fn rows(
     schema: &SchemaRef,
     source: &TopicPartition,
@@ -65,4 +82,25 @@ fn rows(
         Arc::new(micros(&Int64Array::from_value(kept_ms, rejects.len()))),
     ];
     RecordBatch::try_new(schema.clone(), columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{AsArray, Int32Array};
+    use arrow::datatypes::TimestampMicrosecondType;
+
+    #[test]
+    fn what_does_not_say_when_it_was_kept_is_of_its_file() {
+        let fields =
+            vec![Field::new("n", DataType::Int32, true), Field::new("kept_at", timestamp(), true)];
+        let times = Int64Array::from(vec![Some(1), None, Some(3)]);
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(Int32Array::from(vec![1, 2, 3])), Arc::new(micros(&times))];
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+        let told = kept_at(batch, 9).unwrap();
+        let times = told.column(1).as_primitive::<TimestampMicrosecondType>();
+        assert_eq!(times.values(), &[1000, 9000, 3000]);
+        assert_eq!(times.null_count(), 0);
+    }
 }

@@ -45,7 +45,7 @@ fn full(text: &str) -> Report {
         times: vec![TimeTotals { time: own(), rows: 5, bytes: 6 }],
         growth: vec![Point { at_ms: 1, rows: 5, bytes: 6 }],
     };
-    let size = TableSize { rows: 42, bytes: Some(8192), newest_ms: None };
+    let size = TableSize { rows: 42, guessed: false, bytes: Some(8192), newest_ms: None };
     let marks = Marks { lake: Some(11), warehouse: None };
     let feed = FeedFacts {
         name: own(),

@@ -201,11 +201,15 @@ impl DeltaLog {
         let Listed { entries, checkpoints } = listed;
         let first = entries.first().copied();
         if first.is_some_and(|first| first > 0) || (first.is_none() && !checkpoints.is_empty()) {
-            // The earliest that the entries lead on from: they tell more than a checkpoint does.
             let leads = |version: &&u64| first.is_none_or(|first| **version + 1 >= first);
+            let leading: Vec<u64> = checkpoints.iter().filter(leads).copied().collect();
+            // Of those that what was before them is written down of, the earliest: from there on the entries
+            // tell more than a checkpoint does.
+            let told = history::versions(self.store.as_ref()).await?;
+            let known = leading.iter().find(|version| told.contains(version));
             let found = match first {
-                Some(_) => checkpoints.iter().find(leads),
-                None => checkpoints.last(),
+                Some(_) => known.or(leading.first()),
+                None => leading.last(),
             };
             let version =
                 *found.ok_or("the Delta log's first entries and its checkpoint are gone")?;

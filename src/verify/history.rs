@@ -2,7 +2,7 @@
 //! over or taken by retention. Written down in the table's folder before the janitor takes the entries out, so
 //! that who compares the table with its topic knows afterwards what he would have known before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -68,18 +68,20 @@ pub async fn remember(lake: &LakeStore, folder: &str, version: u64) -> Result<()
 /// Deletes what was written down of versions before.
 pub async fn forget(lake: &LakeStore, folder: &str, before: u64) -> Result<(), String> {
     let store = lake.below(folder);
-    let listed: Vec<_> = store.list(Some(&Path::from(FOLDER))).try_collect().await.map_err(said)?;
-    for meta in listed {
-        let name = meta.location.filename().and_then(|name| name.strip_suffix(".json"));
-        let version = name.and_then(|name| name.parse::<u64>().ok());
-        if version.is_some_and(|version| version < before) {
-            match store.delete(&meta.location).await {
-                Ok(()) | Err(Error::NotFound { .. }) => {}
-                Err(error) => return Err(said(error)),
-            }
+    for version in versions(store.as_ref()).await?.range(..before) {
+        match store.delete(&path(*version)).await {
+            Ok(()) | Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(said(error)),
         }
     }
     Ok(())
+}
+
+/// The versions up to which something is written down.
+pub(super) async fn versions(store: &dyn ObjectStore) -> Result<BTreeSet<u64>, String> {
+    let listed: Vec<_> = store.list(Some(&Path::from(FOLDER))).try_collect().await.map_err(said)?;
+    let names = listed.iter().filter_map(|meta| meta.location.filename()?.strip_suffix(".json"));
+    Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 
 pub(super) async fn read(store: &dyn ObjectStore, version: u64) -> Result<History, String> {
@@ -180,6 +182,7 @@ mod tests {
     use super::*;
     use crate::config::LakeFormat;
     use crate::lake::scan::tests::bench::Bench;
+    use crate::lake::upkeep::tests::dying::Dying;
     use crate::lake::upkeep::{Mode, Upkeep};
     use crate::record::GapReason;
     use crate::retention::{Bounds, Policy};
@@ -226,13 +229,24 @@ mod tests {
             let before = told(store.clone()).await;
             assert!(!log.gaps.is_empty() && !log.retired.is_empty());
             assert!(log.marks().all(|(_, mark)| mark.start == Some(0)), "{round}");
+            bench.checkpoint().await;
+            bench.commit(0, 1, &[]).await;
             let latest = bench.checkpoint().await;
             bench.commit(1, 1, &[]).await;
             let whole = told(store.clone()).await;
             let cut = upkeep.cut(0, LATE).await.unwrap().unwrap();
             assert!(cut.version == latest && cut.version > began);
             remember(&lake, folder, cut.version).await.unwrap();
-            upkeep.take_out(&cut).await.unwrap();
+            // Cut off anywhere, and looked at, and written down again: it tells the same.
+            for dies_after in [1, 2, 3, 7, 1000] {
+                let dying = lake.clone().over(|inner| Arc::new(Dying::after(inner, dies_after)));
+                let dying = Upkeep::of(&dying, bench.feed.clone()).unwrap().unwrap();
+                let taken = dying.take_out(&cut).await;
+                assert_eq!(told(store.clone()).await, whole, "{round}, {dies_after}");
+                remember(&lake, folder, cut.version).await.unwrap();
+                assert_eq!(told(store.clone()).await, whole, "{round}, {dies_after}");
+                assert_eq!(taken.is_ok_and(|taken| taken.all), dies_after == 1000);
+            }
             forget(&lake, folder, cut.version).await.unwrap();
             assert_eq!(told(store.clone()).await, whole, "{round}");
             assert_ne!(before, whole);

@@ -299,10 +299,12 @@ pub async fn counted(node: &Node, sink: SinkKind) -> Result<Vec<Counted>, String
 async fn count_lake(store: &LakeStore) -> Result<Vec<Counted>, String> {
     let mut counts: BTreeMap<(String, String, &str), (u64, String)> = BTreeMap::new();
     for feed in lake_feeds(store, None).await? {
-        let each = |record: Kept| {
-            let state = State::of(&record).name();
-            let count = counts.entry((record.feed, record.class, state));
-            count.or_insert((0, record.reason)).0 += 1;
+        let each = |records: Vec<Kept>, _: Option<i64>| {
+            for record in records {
+                let state = State::of(&record).name();
+                let count = counts.entry((record.feed, record.class, state));
+                count.or_insert((0, record.reason)).0 += 1;
+            }
             true
         };
         each_of_lake(store, &feed, each).await?;
@@ -357,45 +359,49 @@ async fn of_lake(
     chosen: &Chosen,
     most: usize,
 ) -> Result<Vec<Kept>, String> {
-    let mut kept = Vec::new();
-    let take = |record: Kept| {
-        kept.extend(chosen.takes(&record).then_some(record));
-        kept.len() < most
+    let mut kept: Vec<Kept> = Vec::new();
+    let take = |records: Vec<Kept>, next_ms: Option<i64>| {
+        kept.extend(records.into_iter().filter(|record| chosen.takes(record)));
+        kept.sort_by_key(|record| std::cmp::Reverse(record.kept_at_ms));
+        kept.truncate(most);
+        // Records of the files to come are no newer than their file.
+        let oldest = kept.last().map(|record| record.kept_at_ms);
+        kept.len() < most || next_ms.is_some_and(|next| oldest.is_none_or(|oldest| next > oldest))
     };
     each_of_lake(store, feed, take).await?;
     Ok(kept)
 }
 
-/// Calls `each` with the records of a feed's quarantine, those of the newest file first, until it answers
-/// false and the file is at its end. One file is held at a time.
+/// Calls `each` with the records of a file of a feed's quarantine, and how old the next one is: the newest
+/// first, until it answers false. One file is held at a time.
 async fn each_of_lake(
     store: &LakeStore,
     feed: &str,
-    mut each: impl FnMut(Kept) -> bool,
+    mut each: impl FnMut(Vec<Kept>, Option<i64>) -> bool,
 ) -> Result<(), String> {
     let table = store.below(&layout::quarantine_path(feed));
     let log = DeltaLog::open(table.clone()).await?;
     let fates = Fates::read(store, feed).await?;
-    let mut wanted = true;
     let mut files = log.files();
     // One that was put together of others is as old as the youngest of them.
     files.sort_by_key(|file| std::cmp::Reverse((file.modified, file.version)));
-    for file in files {
-        if !wanted {
-            break;
-        }
+    for (index, file) in files.iter().enumerate() {
         let path = Path::from_url_path(&file.path).map_err(|error| error.to_string())?;
         let bytes = table.get(&path).await.map_err(said)?.bytes().await.map_err(said)?;
         let batch = read_columns(bytes, &COLUMNS.map(str::to_owned))
             .map_err(|error| format!("{}: {error}", file.path))?;
         let rows = rows(&batch, feed, file.modified);
         let rows = rows.ok_or_else(|| format!("{} is no quarantine file", file.path))?;
-        for mut record in rows {
+        let mut rows = rows;
+        for record in &mut rows {
             let source = TopicPartition::new(record.topic.as_str(), record.partition);
             let by_age = || log.mark_at(&source, file.version).and_then(|it| it.topic_id.get());
             record.topic_id = file.topic.or_else(by_age);
-            record.settled = fates.of(&record);
-            wanted = each(record);
+            record.settled = fates.of(record);
+        }
+        let next_ms = files.get(index + 1).map(|next| next.modified);
+        if !each(rows, next_ms) {
+            break;
         }
     }
     Ok(())
@@ -500,8 +506,8 @@ mod tests {
         }
         let told = async || {
             let mut told = Vec::new();
-            let take = |record: Kept| {
-                told.push(record);
+            let take = |records: Vec<Kept>, _: Option<i64>| {
+                told.extend(records);
                 true
             };
             each_of_lake(&lake, "f", take).await.unwrap();

@@ -118,6 +118,11 @@ impl Database {
         for (source, range) in former {
             scan.former.entry(source).or_default().push(range);
         }
+        let mut quarantined = |record: Quarantined| scan.take_quarantined(feed, &record);
+        match self {
+            Database::Postgres(it) => it.quarantine(&feed.name, &mut quarantined).await?,
+            Database::Sqlite(it) => it.quarantine(&feed.name, &mut quarantined)?,
+        }
         let expired = match self {
             Database::Postgres(it) => it.expired(&feed.name).await?,
             Database::Sqlite(it) => it.expired(&feed.name)?,
@@ -125,11 +130,6 @@ impl Database {
         // Before the rows: they are older, and those of a former topic are the oldest.
         for (source, first, last) in expired {
             scan.take_expired(feed, &source, first..=last);
-        }
-        let mut quarantined = |record: Quarantined| scan.take_quarantined(feed, &record);
-        match self {
-            Database::Postgres(it) => it.quarantine(&feed.name, &mut quarantined).await?,
-            Database::Sqlite(it) => it.quarantine(&feed.name, &mut quarantined)?,
         }
         self.scan_rows(feed, &mut scan).await?;
         Ok(scan)

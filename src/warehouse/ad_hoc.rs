@@ -27,6 +27,8 @@ pub struct Answer {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TableSize {
     pub rows: u64,
+    /// As the database guesses, since to count them would take long; then nothing is known of the newest.
+    pub guessed: bool,
     /// With its indexes; none where the database does not tell.
     pub bytes: Option<u64>,
     /// The newest of its records' timestamps, milliseconds since the epoch; none where the table does not

@@ -36,9 +36,31 @@ impl OldRows {
         Some(Self { feed, time, before: before.date_naive() })
     }
 
-    /// The columns by which a row is known again, and which every row that goes has.
-    pub(super) fn needed(&self) -> [&str; 4] {
-        ["_topic", "_partition", "_offset", &self.time]
+    /// The columns by which a row is known again, which every row that goes has, and those that tell its time.
+    pub(super) fn needed(&self) -> [&str; 5] {
+        ["_topic", "_partition", "_offset", "_timestamp", &self.time]
+    }
+
+    /// That a row is old and says where it comes from. Where the feed's own time is null, Kafka's counts.
+    /// `before`: what a column's value is less than, if it is of a day before.
+    pub(super) fn condition(
+        &self,
+        ident: impl Fn(&str) -> String,
+        before: impl Fn(&str) -> String,
+    ) -> String {
+        let (time, kafka) = (ident(&self.time), ident("_timestamp"));
+        let is_before = |name: &str| format!("{} < {}", ident(name), before(name));
+        let old = match self.time == "_timestamp" {
+            true => is_before("_timestamp"),
+            false => format!(
+                "({} OR ({time} IS NULL AND {}))",
+                is_before(&self.time),
+                is_before("_timestamp")
+            ),
+        };
+        let whole =
+            ["_topic", "_partition", "_offset"].map(|it| format!("{} IS NOT NULL", ident(it)));
+        format!("{old} AND {kafka} IS NOT NULL AND {}", whole.join(" AND "))
     }
 
     /// That the table lacks one of them.
@@ -56,6 +78,6 @@ impl OldRows {
 pub struct Passed {
     /// Rows that went.
     pub rows: u64,
-    /// Where it goes on; none at the end.
-    pub next: Option<u64>,
+    /// Where it goes on; none at the end. It begins at the least there is.
+    pub next: Option<i64>,
 }

@@ -76,6 +76,9 @@ pub trait JanitorStore: Send + Sync + 'static {
         lease: Option<(&str, i64)>,
     ) -> Result<u64, SinkError>;
 
+    /// By the database's clock, or where it has none this machine's: milliseconds since the epoch.
+    async fn now_ms(&self) -> Result<i64, SinkError>;
+
     /// How many rows there are that old.
     async fn old_rows(&self, old: &OldRows) -> Result<u64, SinkError>;
 
@@ -87,7 +90,7 @@ pub trait JanitorStore: Send + Sync + 'static {
     async fn expire_rows(
         &self,
         old: &OldRows,
-        from: u64,
+        from: i64,
         lease: Option<(&str, i64)>,
     ) -> Result<Passed, SinkError>;
 

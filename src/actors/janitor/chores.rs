@@ -87,6 +87,8 @@ pub struct Work {
     pub store: Option<Arc<dyn JanitorStore>>,
     /// Counts rows of the warehouse.
     pub ad_hoc: Option<Arc<dyn AdHoc>>,
+    /// Old rows of the warehouse go, too: it is known to be this installation's.
+    pub retires_rows: bool,
     /// The token of the lease that a run is under; none by hand.
     pub token: Option<i64>,
 }
@@ -141,6 +143,8 @@ pub struct RowsExpired {
 pub struct Measured {
     /// None where a file does not say.
     pub rows: Option<u64>,
+    /// As the database guesses, since to count them would take long.
+    pub guessed: bool,
     /// In the warehouse with its indexes; none where the database does not tell.
     pub bytes: Option<u64>,
     /// None in a database.
@@ -269,14 +273,17 @@ impl Work {
     ) -> Result<Option<Done>, SinkError> {
         let Some(options) = &feed.warehouse else { return Ok(None) };
         match (chore, options.retention_days, &self.store, &self.ad_hoc) {
-            (Chore::Retention, Some(days), Some(store), _) => {
-                let Some(old) = OldRows::of(feed, days, now_ms()) else { return Ok(None) };
+            (Chore::Retention, Some(days), Some(store), _) if self.retires_rows => {
+                // Of two clocks the one that is behind: what goes is gone.
+                let now = store.now_ms().await?.min(now_ms());
+                let Some(old) = OldRows::of(feed, days, now) else { return Ok(None) };
                 self.old_rows(store.as_ref(), &old, mode).await
             }
             (Chore::Statistics, _, _, Some(ad_hoc)) => {
                 let size = ad_hoc.measure(feed).await?;
-                let measured = size.map(|TableSize { rows, bytes, newest_ms }| Measured {
+                let measured = size.map(|TableSize { rows, guessed, bytes, newest_ms }| Measured {
                     rows: Some(rows),
+                    guessed,
                     bytes,
                     files: None,
                     newest_ms,
@@ -288,14 +295,14 @@ impl Work {
         }
     }
 
-    /// Once a day the table is looked through from its beginning.
+    /// Once a day the table is looked through from its beginning, and whenever somebody does it by hand.
     async fn old_rows(
         &self,
         store: &dyn JanitorStore,
         old: &OldRows,
         mode: Mode,
     ) -> Result<Option<Done>, SinkError> {
-        if store.is_expired(old).await? {
+        if self.token.is_some() && store.is_expired(old).await? {
             return Ok(None);
         }
         let mut rows = 0;
@@ -303,7 +310,7 @@ impl Work {
             Mode::DryRun => rows = store.old_rows(old).await?,
             Mode::Do => {
                 let lease = self.token.map(|token| (LEASE, token));
-                let mut from = Some(0);
+                let mut from = Some(i64::MIN);
                 while let Some(at) = from {
                     let passed = store.expire_rows(old, at, lease).await?;
                     fault::point("janitor.expired");
@@ -399,16 +406,19 @@ impl Work {
         let Some(cut) = upkeep.cut(keep_ms, upkeep.store_now(mode).await?).await? else {
             return Ok(done);
         };
-        done.begins = Some(cut.version);
         if mode == Mode::DryRun {
-            done.taken = cut.amount();
+            (done.begins, done.taken) = (Some(cut.version), cut.amount());
             return Ok(done);
         }
         let folder = upkeep.folder();
         verify::remember(lake, folder, cut.version).await.map_err(SinkError::passing)?;
         fault::point("janitor.remembered");
-        done.taken = upkeep.take_out(&cut).await?;
-        verify::forget(lake, folder, cut.version).await.map_err(SinkError::passing)?;
+        let taken = upkeep.take_out(&cut).await?;
+        done.taken = taken.amount;
+        if taken.all {
+            done.begins = Some(cut.version);
+            verify::forget(lake, folder, cut.version).await.map_err(SinkError::passing)?;
+        }
         Ok(done)
     }
 }
@@ -416,6 +426,7 @@ impl Work {
 fn measured(files: &LakeFiles, now_ms: i64) -> Measured {
     Measured {
         rows: files.rows,
+        guessed: false,
         bytes: Some(files.amount.bytes),
         files: Some(files.amount.files),
         newest_ms: files.newest_ms,

@@ -336,6 +336,7 @@ impl Janitor {
                 Some(_) => edges.check_installation(SinkKind::Lake).await,
                 None => Ok(()),
             };
+            let work = Work { retires_rows: retires_rows(chore, &edges).await, ..work };
             let report = match ours {
                 Ok(()) => work.run(chore, None, Mode::Do).await,
                 Err(error) => Report { error: Some(error.to_string()), ..Report::default() },
@@ -395,6 +396,20 @@ impl Janitor {
         self.back_at = Some(Instant::now() + self.setup.work.config.lease.get() * 4);
         let (leasehold, holder) = (Leasehold::of(&self.setup.work), self.holder.clone());
         drop(self.setup.io.spawn(async move { leasehold.release(&holder).await }));
+    }
+}
+
+/// Rows of a warehouse that is another installation's stay, and of one that cannot be asked.
+async fn retires_rows(chore: Chore, edges: &Edges) -> bool {
+    if chore != Chore::Retention || edges.warehouse.is_none() {
+        return false;
+    }
+    match edges.check_installation(SinkKind::Warehouse).await {
+        Ok(()) => true,
+        Err(error) => {
+            warn!(target: "tidegate::janitor", %error, "old rows of the warehouse stay for now");
+            false
+        }
     }
 }
 

@@ -75,6 +75,7 @@ impl Lab {
             lake: Some(self.lake()),
             store,
             ad_hoc,
+            retires_rows: false,
             token: None,
         };
         Setup { work, edges, node: node.to_owned(), io: Io::new(tokio::runtime::Handle::current()) }

@@ -81,7 +81,8 @@ fn rows_expired(it: &RowsExpired, mode: Mode) -> String {
 
 fn measured(it: &Measured) -> String {
     let mut said = Vec::new();
-    said.extend(it.rows.map(|rows| format!("{rows} rows")));
+    let about = if it.guessed { "about " } else { "" };
+    said.extend(it.rows.map(|rows| format!("{about}{rows} rows")));
     said.extend(it.files.map(|files| format!("{files} files")));
     said.extend(it.bytes.map(|bytes| format!("{bytes} bytes")));
     let newest = it.newest_ms.and_then(DateTime::from_timestamp_millis);

@@ -20,7 +20,8 @@ use super::super::change::{Change, Kind, TIME_TAG, TOPIC_TAG};
 use super::super::commit_loop::{Log, State};
 use super::super::encode::{Encoded, Rewriting};
 use super::super::log::judged_write;
-use super::super::scan::{At, Request, ScanFile, TableScan};
+use super::super::quarantine::kept_at;
+use super::super::scan::{At, Position, Request, ScanFile, TableScan};
 use super::super::{StagedFile, Staging, join};
 use super::replace::removed;
 use super::{Amount, Mode, Of, Upkeep};
@@ -184,7 +185,8 @@ impl Upkeep {
         loop {
             let next = batches.try_next().await?;
             let ended = next.is_none();
-            if let Some((batch, _)) = next.filter(|(batch, _)| batch.num_rows() > 0) {
+            if let Some((batch, position)) = next.filter(|(batch, _)| batch.num_rows() > 0) {
+                let batch = self.dated(batch, of, position)?;
                 held += batch.get_array_memory_size();
                 run.push(batch);
             }
@@ -224,6 +226,22 @@ impl Upkeep {
             }
             writing = Some(into);
         }
+    }
+
+    /// A record in quarantine whose file does not say when it was kept was kept when the file was added.
+    fn dated(
+        &self,
+        batch: RecordBatch,
+        of: &TableScan,
+        after: Position,
+    ) -> Result<RecordBatch, SinkError> {
+        if self.of != Of::Quarantine {
+            return Ok(batch);
+        }
+        // What ends a file leads to the next one's beginning.
+        let file = if after.row == 0 { after.file.saturating_sub(1) } else { after.file };
+        let added_ms = of.files().get(file as usize).map_or(0, |file| file.added_ms);
+        kept_at(batch, added_ms).map_err(SinkError::lasting)
     }
 
     /// The columns that are in files.

@@ -2,8 +2,9 @@
 //!
 //! A log is cut at a checkpoint: what came before is in it, and the entry of that version is one of ours, by
 //! which a node knows that no RESTORE stands open. Entries go the oldest first, so that the log is whole from
-//! some version on at any moment. What they told beside the table, as which offsets retention took, is the
-//! caller's to write down before.
+//! some version on at any moment; checkpoints before all of them, so that from the first entry that is gone on
+//! only the one that the log is cut at leads to the others. What they told beside the table, as which offsets
+//! retention took, is the caller's to write down before.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::super::commit_loop::{CHECKPOINT_EVERY, write_checkpoint};
-use super::super::log::{CommitLine, judged, read_log, stands};
+use super::super::log::{CommitLine, judged, read_log, read_pointer, stands};
+use super::super::rewind::{Before, before};
 use super::{Amount, Mode, Upkeep};
 use crate::record::SinkError;
 use crate::telemetry::fault;
@@ -42,10 +44,18 @@ pub struct Logged {
 #[derive(Debug)]
 pub struct Cut {
     pub version: u64,
-    /// Its entry and its checkpoint as they are.
-    stands_on: [ObjectMeta; 2],
+    /// Its entry and its checkpoint as they are: where, and what.
+    stands_on: [(Path, ObjectMeta); 2],
     /// What goes, the oldest first.
     goes: Vec<ObjectMeta>,
+}
+
+/// What a pass took out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    pub amount: Amount,
+    /// All that was to go. Else the log is another by now, and nobody's to cut for this once.
+    pub all: bool,
 }
 
 impl Cut {
@@ -95,34 +105,49 @@ impl Upkeep {
         }
         let listed = self.listed_log().await?;
         let Some((first, _)) = listed.entries.first_key_value() else { return Ok(None) };
+        let Some((latest, _)) = listed.entries.last_key_value() else { return Ok(None) };
         let store = self.store.below(self.layout.folder());
-        let within = first + 1..=first.saturating_add(VERSIONS);
-        for (version, checkpoint) in listed.checkpoints.range(within).rev() {
-            let (version, checkpoint) = (*version, checkpoint.clone());
-            let Some(entry) = listed.entries.get(&version).cloned() else { continue };
+        // Readers begin where the pointer says.
+        let Some(pointer) = read_pointer(store.as_ref()).await? else { return Ok(None) };
+        let last = first.saturating_add(VERSIONS).min(pointer);
+        let mut cut = None;
+        let checkpoints = listed.checkpoints.range(first + 1..).rev();
+        for (version, checkpoint) in checkpoints.skip_while(|(version, _)| **version > last) {
+            let Some(entry) = listed.entries.get(version) else { continue };
             let is_old = entry.last_modified.timestamp_millis() <= now_ms - keep_ms;
-            if is_old && is_ours(store.as_ref(), version).await? {
-                let stands_on = [entry, checkpoint];
-                return Ok(Some(Cut { version, stands_on, goes: listed.before(version) }));
+            if is_old && is_ours(store.as_ref(), *version).await? {
+                cut = Some((*version, [entry.location.clone(), checkpoint.location.clone()]));
+                break;
             }
         }
-        Ok(None)
+        let Some((version, [entry, checkpoint])) = cut else { return Ok(None) };
+        // What progress was before a RESTORE may be asked for still.
+        if let Before::Restore(..) = before(store.as_ref(), *latest).await? {
+            return Ok(None);
+        }
+        // As they will be asked for again: a listing may say the same in other words.
+        let head = async |path: Path| match store.head(&path).await {
+            Ok(meta) => Ok((path, meta)),
+            Err(error) => Err(judged(&error).context(format!("reading {path}"))),
+        };
+        let stands_on = [head(entry).await?, head(checkpoint).await?];
+        Ok(Some(Cut { version, stands_on, goes: listed.before(version) }))
     }
 
     /// Takes out what goes. Cut off anywhere, it leaves a log that can be read, and the next pass goes on.
-    pub async fn take_out(&self, cut: &Cut) -> Result<Amount, SinkError> {
+    pub async fn take_out(&self, cut: &Cut) -> Result<Taken, SinkError> {
         let store = self.store.below(self.layout.folder());
-        let mut taken = Amount::default();
+        let mut amount = Amount::default();
         for some in cut.goes.chunks(AT_ONCE) {
             // A folder that was restored from a backup meanwhile may need each of its entries.
-            for known in &cut.stands_on {
-                if !stands(store.as_ref(), &known.location, known).await? {
-                    return Ok(taken);
+            for (path, known) in &cut.stands_on {
+                if !stands(store.as_ref(), path, known).await? {
+                    return Ok(Taken { amount, all: false });
                 }
             }
             for meta in some {
                 match store.delete(&meta.location).await {
-                    Ok(()) => taken.add(meta.size),
+                    Ok(()) => amount.add(meta.size),
                     Err(Error::NotFound { .. }) => {}
                     Err(error) => {
                         let context = format!("deleting {}", meta.location);
@@ -132,8 +157,8 @@ impl Upkeep {
             }
             fault::point("janitor.cut");
         }
-        info!(target: "tidegate::janitor", feed = %self.feed.name, begins = cut.version, files = taken.files, "old entries of the log are taken out");
-        Ok(taken)
+        info!(target: "tidegate::janitor", feed = %self.feed.name, begins = cut.version, files = amount.files, "old entries of the log are taken out");
+        Ok(Taken { amount, all: true })
     }
 
     async fn listed_log(&self) -> Result<Listed, SinkError> {
@@ -164,13 +189,11 @@ impl Upkeep {
 }
 
 impl Listed {
-    /// All before a version, the oldest first.
+    /// All before a version: checkpoints and the like, then entries, the oldest first.
     fn before(self, version: u64) -> Vec<ObjectMeta> {
-        // The entry of a version goes last: it is by the entries that the next pass knows what is left.
-        let all = self.checkpoints.into_iter().chain(self.others).chain(self.entries);
-        let mut before: Vec<_> = all.filter(|(of, _)| *of < version).collect();
-        before.sort_by_key(|(of, _)| *of);
-        before.into_iter().map(|(_, meta)| meta).collect()
+        let checkpoints = self.checkpoints.into_iter().chain(self.others);
+        let all = checkpoints.chain(self.entries).filter(|(of, _)| *of < version);
+        all.map(|(_, meta)| meta).collect()
     }
 }
 

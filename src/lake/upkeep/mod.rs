@@ -22,7 +22,7 @@ mod marks;
 mod plain;
 mod replace;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vacuum;
 
 use std::sync::Arc;
@@ -46,7 +46,7 @@ use crate::record::SinkError;
 
 pub use compact::Compacted;
 pub use expire::Expired;
-pub use log::{Cut, Logged};
+pub use log::{Cut, Logged, Taken};
 pub use vacuum::Vacuumed;
 
 /// The longest that staged files may wait for their commit. Half of the least grace time.

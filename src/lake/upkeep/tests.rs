@@ -1,6 +1,6 @@
 //! Chores on real tables of a local folder: alone, beside each other, and cut off in the middle.
 
-mod dying;
+pub(crate) mod dying;
 mod log;
 mod random;
 

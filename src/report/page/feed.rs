@@ -75,7 +75,7 @@ fn warehouse(side: &Side<TableSize>) -> Markup {
             None => html! { p.none { "No table yet." } },
             Some(size) => html! {
                 p data-table=(place) data-warehouse-rows=(size.rows) {
-                    (count(size.rows)) " rows"
+                    @if size.guessed { "about " } (count(size.rows)) " rows"
                     @if let Some(size) = size.bytes { ", " (bytes(size)) }
                     @if let Some(at) = size.newest_ms { ", newest record " (instant(at)) }
                     "."

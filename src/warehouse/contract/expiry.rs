@@ -18,6 +18,8 @@ on_each_warehouse! {
     one_that_lost_the_lease_takes_nothing_out
     a_large_table_is_looked_through_piece_by_piece_beside_a_writer
     a_table_that_does_not_say_where_its_rows_come_from_is_refused
+    a_table_of_somebodys_own_making_is_looked_through_too
+    a_pass_that_a_clock_ahead_of_all_noted_counts_for_nothing
 }
 
 const DAY_MS: i64 = 86_400_000;
@@ -51,7 +53,7 @@ async fn written(lab: &Lab) -> Vec<String> {
 }
 
 async fn expire(store: &dyn JanitorStore, old: &OldRows) -> u64 {
-    let (mut rows, mut from) = (0, Some(0));
+    let (mut rows, mut from) = (0, Some(i64::MIN));
     while let Some(at) = from {
         let passed = store.expire_rows(old, at, None).await.unwrap();
         (rows, from) = (rows + passed.rows, passed.next);
@@ -119,11 +121,14 @@ async fn a_day_is_told_by_the_feeds_own_time(lab: Lab) {
         lab.ask(&format!(
             "INSERT INTO {table} (id, at, _topic, _partition, _offset, _timestamp) VALUES \
              ('a', '1970-01-05', 'bank', 0, 0, '1970-01-01 00:00:00+00'), \
-             ('b', '1970-01-02', 'bank', 0, 1, '1970-01-09 00:00:00+00')"
+             ('b', '1970-01-02', 'bank', 0, 1, '1970-01-09 00:00:00+00'), \
+             ('c', NULL, 'bank', 0, 2, '1970-01-02 00:00:00+00'), \
+             ('d', NULL, 'bank', 0, 3, '1970-01-09 00:00:00+00')"
         ))
         .await;
-        assert_eq!(expire(&*store(&lab), &before(&feed, 3)).await, 1);
-        assert_eq!(lab.ask(&format!("SELECT id FROM {table}")).await, ["a"]);
+        assert_eq!(store(&lab).old_rows(&before(&feed, 3)).await.unwrap(), 2);
+        assert_eq!(expire(&*store(&lab), &before(&feed, 3)).await, 2);
+        assert_eq!(lab.ask(&format!("SELECT id FROM {table} ORDER BY 1")).await, ["a", "d"]);
     }
 }
 
@@ -137,14 +142,14 @@ async fn one_that_lost_the_lease_takes_nothing_out(lab: Lab) {
     let long = Duration::from_secs(600);
     assert_eq!(store.hold("janitor", "b", long).await.unwrap(), Lease::Held { token: 2 });
     for former in [
-        store.expire_rows(&old, 0, Some(("janitor", 1))).await.map(drop),
+        store.expire_rows(&old, i64::MIN, Some(("janitor", 1))).await.map(drop),
         store.finish_expiry(&old, Some(("janitor", 1))).await,
     ] {
         assert!(former.unwrap_err().message.contains("lease"));
     }
     assert_eq!(lab.count("accounts").await, 2);
     assert!(!store.is_expired(&old).await.unwrap());
-    assert_eq!(store.expire_rows(&old, 0, Some(("janitor", 2))).await.unwrap().rows, 2);
+    assert_eq!(store.expire_rows(&old, i64::MIN, Some(("janitor", 2))).await.unwrap().rows, 2);
 }
 
 async fn a_large_table_is_looked_through_piece_by_piece_beside_a_writer(lab: Lab) {
@@ -159,7 +164,7 @@ async fn a_large_table_is_looked_through_piece_by_piece_beside_a_writer(lab: Lab
     large.timestamps = Int64Array::from_iter_values(days.iter().map(|day| day * DAY_MS));
     assert_eq!(lab.write(&feed, &[part(claim, vec![large])]).await, [DURABLE]);
     let (store, old) = (store(&lab), before(&feed, 3));
-    let (mut rows, mut from, mut passes) = (0, Some(0), 0);
+    let (mut rows, mut from, mut passes) = (0, Some(i64::MIN), 0);
     while let Some(at) = from {
         let passed = store.expire_rows(&old, at, None).await.unwrap();
         (rows, from, passes) = (rows + passed.rows, passed.next, passes + 1);
@@ -189,11 +194,50 @@ async fn a_table_that_does_not_say_where_its_rows_come_from_is_refused(lab: Lab)
     let store = store(&lab);
     for error in [
         store.old_rows(&before(&feed, 3)).await.map(drop).unwrap_err(),
-        store.expire_rows(&before(&feed, 3), 0, None).await.map(drop).unwrap_err(),
+        store.expire_rows(&before(&feed, 3), i64::MIN, None).await.map(drop).unwrap_err(),
     ] {
         assert!(
             error.message.contains("_topic") && error.message.contains("retention_days"),
             "{error}"
         );
     }
+}
+
+async fn a_table_of_somebodys_own_making_is_looked_through_too(lab: Lab) {
+    let feed = accounts(FeedKind::Stream);
+    let (key, other) = match lab.is_postgres() {
+        true => ("bigint", "numeric"),
+        // The number of a row is the key's value.
+        false => ("INTEGER PRIMARY KEY", "INTEGER"),
+    };
+    let time = if lab.is_postgres() { "timestamptz" } else { "text" };
+    lab.ask(&format!(
+        "CREATE TABLE accounts (number {key}, id text, owner text, balance bigint, _topic text, \
+                                _partition bigint, _offset {other}, _timestamp {time})"
+    ))
+    .await;
+    lab.ask(
+        "INSERT INTO accounts (number, id, _topic, _partition, _offset, _timestamp) VALUES \
+         (-5, 'a', 'bank', 0, 0, '1970-01-01 00:00:00+00'), \
+         (7, 'b', 'bank', 0, 1, '1970-01-09 00:00:00+00'), \
+         (9000000000000000000, 'c', 'bank', 0, 2, '1970-01-02 00:00:00+00')",
+    )
+    .await;
+    assert_eq!(expire(&*store(&lab), &before(&feed, 3)).await, 2);
+    assert_eq!(offsets(&lab).await, ["1"]);
+    assert_eq!(written(&lab).await, ["bank|0|0|0", "bank|0|2|2"]);
+}
+
+async fn a_pass_that_a_clock_ahead_of_all_noted_counts_for_nothing(lab: Lab) {
+    let feed = accounts(FeedKind::Stream);
+    lab.warehouse.prepare(&feed).await.unwrap();
+    let (store, old) = (store(&lab), before(&feed, 3));
+    let ahead =
+        OldRows { before: chrono::NaiveDate::from_ymd_opt(2999, 1, 1).unwrap(), ..old.clone() };
+    store.finish_expiry(&ahead, None).await.unwrap();
+    assert!(!store.is_expired(&old).await.unwrap());
+    store.finish_expiry(&old, None).await.unwrap();
+    assert!(store.is_expired(&old).await.unwrap());
+    let now = chrono::Utc::now().timestamp_millis();
+    assert!((store.now_ms().await.unwrap() - now).abs() < 60_000);
 }

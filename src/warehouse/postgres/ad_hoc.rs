@@ -87,16 +87,29 @@ async fn read(session: &Session, sql: &str, most: usize) -> Result<Answer, Error
     Ok(answer)
 }
 
+/// Rows of tables of more bytes are not counted.
+const COUNTED: i64 = 1 << 30;
+
 async fn measure(session: &Session, table: &str) -> Result<Option<TableSize>, Error> {
     const LOOK: &str = "
         SELECT to_regclass($1) IS NOT NULL, pg_total_relation_size(to_regclass($1)),
+               pg_relation_size(to_regclass($1)),
+               (SELECT reltuples::int8 FROM pg_class WHERE oid = to_regclass($1)),
                EXISTS (SELECT FROM pg_attribute
                        WHERE attrelid = to_regclass($1) AND NOT attisdropped
                          AND attname = '_timestamp' AND atttypid = 'timestamptz'::regtype)";
     let look = session.query_one(LOOK, &[&table]).await?;
-    let (there, bytes, dated): (bool, Option<i64>, bool) = (look.get(0), look.get(1), look.get(2));
+    let (there, bytes, own): (bool, Option<i64>, Option<i64>) =
+        (look.get(0), look.get(1), look.get(2));
+    let (guess, dated): (Option<i64>, bool) = (look.get(3), look.get(4));
     if !there {
         return Ok(None);
+    }
+    let bytes: Option<u64> = bytes.and_then(|bytes| bytes.try_into().ok());
+    // Before it was analysed for the first time nothing is guessed.
+    if let Some(rows) = guess.filter(|rows| *rows >= 0 && own.is_some_and(|own| own > COUNTED)) {
+        let rows = rows.unsigned_abs();
+        return Ok(Some(TableSize { rows, guessed: true, bytes, newest_ms: None }));
     }
     let newest = match dated {
         true => "floor(extract(epoch FROM max(_timestamp)) * 1000)::int8",
@@ -104,6 +117,6 @@ async fn measure(session: &Session, table: &str) -> Result<Option<TableSize>, Er
     };
     let count = session.query_one(&format!("SELECT count(*), {newest} FROM {table}"), &[]).await?;
     let rows: i64 = count.get(0);
-    let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-    Ok(Some(TableSize { rows: rows.unsigned_abs(), bytes, newest_ms: count.get(1) }))
+    let (rows, newest_ms) = (rows.unsigned_abs(), count.get(1));
+    Ok(Some(TableSize { rows, guessed: false, bytes, newest_ms }))
 }

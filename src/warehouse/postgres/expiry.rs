@@ -17,9 +17,10 @@ const PAGES: u64 = 1024;
 const LOOK: &str = "
     SELECT c.relkind::text, pg_relation_size(c.oid) / current_setting('block_size')::int8,
            ARRAY(SELECT a.attname::text FROM pg_attribute AS a
-                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-           (SELECT format_type(a.atttypid, NULL) FROM pg_attribute AS a
-            WHERE a.attrelid = c.oid AND a.attname = $2 AND NOT a.attisdropped)
+                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+           ARRAY(SELECT format_type(a.atttypid, NULL) FROM pg_attribute AS a
+                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+           c.relhassubclass
     FROM pg_class AS c WHERE c.oid = to_regclass($1)";
 
 const HELD: &str = "SELECT 1 FROM tidegate.leases WHERE name = $1 AND token = $2 FOR SHARE";
@@ -28,14 +29,19 @@ const WRITE_DOWN: &str = "
     INSERT INTO tidegate.expired (feed, topic, partition, from_offset, to_offset)
     SELECT $1, it.* FROM unnest($2::text[], $3::int4[], $4::int8[], $5::int8[]) AS it";
 
-const DONE: &str = "SELECT before >= $2::text::date FROM tidegate.expiry WHERE feed = $1";
+/// A day that is still to come was noted by a clock that was ahead.
+const DONE: &str = "
+    SELECT before >= $2::text::date AND before <= (now() AT TIME ZONE 'UTC')::date
+    FROM tidegate.expiry WHERE feed = $1";
 
 const FINISH: &str = "
-    INSERT INTO tidegate.expiry AS e (feed, before) VALUES ($1, $2::text::date)
-    ON CONFLICT (feed) DO UPDATE SET before = greatest(e.before, excluded.before), finished_at = now()";
+    INSERT INTO tidegate.expiry (feed, before) VALUES ($1, $2::text::date)
+    ON CONFLICT (feed) DO UPDATE SET before = excluded.before, finished_at = now()";
 
+/// Taken out and not only read: another pass may write down more meanwhile.
 const WRITTEN: &str = "
-    SELECT topic, partition, from_offset, to_offset FROM tidegate.expired WHERE feed = $1 FOR UPDATE";
+    DELETE FROM tidegate.expired WHERE feed = $1
+    RETURNING topic, partition, from_offset, to_offset";
 
 /// Offsets from here on are read again, unless they are those of another topic than before.
 pub(super) const FORGET: &str = "
@@ -61,29 +67,37 @@ struct Found {
 /// None where there is no table.
 async fn look(session: &Session, old: &OldRows, schema: &str) -> Result<Option<Found>, SinkError> {
     let table = table_name(&old.feed, schema);
-    let row = session.query_opt(LOOK, &[&table, &old.time]).await.map_err(judged)?;
+    let row = session.query_opt(LOOK, &[&table]).await.map_err(judged)?;
     let Some(row) = row else { return Ok(None) };
-    let (kind, pages, columns): (String, i64, Vec<String>) = (row.get(0), row.get(1), row.get(2));
-    if kind != "r" {
+    let (kind, pages, has_children): (String, i64, bool) = (row.get(0), row.get(1), row.get(4));
+    let (names, types): (Vec<String>, Vec<String>) = (row.get(2), row.get(3));
+    if kind != "r" || has_children {
         return Err(SinkError::lasting(format!(
             "{table} is no plain table, and its old rows are nobody's but its owner's: drop old \
              partitions there, and leave out `warehouse.retention_days`"
         )));
     }
-    if let Some(missing) =
-        old.needed().into_iter().find(|name| !columns.iter().any(|it| it == name))
-    {
+    let type_of = |name: &str| {
+        let at = names.iter().position(|it| it == name)?;
+        types.get(at).map(String::as_str)
+    };
+    if let Some(missing) = old.needed().into_iter().find(|name| type_of(name).is_none()) {
         return Err(old.lacking(&table, missing));
     }
-    let kind: Option<String> = row.get(3);
-    let before = match kind.as_deref() {
-        Some("date") => format!("DATE '{}'", old.before),
-        Some("timestamp with time zone") => format!("TIMESTAMPTZ '{} 00:00:00+00'", old.before),
-        Some("timestamp without time zone") => format!("TIMESTAMP '{} 00:00:00'", old.before),
-        _ => return Err(old.lacking(&table, &format!("{} that is a time", old.time))),
+    let before = |name: &str| match type_of(name) {
+        Some("date") => Some(format!("DATE '{}'", old.before)),
+        Some("timestamp with time zone") => {
+            Some(format!("TIMESTAMPTZ '{} 00:00:00+00'", old.before))
+        }
+        Some("timestamp without time zone") => Some(format!("TIMESTAMP '{} 00:00:00'", old.before)),
+        _ => None,
     };
-    let whole = old.needed().map(|name| format!("{} IS NOT NULL", ident(name))).join(" AND ");
-    let old = format!("{} < {before} AND {whole}", ident(&old.time));
+    for name in [&old.time, "_timestamp"] {
+        if before(name).is_none() {
+            return Err(old.lacking(&table, &format!("{name} that is a time")));
+        }
+    }
+    let old = old.condition(ident, |name| before(name).unwrap_or_default());
     Ok(Some(Found { table, pages: pages.unsigned_abs(), old }))
 }
 
@@ -104,7 +118,7 @@ pub(super) async fn take_out(
     sessions: &Sessions,
     schema: &str,
     old: &OldRows,
-    from: u64,
+    from: i64,
     lease: Option<(&str, i64)>,
 ) -> Result<Passed, SinkError> {
     let session = sessions.get().await?;
@@ -113,18 +127,20 @@ pub(super) async fn take_out(
         return Ok(Passed { rows: 0, next: None });
     };
     let Found { table, pages, old: is_old } = found;
+    let from = u64::try_from(from).unwrap_or(0);
     let to = from + PAGES;
-    begin(&session, lease).await?;
+    begin(&session).await?;
     let delete = format!(
-        "DELETE FROM {table} WHERE ctid >= '({from},0)'::tid AND ctid < '({to},0)'::tid AND {is_old} \
-         RETURNING _topic, _partition, _offset"
+        "DELETE FROM ONLY {table} WHERE ctid >= '({from},0)'::tid AND ctid < '({to},0)'::tid AND {is_old} \
+         RETURNING _topic::text, _partition::int4, _offset::int8"
     );
     let gone = session.query(&delete, &[]).await.map_err(judged)?;
     let spans = gone.iter().map(|row| Span::one(row.get(0), row.get(1), row.get(2))).collect();
     write_down(&session, &old.feed.name, &joined(spans)).await?;
-    session.batch_execute("COMMIT").await.map_err(judged)?;
+    commit(&session, lease).await?;
     session.done();
-    Ok(Passed { rows: gone.len() as u64, next: (to < pages).then_some(to) })
+    let next = (to < pages).then_some(to as i64);
+    Ok(Passed { rows: gone.len() as u64, next })
 }
 
 pub(super) async fn is_done(sessions: &Sessions, old: &OldRows) -> Result<bool, SinkError> {
@@ -143,7 +159,7 @@ pub(super) async fn finish(
 ) -> Result<(), SinkError> {
     let session = sessions.get().await?;
     let feed = &*old.feed.name;
-    begin(&session, lease).await?;
+    begin(&session).await?;
     let written = session.query(WRITTEN, &[&feed]).await.map_err(judged)?;
     let spans = written.iter().map(|row| Span {
         topic: row.get(0),
@@ -151,27 +167,27 @@ pub(super) async fn finish(
         first: row.get(2),
         last: row.get(3),
     });
-    let spans = joined(spans.collect());
-    if spans.len() < written.len() {
-        const CLEAR: &str = "DELETE FROM tidegate.expired WHERE feed = $1";
-        session.execute(CLEAR, &[&feed]).await.map_err(judged)?;
-        write_down(&session, feed, &spans).await?;
-    }
+    write_down(&session, feed, &joined(spans.collect())).await?;
     session.execute(FINISH, &[&feed, &old.before.to_string()]).await.map_err(judged)?;
-    session.batch_execute("COMMIT").await.map_err(judged)?;
+    commit(&session, lease).await?;
     session.done();
     Ok(())
 }
 
-/// A transaction in which the lease cannot pass to another.
-async fn begin(session: &Session, lease: Option<(&str, i64)>) -> Result<(), SinkError> {
-    session.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(judged)?;
+/// A transaction that waits for nobody long: who makes an index of the table is let do so.
+async fn begin(session: &Session) -> Result<(), SinkError> {
+    const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '2s'";
+    session.batch_execute(BEGIN).await.map_err(judged)
+}
+
+/// Ends it while the lease is held, which is asked for last: whoever renews it does not wait for the rest.
+async fn commit(session: &Session, lease: Option<(&str, i64)>) -> Result<(), SinkError> {
     if let Some((name, token)) = lease
         && session.query_opt(HELD, &[&name, &token]).await.map_err(judged)?.is_none()
     {
         return Err(SinkError::passing("the lease has passed to another node"));
     }
-    Ok(())
+    session.batch_execute("COMMIT").await.map_err(judged)
 }
 
 async fn write_down(session: &Session, feed: &str, spans: &[Span]) -> Result<(), SinkError> {

@@ -164,6 +164,14 @@ impl JanitorStore for PostgresJanitor {
         Ok(gone)
     }
 
+    async fn now_ms(&self) -> Result<i64, SinkError> {
+        const NOW: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::int8";
+        let session = self.sessions.get().await?;
+        let now = session.query_one(NOW, &[]).await.map_err(judged)?.get(0);
+        session.done();
+        Ok(now)
+    }
+
     async fn old_rows(&self, old: &OldRows) -> Result<u64, SinkError> {
         expiry::count(&self.sessions, &self.schema, old).await
     }
@@ -175,7 +183,7 @@ impl JanitorStore for PostgresJanitor {
     async fn expire_rows(
         &self,
         old: &OldRows,
-        from: u64,
+        from: i64,
         lease: Option<(&str, i64)>,
     ) -> Result<Passed, SinkError> {
         expiry::take_out(&self.sessions, &self.schema, old, from, lease).await

@@ -131,6 +131,7 @@ fn measure(connection: &Connection, table: &str) -> rusqlite::Result<Option<Tabl
     let bytes: Option<i64> = connection.query_row(PAGES, [table], |row| row.get(0))?;
     Ok(Some(TableSize {
         rows: rows.unsigned_abs(),
+        guessed: false,
         bytes: bytes.map(i64::unsigned_abs),
         newest_ms: newest.map(|it| it.timestamp_millis()),
     }))

@@ -8,8 +8,8 @@ use crate::record::SinkError;
 use crate::retention::{Span, joined};
 use crate::warehouse::{OldRows, Passed};
 
-/// Row numbers of one transaction.
-const ROWS: u64 = 50_000;
+/// Rows of one transaction.
+const ROWS: i64 = 50_000;
 
 const HELD: &str = "SELECT 1 FROM tidegate_leases WHERE name = ?1 AND token = ?2";
 
@@ -18,8 +18,8 @@ const WRITE_DOWN: &str = "
     VALUES (?1, ?2, ?3, ?4, ?5)";
 
 const FINISH: &str = "
-    INSERT INTO tidegate_expiry AS e (feed, before) VALUES (?1, ?2)
-    ON CONFLICT (feed) DO UPDATE SET before = max(e.before, excluded.before), finished_at = excluded.finished_at";
+    INSERT INTO tidegate_expiry (feed, before) VALUES (?1, ?2)
+    ON CONFLICT (feed) DO UPDATE SET before = excluded.before, finished_at = excluded.finished_at";
 
 const WRITTEN: &str =
     "SELECT topic, partition, from_offset, to_offset FROM tidegate_expired WHERE feed = ?1";
@@ -47,10 +47,13 @@ fn look(connection: &Connection, old: &OldRows) -> rusqlite::Result<Found> {
     if let Some(missing) = old.needed().into_iter().find(missing) {
         return Ok(Found::Lacking(old.lacking(&table, missing)));
     }
-    let whole = old.needed().map(|name| format!("{} IS NOT NULL", ident(name))).join(" AND ");
-    let time = ident(&old.time);
+    let by_number = format!("SELECT rowid FROM {table} LIMIT 0");
+    if connection.prepare(&by_number).is_err() {
+        return Ok(Found::Lacking(old.lacking(&table, "rowid")));
+    }
     // Times are texts: years of more than four digits begin with a sign, which comes before all digits.
-    let is_old = format!("{time} < '{}' AND {time} >= '0' AND {whole}", old.before);
+    let before = |name: &str| format!("'{}' AND {} >= '0'", old.before, ident(name));
+    let is_old = old.condition(ident, before);
     Ok(Found::Table { table, is_old })
 }
 
@@ -76,7 +79,7 @@ pub(super) fn count(
 pub(super) fn take_out(
     connection: &Connection,
     old: &OldRows,
-    from: u64,
+    from: i64,
     lease: Option<&(String, i64)>,
 ) -> rusqlite::Result<Result<Passed, SinkError>> {
     if !holds(connection, lease)? {
@@ -87,24 +90,30 @@ pub(super) fn take_out(
         Found::Lacking(error) => return Ok(Err(error)),
         Found::Table { table, is_old } => (table, is_old),
     };
-    let to = from + ROWS;
+    // By the numbers that there are, which may be far apart.
+    let last = format!(
+        "SELECT max(number) FROM \
+         (SELECT rowid AS number FROM {table} WHERE rowid >= ?1 ORDER BY rowid LIMIT {ROWS})"
+    );
+    let last: Option<i64> = connection.query_row(&last, [from], |row| row.get(0))?;
+    let Some(last) = last else { return Ok(Ok(Passed { rows: 0, next: None })) };
     let delete = format!(
-        "DELETE FROM {table} WHERE rowid > {from} AND rowid <= {to} AND {is_old} \
-         RETURNING _topic, _partition, _offset"
+        "DELETE FROM {table} WHERE rowid >= ?1 AND rowid <= ?2 AND {is_old} \
+         RETURNING CAST(_topic AS TEXT), CAST(_partition AS INTEGER), CAST(_offset AS INTEGER)"
     );
     let mut delete = connection.prepare(&delete)?;
-    let gone = delete.query_map([], |row| Ok(Span::one(row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let gone = gone.collect::<rusqlite::Result<Vec<_>>>()?;
+    let span = |row: &rusqlite::Row<'_>| Ok(Span::one(row.get(0)?, row.get(1)?, row.get(2)?));
+    let gone = delete.query_map([from, last], span)?.collect::<rusqlite::Result<Vec<_>>>()?;
     let rows = gone.len() as u64;
     write_down(connection, &old.feed.name, &joined(gone))?;
-    let last = format!("SELECT max(rowid) FROM {table}");
-    let last: Option<i64> = connection.query_row(&last, [], |row| row.get(0))?;
-    let next = last.is_some_and(|last| last.unsigned_abs() > to).then_some(to);
-    Ok(Ok(Passed { rows, next }))
+    let more = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE rowid > ?1)");
+    let more: bool = connection.query_row(&more, [last], |row| row.get(0))?;
+    Ok(Ok(Passed { rows, next: more.then(|| last.saturating_add(1)) }))
 }
 
 pub(super) fn is_done(connection: &Connection, old: &OldRows) -> rusqlite::Result<bool> {
-    let find = "SELECT before >= ?2 FROM tidegate_expiry WHERE feed = ?1";
+    // A day that is still to come was noted by a clock that was ahead.
+    let find = "SELECT before >= ?2 AND before <= date('now') FROM tidegate_expiry WHERE feed = ?1";
     let params = (&*old.feed.name, old.before.to_string());
     let done = connection.query_row(find, params, |row| row.get(0)).optional()?;
     Ok(done.unwrap_or_default())

@@ -166,6 +166,10 @@ impl JanitorStore for SqliteJanitor {
             .await
     }
 
+    async fn now_ms(&self) -> Result<i64, SinkError> {
+        Ok(now_ms())
+    }
+
     async fn old_rows(&self, old: &OldRows) -> Result<u64, SinkError> {
         let old = old.clone();
         self.0.transact("counting old rows", move |it| expiry::count(it, &old)).await?
@@ -179,7 +183,7 @@ impl JanitorStore for SqliteJanitor {
     async fn expire_rows(
         &self,
         old: &OldRows,
-        from: u64,
+        from: i64,
         lease: Option<(&str, i64)>,
     ) -> Result<Passed, SinkError> {
         let old = old.clone();

@@ -95,7 +95,8 @@ async fn a_folder_that_was_replaced_meanwhile_is_left_alone() {
     for name in entries(&bench).into_iter().filter(|name| !backup.contains(name)) {
         std::fs::remove_file(bench.path(&format!("_delta_log/{name}"))).unwrap();
     }
-    assert_eq!(bench.upkeep().take_out(&found).await.unwrap(), Amount::default());
+    let taken = bench.upkeep().take_out(&found).await.unwrap();
+    assert_eq!((taken.amount, taken.all), (Amount::default(), false));
     assert_eq!(entries(&bench), backup);
 }
 
@@ -140,4 +141,57 @@ async fn a_sleeper_does_not_write_into_a_log_that_was_cut_behind_it() {
     let scan = TableScan::open(&lab.store(), &feed, At::Latest).await.unwrap();
     assert_eq!(scan.files().iter().filter_map(|file| file.rows).sum::<u64>(), 4);
     assert_eq!(table.progress().await.unwrap()[&source(1)].next_offset, 1);
+}
+
+/// One that sleeps between its last look and its writing, for as long as a log is kept, takes back what it wrote
+/// where nobody would look for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_behind_a_cut_is_taken_back_and_written_again() {
+    let lab = Lab::new();
+    let feed = plain_feed();
+    let table = open(&lab.store(), feed.clone()).await.unwrap();
+    let start = Progress { next_offset: 0, topic_id: topic_id() };
+    table.begin(&[(source(0), start), (source(1), start)]).await.unwrap();
+    for at in 0..3 {
+        commit(table.as_ref(), vec![part(0, at..at + 1, &[])]).await;
+    }
+    lab.age_log(Duration::from_secs(40 * 24 * 3600));
+    let store = breaking(&lab, Break::CutBeforeWriting, 1);
+    let sleeper = open(&store, feed.clone()).await.unwrap();
+    let staged = sleeper.stage(vec![part(1, 0..1, &[])]).await.unwrap();
+    // Others write on while it sleeps, and their janitor cuts.
+    for at in 3..5 {
+        commit(table.as_ref(), vec![part(0, at..at + 1, &[])]).await;
+    }
+    let log = lab.store().log_store("streams/f").unwrap();
+    crate::lake::commit_loop::write_checkpoint(log, 6).await.unwrap();
+    let verdicts = sleeper.commit(&[staged]).await.unwrap();
+    assert!(matches!(verdicts[0][0], crate::record::Verdict::Durable { .. }));
+    let stray = lab.folder.path().join("streams/f/_delta_log/00000000000000000005.json");
+    assert!(!stray.exists(), "taken back");
+    let scan = TableScan::open(&lab.store(), &feed, At::Latest).await.unwrap();
+    assert_eq!(scan.files().iter().filter_map(|file| file.rows).sum::<u64>(), 6);
+    assert_eq!(table.progress().await.unwrap()[&source(1)].next_offset, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_readers_enter_further_back_or_with_an_open_restore_stays() {
+    let mut bench = Bench::new(LakeFormat::Delta).await;
+    bench.commit(0, 2, &[]).await;
+    let first = bench.checkpoint().await;
+    let pointer = bench.path("_delta_log/_last_checkpoint");
+    let before = std::fs::read(&pointer).unwrap();
+    bench.commit(0, 2, &[]).await;
+    let second = bench.checkpoint().await;
+    let after = std::fs::read(&pointer).unwrap();
+    assert_eq!(cut(&bench).await.unwrap().version, second);
+    // Whoever wrote the checkpoint died before it said so.
+    std::fs::write(&pointer, before).unwrap();
+    assert_eq!(cut(&bench).await.unwrap().version, first);
+    std::fs::remove_file(&pointer).unwrap();
+    assert!(cut(&bench).await.is_none());
+    std::fs::write(&pointer, after).unwrap();
+    let restore = r#""operation":"RESTORE","operationParameters":{"version":"1"}"#;
+    bench.lab.foreign(second + 1, restore);
+    assert!(cut(&bench).await.is_none(), "what progress was at version 1 may be asked for");
 }
