@@ -362,10 +362,19 @@ fn a_streams_table_in_the_warehouse_keeps_seven_days() {
     assert!(second.terminate(SOON).0.success());
 }
 
-/// The old entries of a log go, while the table is written to; `verify` still knows what they told.
 #[test]
 fn a_log_is_cut_and_tells_as_much_as_before() {
-    let mut place = Place::new("janitor-log");
+    cut_log(Place::new("janitor-log"));
+}
+
+#[test]
+fn a_log_on_s3_is_cut_and_tells_as_much_as_before() {
+    let lake = Lake::S3(env("TIDEGATE_TEST_S3_ENDPOINT"));
+    cut_log(Place::with(Setup { name: "janitor-log-s3", lake, ..Setup::default() }));
+}
+
+/// The old entries of a log go, while the table is written to; `verify` still knows what they told.
+fn cut_log(mut place: Place) {
     place.edit_node(|text| {
         format!("{text}janitor: {{retention: 1s, checkpoints: 1s, lease: 2s, log_retention: 2d}}\n")
     });
