@@ -3,6 +3,7 @@
 mod beside;
 mod feed_folder;
 mod front;
+mod vitals;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -10,10 +11,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix::prelude::*;
+use actix_web::dev::ServerHandle;
 use tracing::{error, info, warn};
 
 use self::feed_folder::FeedFolder;
 use self::front::{Front, Open};
+use self::vitals::Vitals;
 use crate::actors::governor::Files;
 use crate::actors::message::{Status, Stop, Stream};
 use crate::actors::supervisor::Setup;
@@ -27,6 +30,7 @@ use crate::record::{Blame, SinkError, SinkKind};
 use crate::registry::Registry;
 use crate::source::{KafkaSource, Log, Membership, group_consumer_config};
 use crate::telemetry::metrics;
+use crate::telemetry::pulse::Pulse;
 use crate::warehouse;
 
 /// How long those who follow the tables may take when the node ends.
@@ -51,6 +55,8 @@ pub struct App {
     known: Known,
     janitor: Option<janitor::Setup>,
     front: Option<Front>,
+    vitals: Option<Vitals>,
+    pulse: Arc<Pulse>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -67,6 +73,7 @@ struct Ends {
     supervisor: Addr<Supervisor>,
     janitor: Option<janitor::Kept>,
     front: Option<Open>,
+    vitals: Option<ServerHandle>,
 }
 
 impl Ends {
@@ -83,6 +90,10 @@ impl Ends {
             }
         };
         let (_, (), ()) = futures::join!(self.supervisor.send(Stop), answers, lease);
+        // Last of all: until then the probes say that it drains.
+        if let Some(vitals) = &self.vitals {
+            vitals.stop(true).await;
+        }
     }
 }
 
@@ -128,8 +139,11 @@ impl App {
         let files = build_files(&node, mode, &known, &edges);
         let front = Front::build(&node, &known, &edges, &io, files)?;
         let janitor = build_janitor(&node, mode, &known, &edges, io)?;
+        let pulse = Arc::new(Pulse::default());
+        let vitals = node.telemetry.listen.as_ref();
+        let vitals = vitals.map(|at| Vitals::build(at, pulse.clone())).transpose()?;
         let node = Arc::new(node);
-        Ok(Self { node, feeds, mode, group, edges, known, janitor, front, runtime })
+        Ok(Self { node, feeds, mode, group, edges, known, janitor, front, vitals, pulse, runtime })
     }
 
     /// Fails if nodes run that serve a sink of this one's in another mode.
@@ -161,7 +175,8 @@ impl App {
     }
 
     fn run_with(self, started: impl FnOnce(Ends, System), signals: bool) -> i32 {
-        let Self { node, feeds, mode, group, edges, known, janitor, front, runtime } = self;
+        let Self { node, feeds, mode, group, edges, known, janitor, front, vitals, pulse, runtime } =
+            self;
         let io = Io::new(runtime.handle().clone());
         let followed = edges.clone();
         let system = System::new();
@@ -177,20 +192,26 @@ impl App {
                 open_source(&config, membership, budget, queue, events)
             });
             let log = edges.log.clone();
+            vitals::beat(&io, pulse.clone());
+            // First of all: whoever asks while the rest begins is answered.
+            let vitals = vitals.and_then(Vitals::open);
+            let budget = Budget::new(total - queue - work);
+            pulse.budget(budget.clone());
             let supervisor = Supervisor::build(Setup {
                 node: node.clone(),
                 feeds: mode.narrow(feeds.clone()),
                 edges,
                 io,
                 arbiters: arbiters.iter().map(Arbiter::handle).collect(),
-                budget: Budget::new(total - queue - work),
+                budget,
+                pulse,
                 open_source,
             })
             .start();
             let control = Arbiter::new().handle();
             let front = front.map(|front| front.open(&control));
             let janitor = janitor.map(|setup| janitor::live(setup, &control));
-            let ends = Ends { supervisor: supervisor.clone(), janitor, front };
+            let ends = Ends { supervisor: supervisor.clone(), janitor, front, vitals };
             started(ends.clone(), System::current());
             if signals {
                 actix::spawn(stop_on_signal(ends));

@@ -14,6 +14,8 @@ use crate::lake::{LakeTable, Staged};
 use crate::record::{Blame, Claim, SinkError, SinkKind, Verdict};
 use crate::telemetry::{fault, metrics};
 
+const LAKE: &str = SinkKind::Lake.name();
+
 /// A staged set, in the order its rows came. From the lake writer.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -27,6 +29,7 @@ pub struct Commit {
 }
 
 pub struct LakeCommitter {
+    feed: Arc<str>,
     table: Arc<dyn LakeTable>,
     io: Io,
     detach_after: Duration,
@@ -36,8 +39,14 @@ pub struct LakeCommitter {
 }
 
 impl LakeCommitter {
-    pub fn build(table: Arc<dyn LakeTable>, io: Io, detach_after: Duration) -> Self {
-        Self { table, io, detach_after, waiting: BTreeMap::new(), next: 0, committing: false }
+    pub fn build(
+        feed: Arc<str>,
+        table: Arc<dyn LakeTable>,
+        io: Io,
+        detach_after: Duration,
+    ) -> Self {
+        let (waiting, next, committing) = (BTreeMap::new(), 0, false);
+        Self { feed, table, io, detach_after, waiting, next, committing }
     }
 
     fn go_on(&mut self, ctx: &mut Context<Self>) {
@@ -54,13 +63,13 @@ impl LakeCommitter {
         }
         fault::point("lake_committer.commit");
         self.committing = true;
-        let (table, patience) = (self.table.clone(), self.detach_after);
+        let (feed, table, patience) = (self.feed.clone(), self.table.clone(), self.detach_after);
         let span = info_span!(target: "tidegate::lake", "lake commit", sets = commits.len());
         let work = async move {
             let sets: Vec<Staged> =
                 commits.iter().filter_map(|commit| commit.staged.clone()).collect();
-            let outcome = commit_patiently(table.as_ref(), &sets, patience).await;
-            answer(receipts(&commits, &sets, outcome)).await;
+            let outcome = commit_patiently(&feed, table.as_ref(), &sets, patience).await;
+            answer(receipts(&feed, &commits, &sets, outcome)).await;
         };
         let task = self.io.spawn(work.instrument(span));
         ctx.spawn(task.into_actor(self).map(|done, committer, ctx| {
@@ -77,6 +86,7 @@ impl LakeCommitter {
 }
 
 async fn commit_patiently(
+    feed: &str,
     table: &dyn LakeTable,
     sets: &[Staged],
     patience: Duration,
@@ -86,38 +96,45 @@ async fn commit_patiently(
     loop {
         match table.commit(sets).await {
             Err(error) if error.blame == Blame::Passing && since.elapsed() < patience => {
-                metrics::SINK_RETRIES.add(1);
+                metrics::SINK_RETRIES.add([feed, LAKE], 1);
                 warn!(target: "tidegate::lake", %error, attempt, "commit failed; trying again");
                 tokio::time::sleep(RETRY.wait(attempt, rand::random())).await;
                 attempt += 1;
             }
-            outcome => return outcome,
+            outcome => {
+                let took = since.elapsed().as_secs_f64();
+                metrics::SINK_COMMIT_SECONDS.record([feed, LAKE], took);
+                return outcome;
+            }
         }
     }
 }
 
 fn receipts(
+    feed: &str,
     commits: &[Commit],
     sets: &[Staged],
     outcome: Result<Vec<Vec<Verdict>>, SinkError>,
 ) -> Vec<(Recipient<Receipt>, Receipt)> {
     if outcome.is_ok() {
-        metrics::LAKE_COMMITS.add(1);
+        let records: usize = commits.iter().map(|commit| commit.records).sum();
+        metrics::SINK_COMMITS.add([feed, LAKE], 1);
+        metrics::SINK_BATCH.record([feed, LAKE], records as f64);
     }
     let mut receipts = Vec::new();
     for (index, (commit, set)) in commits.iter().zip(sets).enumerate() {
         let verdicts = outcome.as_ref().map(|verdicts| verdicts[index].as_slice());
         if matches!(verdicts, Ok([Verdict::Durable { .. }, ..])) {
-            metrics::LAKE_RECORDS.add(commit.records as u64);
-            metrics::LAKE_FILES.add(set.files.len() as u64);
-            metrics::LAKE_BYTES.add(set.files.iter().map(|file| file.size).sum());
+            metrics::SINK_RECORDS.add([feed, LAKE], commit.records as u64);
+            metrics::LAKE_FILES.add([feed], set.files.len() as u64);
+            metrics::LAKE_BYTES.add([feed], set.files.iter().map(|file| file.size).sum());
         }
         for (at, (claim, to)) in commit.to.iter().enumerate() {
             let outcome = match &verdicts {
                 Ok(verdicts) => match &verdicts[at] {
                     Verdict::Durable { .. } => Outcome::Durable { end: set.parts[at].range.end },
                     Verdict::Fenced { found } => {
-                        metrics::FENCED.add(1);
+                        metrics::FENCED.add([feed, LAKE], 1);
                         let part = &set.parts[at];
                         warn!(target: "tidegate::lake", source = %part.source, range = %part.range, ?found, "fenced: the lake stands at another offset");
                         Outcome::Lost(Loss::Fenced { found: *found })

@@ -51,6 +51,7 @@ impl Times {
 }
 
 pub struct LakeWriter {
+    feed: Arc<str>,
     table: Arc<dyn LakeTable>,
     committer: Addr<LakeCommitter>,
     io: Io,
@@ -83,6 +84,7 @@ impl LakeWriter {
             options.linger,
         );
         Self {
+            feed: feed.name.clone(),
             table,
             committer,
             io,
@@ -125,13 +127,14 @@ impl LakeWriter {
         let sequence = self.sequence;
         self.sequence += 1;
         let (table, committer) = (self.table.clone(), self.committer.clone());
+        let feed = self.feed.clone();
         let patience = self.detach_after;
         let span = info_span!(target: "tidegate::lake", "lake stage", records = load.records);
         let work = async move {
             let Load { parts, receipts, records, left_out } = load;
             answer(left_out).await;
             let to: Vec<_> = parts.iter().map(|part| part.claim).zip(receipts).collect();
-            let staged = stage_patiently(table.as_ref(), parts, patience).await;
+            let staged = stage_patiently(&feed, table.as_ref(), parts, patience).await;
             fault::point("lake_writer.staged");
             let failed = staged.as_ref().err().cloned();
             if let Some(error) = &failed {
@@ -172,6 +175,7 @@ impl LakeWriter {
 }
 
 async fn stage_patiently(
+    feed: &str,
     table: &dyn LakeTable,
     parts: Vec<crate::record::Part>,
     patience: Duration,
@@ -181,7 +185,7 @@ async fn stage_patiently(
     loop {
         match table.stage(parts.clone()).await {
             Err(error) if error.blame == Blame::Passing && since.elapsed() < patience => {
-                metrics::SINK_RETRIES.add(1);
+                metrics::SINK_RETRIES.add([feed, SinkKind::Lake.name()], 1);
                 warn!(target: "tidegate::lake", %error, attempt, "staging failed; trying again");
                 tokio::time::sleep(RETRY.wait(attempt, rand::random())).await;
                 attempt += 1;

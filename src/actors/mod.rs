@@ -94,7 +94,7 @@ async fn tend(what: &str, mut build: impl FnMut(Alive)) {
         let born = Instant::now();
         build(alive);
         let _ = death.await;
-        metrics::ACTOR_RESTARTS.add(1);
+        metrics::ACTOR_RESTARTS.add([what], 1);
         error!(target: "tidegate::actors", "the {what} died and is built anew");
         attempt = if born.elapsed() > Duration::from_secs(60) { 0 } else { attempt + 1 };
         tokio::time::sleep(REBUILD.wait(attempt, rand::random())).await;

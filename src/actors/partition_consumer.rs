@@ -2,6 +2,7 @@
 
 mod schemas;
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use crate::flow::budget::Budget;
 use crate::flow::lane::{Lane, Wants};
 use crate::record::{Batch, Claim, Hold, RawBatch, SinkKind, TopicId, TopicPartition};
 use crate::registry::Registry;
+use crate::telemetry::places::Place;
 use crate::telemetry::{fault, metrics};
 
 /// What a partition consumer is built from; the supervisor keeps it to build another.
@@ -54,6 +56,8 @@ pub struct PartitionConsumer {
     topic_id: TopicId,
     decoder: Decoder,
     lanes: Vec<SinkLane>,
+    /// Seen from outside.
+    place: Arc<Place>,
     /// Where the main stream stands.
     main_next: i64,
     budget: Budget,
@@ -77,6 +81,8 @@ struct SinkLane {
     sink: SinkKind,
     lane: Lane<Arc<Batch>>,
     writer: Option<Recipient<Deliver>>,
+    /// Of what is on its way the ends, and since when the oldest record of each has waited.
+    since: VecDeque<(i64, i64)>,
 }
 
 /// Main batches are held for a joining lane up to this many bytes.
@@ -95,22 +101,33 @@ impl PartitionConsumer {
         let decoder = Decoder::of(&feed);
         let lanes: Vec<SinkLane> = lanes
             .into_iter()
-            .map(|start| match start.attached {
+            .map(|start| (start, VecDeque::new()))
+            .map(|(start, since)| match start.attached {
                 Some((claim, next, writer)) => {
                     let lane = Lane::attached(claim, next);
-                    SinkLane { sink: start.sink, lane, writer: Some(writer) }
+                    SinkLane { sink: start.sink, lane, writer: Some(writer), since }
                 }
-                None => SinkLane { sink: start.sink, lane: Lane::detached(-1), writer: None },
+                None => {
+                    let lane = Lane::detached(-1);
+                    SinkLane { sink: start.sink, lane, writer: None, since }
+                }
             })
             .collect();
         let main_next = lanes.iter().filter(|lane| lane.lane.is_attached());
         let main_next = main_next.map(|lane| lane.lane.durable()).min().unwrap_or(0);
+        let sinks = lanes.iter().map(|lane| (lane.sink, lane.lane.durable().max(main_next)));
+        let place = Place::open(feed.name.clone(), source.clone(), sinks, now_ms());
+        for (index, lane) in lanes.iter().enumerate() {
+            place.is_behind(index, !lane.lane.is_attached());
+        }
+        place.read_to(main_next);
         Self {
             feed,
             source,
             topic_id,
             decoder,
             lanes,
+            place,
             main_next,
             budget,
             mirror,
@@ -153,6 +170,7 @@ impl PartitionConsumer {
             }
         }
         self.main_next = self.main_next.max(range.end);
+        self.place.read_to(range.end);
     }
 
     fn offer_main(&mut self, index: usize, batch: &Arc<Batch>, ctx: &mut Context<Self>) {
@@ -192,7 +210,9 @@ impl PartitionConsumer {
                 self.deliver(index, &batch, next, ctx);
             }
         }
-        metrics::LANES_JOINED.add(1);
+        let sink = self.lanes[index].sink.name();
+        metrics::LANES_JOINED.add([&self.feed.name, sink], 1);
+        self.place.is_behind(index, false);
         self.tell(index, LaneChange::Joined);
         true
     }
@@ -222,9 +242,16 @@ impl PartitionConsumer {
             }
             return None;
         }
-        metrics::RECORDS_READ.add(records as u64);
-        metrics::BYTES_READ.add(raw.payload_bytes() as u64);
-        metrics::RECORDS_REJECTED.add(rejected as u64);
+        let feed = &*self.feed.name;
+        metrics::RECORDS_READ.add([feed], records as u64);
+        metrics::BYTES_READ.add([feed], raw.payload_bytes() as u64);
+        let mut classes: BTreeMap<&str, u64> = BTreeMap::new();
+        for reject in batch.rejects.iter() {
+            *classes.entry(reject.class.name()).or_default() += 1;
+        }
+        for (class, count) in classes {
+            metrics::RECORDS_REJECTED.add([feed, class], count);
+        }
         batch.hold = Hold::new(self.budget.charge(batch.size()));
         Some(Arc::new(batch))
     }
@@ -244,7 +271,7 @@ impl PartitionConsumer {
     /// Tells of values that failed a check and were let through, so often that a log can bear it.
     fn warn(&mut self) {
         for warned in self.decoder.take_warned() {
-            metrics::RECORDS_WARNED.add(warned.records as u64);
+            metrics::RECORDS_WARNED.add([&self.feed.name], warned.records as u64);
             self.warned_since += warned.records;
             if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
                 warn!(target: "tidegate::partition", feed = %self.feed.name, source = %self.source, offset = warned.offset, records = self.warned_since, "{}", warned.first);
@@ -260,13 +287,16 @@ impl PartitionConsumer {
             true => Arc::new(batch.cut_before(from)),
             false => batch.clone(),
         };
-        let (end, bytes) = (batch.range.end, batch.size());
+        let (end, bytes, oldest_ms) =
+            (batch.range.end, batch.size(), batch.first_ms().unwrap_or_else(now_ms));
         let receipts = ctx.address().recipient();
         let deliver = Deliver { batch, claim, topic_id: self.topic_id, receipts };
         // A full mailbox means the writer's arbiter stands still: as slow as a sink can be.
         let loss = match writer.try_send(deliver) {
             Ok(()) => {
                 slot.lane.delivered(end, bytes);
+                slot.since.push_back((end, oldest_ms));
+                self.tell_place(index);
                 return;
             }
             Err(SendError::Closed(_)) => Loss::WriterDied,
@@ -281,11 +311,14 @@ impl PartitionConsumer {
             return;
         }
         debug!(target: "tidegate::partition", feed = %self.feed.name, source = %self.source, sink = %slot.sink, %loss, "lane lost");
-        metrics::LANES_DETACHED.add(1);
+        metrics::LANES_DETACHED.add([&self.feed.name, slot.sink.name()], 1);
+        self.place.is_behind(index, true);
         let change = LaneChange::Lost(loss);
         self.tell(index, change);
         self.lanes[index].lane.detach();
         self.lanes[index].writer = None;
+        // What was the oldest waits on.
+        self.lanes[index].since.truncate(1);
         self.waiting_in(Stream::CatchUp(self.lanes[index].sink)).forget();
         self.answer_drain();
     }
@@ -309,6 +342,22 @@ impl PartitionConsumer {
         }
     }
 
+    /// Forgets since when the records below `end` have waited.
+    fn settle_since(&mut self, index: usize, end: i64) {
+        let since = &mut self.lanes[index].since;
+        while since.front().is_some_and(|(until, _)| *until <= end) {
+            since.pop_front();
+        }
+        self.tell_place(index);
+    }
+
+    fn tell_place(&self, index: usize) {
+        let SinkLane { lane, since, .. } = &self.lanes[index];
+        // With nothing on its way, what comes next has waited since now at most.
+        let oldest_ms = since.front().map_or_else(now_ms, |(_, oldest_ms)| *oldest_ms);
+        self.place.stands(index, lane.durable(), oldest_ms, since.len());
+    }
+
     fn index(&self, sink: SinkKind) -> Option<usize> {
         self.lanes.iter().position(|lane| lane.sink == sink)
     }
@@ -328,6 +377,10 @@ impl PartitionConsumer {
             }
         }
     }
+}
+
+fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
 }
 
 impl Actor for PartitionConsumer {
@@ -360,6 +413,7 @@ impl Handler<Receipt> for PartitionConsumer {
         match receipt.outcome {
             Outcome::Durable { end } => {
                 if self.lanes[index].lane.settle(receipt.claim, end) {
+                    self.settle_since(index, end);
                     self.mirror_durable();
                     self.answer_drain();
                 }

@@ -76,7 +76,7 @@ impl WarehouseWriter {
             answer(left_out).await;
             let outcome = write_patiently(&feed, warehouse.as_ref(), &load, patience).await;
             let failed = outcome.as_ref().err().cloned();
-            answer(receipts(&load, outcome)).await;
+            answer(receipts(&feed.name, &load, outcome)).await;
             failed
         };
         let task = self.io.spawn(work.instrument(span));
@@ -113,6 +113,8 @@ impl WarehouseWriter {
     }
 }
 
+const WAREHOUSE: &str = SinkKind::Warehouse.name();
+
 /// Tries again after passing errors, until the sink has been away for `patience`.
 async fn write_patiently(
     feed: &Feed,
@@ -125,12 +127,15 @@ async fn write_patiently(
     loop {
         match warehouse.write(feed, &load.parts).await {
             Ok(verdicts) => {
-                metrics::WAREHOUSE_COMMITS.add(1);
+                let labels = [&*feed.name, WAREHOUSE];
+                metrics::SINK_COMMITS.add(labels, 1);
+                metrics::SINK_COMMIT_SECONDS.record(labels, since.elapsed().as_secs_f64());
+                metrics::SINK_BATCH.record(labels, load.records as f64);
                 debug!(target: "tidegate::warehouse", feed = %feed.name, records = load.records, ms = since.elapsed().as_millis() as u64, "committed");
                 return Ok(verdicts);
             }
             Err(error) if error.blame == Blame::Passing && since.elapsed() < patience => {
-                metrics::SINK_RETRIES.add(1);
+                metrics::SINK_RETRIES.add([&feed.name, WAREHOUSE], 1);
                 warn!(target: "tidegate::warehouse", feed = %feed.name, %error, attempt, "write failed; trying again");
                 tokio::time::sleep(RETRY.wait(attempt, rand::random())).await;
                 attempt += 1;
@@ -144,6 +149,7 @@ async fn write_patiently(
 }
 
 fn receipts(
+    feed: &str,
     load: &Load,
     outcome: Result<Vec<Verdict>, SinkError>,
 ) -> Vec<(Recipient<Receipt>, Receipt)> {
@@ -160,12 +166,13 @@ fn receipts(
             let outcome = match verdict {
                 Ok(Verdict::Durable { quarantined }) => {
                     let rejects: usize = part.batches.iter().map(|batch| batch.rejects.len()).sum();
-                    metrics::WAREHOUSE_RECORDS.add((part.num_rows() + rejects) as u64);
-                    metrics::WAREHOUSE_REFUSED.add(quarantined);
+                    let records = (part.num_rows() + rejects) as u64;
+                    metrics::SINK_RECORDS.add([feed, WAREHOUSE], records);
+                    metrics::SINK_REFUSED.add([feed, WAREHOUSE], quarantined);
                     Outcome::Durable { end: range.end }
                 }
                 Ok(Verdict::Fenced { found }) => {
-                    metrics::FENCED.add(1);
+                    metrics::FENCED.add([feed, WAREHOUSE], 1);
                     warn!(target: "tidegate::warehouse", source = %part.source, %range, ?found, "fenced: the warehouse has another owner or offset");
                     Outcome::Lost(Loss::Fenced { found })
                 }

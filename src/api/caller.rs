@@ -23,6 +23,7 @@ use crate::governance::{Access, Action, AuditRow, Decision, Pattern, Principal, 
 use crate::grants::{Hand, Rules};
 use crate::oidc::{Refusal, SignIn};
 use crate::reads::Sight;
+use crate::telemetry::metrics;
 use crate::verify::Chosen;
 
 /// Who asks, as a good token says.
@@ -153,8 +154,12 @@ impl Api {
         let now = Utc::now().timestamp_millis();
         let rules = self.governance.rules(now)?;
         match rules.decide(caller.principal(), action, feed, now) {
-            Decision::Allowed(access) => Ok((access, rules)),
+            Decision::Allowed(access) => {
+                metrics::DECISIONS.add([action.name(), "allowed"], 1);
+                Ok((access, rules))
+            }
             Decision::Denied(by) => {
+                metrics::DECISIONS.add([action.name(), "denied"], 1);
                 let why = by.map_or("no row allows it".to_owned(), |row| format!("row {row}"));
                 Err(self.refuse(caller, action.name(), feed, why).await)
             }

@@ -2,6 +2,7 @@ use clap::Subcommand;
 
 use super::{Exit, NodeFile, Output, print_json};
 use crate::config::{load, reference_markdown, schema_json};
+use crate::telemetry::metrics;
 use crate::telemetry::print::{answer, tell};
 
 /// Check the configuration, or print what may stand in it.
@@ -20,6 +21,8 @@ enum Command {
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
     },
+    /// Print every metric of a node: as a page in Markdown.
+    Metrics,
     /// Print the JSON schema of the node file and of feed files.
     Schema {
         /// Print the reference page instead, as Markdown.
@@ -31,6 +34,7 @@ enum Command {
 impl Config {
     pub fn run(self) -> Exit {
         match self.command {
+            Command::Metrics => answer!("{}", metrics::reference_markdown().trim_end()),
             Command::Schema { markdown: true } => answer!("{}", reference_markdown().trim_end()),
             Command::Schema { markdown: false } => print_json(&schema_json()),
             Command::Check { file, output } => return check(&file, output),

@@ -110,6 +110,10 @@ pub fn node(node: &Node, file: &Path) -> Vec<Fault> {
     check.files(node);
     check.faults.extend(check_sources::sources(node, file));
     check.janitor(&node.janitor);
+    if let Some(listen) = node.telemetry.listen.as_ref().filter(|listen| !is_address(listen)) {
+        let allowed = "host:port, such as `127.0.0.1:9464`";
+        check.fault("telemetry.listen", format!("`{listen}`"), allowed);
+    }
     if node.memory.budget < MIN_BUDGET {
         let found = node.memory.budget.to_string();
         check.fault("memory.budget", format!("`{found}`"), "32MiB or more");
@@ -304,8 +308,7 @@ impl NodeCheck<'_> {
             self.fault("api", "an API, and no `warehouse`", "a `warehouse`: its database keeps the permission rows, without which nobody may read anything");
         }
         // Port 0 is any that is free.
-        let free = api.listen.strip_suffix(":0").map(|host| format!("{host}:1"));
-        if !host_and_port(free.as_ref().unwrap_or(&api.listen)) {
+        if !is_address(&api.listen) {
             let found = format!("`{}`", api.listen);
             self.fault("api.listen", found, "host:port, such as `127.0.0.1:8080`");
         }
@@ -552,6 +555,12 @@ fn host_and_port(server: &str) -> bool {
     host_fits && digits && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
+/// Whether something can be listened at; port 0 is any that is free.
+fn is_address(listen: &str) -> bool {
+    let free = listen.strip_suffix(":0").map(|host| format!("{host}:1"));
+    host_and_port(free.as_deref().unwrap_or(listen))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -684,6 +693,7 @@ mod tests {
                 "governance.files.groups",
                 "`role:NAME`",
             ),
+            (with("telemetry: {listen: '9464'}"), "telemetry.listen", "host:port"),
             (with("janitor: {grace: 59m}"), "janitor.grace", "1h or more"),
             (with("janitor: {log_retention: 1h}"), "janitor.log_retention", "1d or more"),
             (with("janitor: {grace: 40d}"), "janitor.log_retention", "`janitor.grace`"),

@@ -31,6 +31,7 @@ mod shape;
 mod sources;
 mod stand_in;
 mod storage;
+mod telemetry;
 mod template;
 mod units;
 mod value_check;
@@ -67,6 +68,7 @@ pub use sources::{
     ActionColumn, EffectColumn, FeedColumn, PermissionSource, PrincipalColumn, Sources,
 };
 pub use storage::{SnapshotOptions, Storage, VERSION};
+pub use telemetry::Telemetry;
 pub use template::{
     DEFAULT_LAYOUT, DEFAULT_TABLE_LAYOUT, Piece, Placeholder, Precision, RESERVED_FOLDERS, Segment,
     Template,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Api, ByteSize, Duration, Governance, Janitor};
+use super::{Api, ByteSize, Duration, Governance, Janitor, Telemetry};
 
 /// The node file: broker, lake, warehouse, and what this node may use.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -37,6 +37,9 @@ pub struct Node {
     /// How tables are looked after.
     #[serde(default)]
     pub janitor: Janitor,
+    /// What this node tells of itself.
+    #[serde(default)]
+    pub telemetry: Telemetry,
     /// Folder of what this node keeps for itself: the last permission rows, and of the audit what is not in
     /// the database yet. Each node has one of its own. Default: `volume`, beside the node file.
     #[serde(default = "volume_folder")]

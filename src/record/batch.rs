@@ -48,6 +48,13 @@ impl Batch {
         self.rows.num_rows()
     }
 
+    /// When its first record was written, by Kafka's timestamp: milliseconds since the epoch. None: unknown.
+    pub fn first_ms(&self) -> Option<i64> {
+        let row = self.timestamps.iter().next().flatten();
+        let reject = self.rejects.first().map(|reject| reject.timestamp_ms);
+        row.or(reject).filter(|first| *first >= 0)
+    }
+
     pub fn op(&self, row: usize) -> Op {
         match &self.deletes {
             Some(deletes) if deletes.value(row) => Op::Delete,

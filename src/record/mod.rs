@@ -44,7 +44,7 @@ pub enum SinkKind {
 impl SinkKind {
     pub const ALL: [SinkKind; 2] = [SinkKind::Lake, SinkKind::Warehouse];
 
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             SinkKind::Lake => "lake",
             SinkKind::Warehouse => "warehouse",

@@ -125,6 +125,9 @@ pub fn group_consumer_config(
     config.set("enable.auto.commit", "true");
     config.set("auto.commit.interval.ms", "1000");
     config.set("auto.offset.reset", "error");
+    if config.get("statistics.interval.ms").is_none() {
+        config.set("statistics.interval.ms", "5000");
+    }
     match protocol {
         Protocol::Consumer | Protocol::Auto => {
             config.set("group.protocol", "consumer");

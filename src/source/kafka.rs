@@ -55,7 +55,10 @@ impl KafkaSource {
         on_event: impl Fn(Event) + Send + 'static,
     ) -> Result<Self, String> {
         let consumer: BaseConsumer<Rebalance> = config
-            .create_with_context(Rebalance::new())
+            .create_with_context(Rebalance::new(
+                name.trim_start_matches("tidegate-"),
+                config.get("group.protocol") == Some("consumer"),
+            ))
             .map_err(|error| format!("creating the Kafka consumer: {error}"))?;
         let (manual, topics) = match membership {
             Membership::Group(topics) => (false, topics),

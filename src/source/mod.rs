@@ -50,6 +50,8 @@ pub struct Route {
 /// What happens to the consumer.
 #[derive(Debug)]
 pub enum Event {
+    /// The group is as it should be, with partitions for this consumer or without. Said again and again.
+    Joined,
     /// The group gave these partitions; they wait, with all others, for [`Command::Assign`].
     Assigned(Vec<TopicPartition>),
     /// The group takes these; it waits for [`Command::Unassign`].

@@ -1,84 +1,177 @@
-//! The metrics registry: every counter of the node, with its name, unit and meaning, in one place.
+//! Every metric of a node, with its name, labels, unit and meaning, in one place: `docs/metrics.md` is made of
+//! this.
 //!
-//! Counting is one atomic addition. [`register`] lets OpenTelemetry observe the counters; without a
-//! provider that costs nothing.
+//! Numbers are kept here and read by whoever asks: Prometheus by [`exposition`], a provider of OpenTelemetry's by
+//! what [`register`] offers it. Labels are names of feeds, sinks and the like, and never partitions.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt::Write;
 
-use opentelemetry::global;
+use opentelemetry::{KeyValue, global};
 
-/// A number that only grows.
-pub struct Counter {
-    pub name: &'static str,
-    pub unit: &'static str,
-    pub meaning: &'static str,
-    value: AtomicU64,
-}
+pub use super::series::{About, Family, Kind};
+use super::series::{Counters, Gauges, Histograms};
 
-impl Counter {
-    const fn new(name: &'static str, unit: &'static str, meaning: &'static str) -> Self {
-        Self { name, unit, meaning, value: AtomicU64::new(0) }
-    }
+/// Seconds that a commit or a chore may take.
+const SECONDS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+/// Records of a batch.
+const RECORDS: &[f64] = &[1.0, 10.0, 100.0, 1e3, 5e3, 1e4, 2.5e4, 5e4, 1e5, 2.5e5, 1e6];
 
-    pub fn add(&self, more: u64) {
-        self.value.fetch_add(more, Ordering::Relaxed);
-    }
-
-    pub fn get(&self) -> u64 {
-        self.value.load(Ordering::Relaxed)
-    }
-}
-
-macro_rules! counters {
-    ($($id:ident = $name:literal, $unit:literal, $meaning:literal;)*) => {
-        $(pub static $id: Counter = Counter::new($name, $unit, $meaning);)*
-        /// Every counter there is.
-        pub static ALL: &[&Counter] = &[$(&$id),*];
+macro_rules! families {
+    ($($kind:ident $id:ident [$($label:literal),*] = $name:literal, $unit:literal, $meaning:literal $(, $bounds:ident)?;)*) => {
+        $(family!($kind $id [$($label),*] $name $unit $meaning $($bounds)?);)*
+        /// Every family there is.
+        pub static ALL: &[&dyn Family] = &[$(&$id),*];
     };
 }
 
-counters! {
-    RECORDS_READ = "tidegate.records.read", "{record}", "Records decoded from Kafka, once per stream that read them";
-    BYTES_READ = "tidegate.bytes.read", "By", "Key, value and header bytes of those records";
-    RECORDS_REJECTED = "tidegate.records.rejected", "{record}", "Records that could not be decoded";
-    RECORDS_WARNED = "tidegate.records.warned", "{record}", "Records taken although a column's check failed, once for each check";
-    WAREHOUSE_REFUSED = "tidegate.warehouse.refused", "{record}", "Records the warehouse alone refused";
-    LAKE_RECORDS = "tidegate.lake.records", "{record}", "Records durable in the lake, rejects included";
-    LAKE_COMMITS = "tidegate.lake.commits", "{commit}", "Commits to lake tables";
-    LAKE_FILES = "tidegate.lake.files", "{file}", "Files committed to lake tables";
-    LAKE_BYTES = "tidegate.lake.bytes", "By", "Bytes of those files";
-    WAREHOUSE_RECORDS = "tidegate.warehouse.records", "{record}", "Records durable in the warehouse, rejects included";
-    WAREHOUSE_COMMITS = "tidegate.warehouse.commits", "{commit}", "Transactions committed in the warehouse";
-    FENCED = "tidegate.fenced", "{batch}", "Batches a sink refused because another owner or offset stood there";
-    SINK_RETRIES = "tidegate.sink.retries", "{attempt}", "Writes tried again after a passing error";
-    LANES_DETACHED = "tidegate.lanes.detached", "{lane}", "Times a sink was detached from a partition";
-    LANES_JOINED = "tidegate.lanes.joined", "{lane}", "Times a detached sink caught up and joined again";
-    PARTITIONS_PARKED = "tidegate.partitions.parked", "{partition}", "Times a partition was parked";
-    REGISTRY_WAITS = "tidegate.registry.waits", "{attempt}", "Times a partition could not ask for the schemas of its records, and waited";
-    AUDIT_ROWS = "tidegate.audit.rows", "{row}", "Rows of the audit put on the volume, on their way to the database";
-    AUDIT_REFUSED = "tidegate.audit.refused", "{row}", "Rows of the audit that found no room there, with what they were about";
-    CHORES_RUN = "tidegate.chores.run", "{run}", "Chores of the janitor that were done";
-    CHORES_FAILED = "tidegate.chores.failed", "{run}", "Of these, those that failed for some table";
-    ROWS_EXPIRED = "tidegate.retention.rows", "{row}", "Rows that retention took out of the lake";
-    WAREHOUSE_ROWS_EXPIRED = "tidegate.retention.warehouse.rows", "{row}", "Old rows taken out of the warehouse's tables";
-    FILES_COMPACTED = "tidegate.compaction.files", "{file}", "Small files that were joined";
-    LOG_FILES_TAKEN_OUT = "tidegate.log.files", "{file}", "Old entries and checkpoints taken out of Delta logs";
-    FILES_SWEPT = "tidegate.vacuum.files", "{file}", "Files deleted that nothing referred to";
-    ACTOR_RESTARTS = "tidegate.actor.restarts", "{actor}", "Actors found dead and built anew";
+macro_rules! family {
+    (counter $id:ident [$($label:literal),*] $name:literal $unit:literal $meaning:literal) => {
+        pub static $id: Counters<{ <[&str]>::len(&[$($label),*]) }> =
+            Counters::new(about!(Counter [$($label),*] $name $unit $meaning));
+    };
+    (gauge $id:ident [$($label:literal),*] $name:literal $unit:literal $meaning:literal) => {
+        pub static $id: Gauges<{ <[&str]>::len(&[$($label),*]) }> =
+            Gauges::new(about!(Gauge [$($label),*] $name $unit $meaning));
+    };
+    (histogram $id:ident [$($label:literal),*] $name:literal $unit:literal $meaning:literal $bounds:ident) => {
+        pub static $id: Histograms<{ <[&str]>::len(&[$($label),*]) }> =
+            Histograms::new(about!(Histogram [$($label),*] $name $unit $meaning), $bounds);
+    };
 }
 
-/// Offers every counter to the global OpenTelemetry meter provider.
+macro_rules! about {
+    ($kind:ident [$($label:literal),*] $name:literal $unit:literal $meaning:literal) => {
+        About {
+            name: $name,
+            unit: $unit,
+            meaning: $meaning,
+            labels: &[$($label),*],
+            kind: Kind::$kind,
+        }
+    };
+}
+
+families! {
+    counter RECORDS_READ ["feed"] = "tidegate.read.records", "{record}", "Records decoded from Kafka, once per stream that read them";
+    counter BYTES_READ ["feed"] = "tidegate.read.bytes", "By", "Key, value and header bytes of those records";
+    counter RECORDS_REJECTED ["feed", "class"] = "tidegate.read.rejected", "{record}", "Records that could not be decoded, by the class of their reasons";
+    counter RECORDS_WARNED ["feed"] = "tidegate.read.warned", "{record}", "Records taken although a column's check failed, once for each check";
+    counter REGISTRY_WAITS ["feed"] = "tidegate.registry.waits", "{attempt}", "Times a partition could not ask for the schemas of its records, and waited";
+    counter SINK_RECORDS ["feed", "sink"] = "tidegate.sink.records", "{record}", "Records durable in a sink, rejects included";
+    counter SINK_REFUSED ["feed", "sink"] = "tidegate.sink.refused", "{record}", "Records that a sink alone refused";
+    counter SINK_COMMITS ["feed", "sink"] = "tidegate.sink.commits", "{commit}", "Commits to a lake table, or transactions of the warehouse";
+    histogram SINK_COMMIT_SECONDS ["feed", "sink"] = "tidegate.sink.commit.duration", "s", "How long a commit took, with what was tried in vain", SECONDS;
+    histogram SINK_BATCH ["feed", "sink"] = "tidegate.sink.commit.records", "{record}", "Records of a commit", RECORDS;
+    counter SINK_RETRIES ["feed", "sink"] = "tidegate.sink.retries", "{attempt}", "Writes tried again after a passing error";
+    counter FENCED ["feed", "sink"] = "tidegate.sink.fenced", "{batch}", "Batches that a sink refused because another owner or offset stood there";
+    counter LAKE_FILES ["feed"] = "tidegate.lake.files", "{file}", "Files committed to lake tables";
+    counter LAKE_BYTES ["feed"] = "tidegate.lake.bytes", "By", "Bytes of those files";
+    counter LANES_DETACHED ["feed", "sink"] = "tidegate.lanes.detached", "{lane}", "Times a sink was detached from a partition";
+    counter LANES_JOINED ["feed", "sink"] = "tidegate.lanes.joined", "{lane}", "Times a detached sink caught up and joined again";
+    counter PARTITIONS_PARKED ["feed"] = "tidegate.partitions.parked", "{partition}", "Times a partition was parked";
+    counter ACTOR_RESTARTS ["actor"] = "tidegate.actor.restarts", "{actor}", "Actors found dead and built anew";
+    counter DECISIONS ["action", "decision"] = "tidegate.decisions", "{decision}", "What permission rows decided for callers of the API";
+    counter AUDIT_ROWS [] = "tidegate.audit.rows", "{row}", "Rows of the audit put on the volume, on their way to the database";
+    counter AUDIT_REFUSED [] = "tidegate.audit.refused", "{row}", "Rows of the audit that found no room there, with what they were about";
+    counter CHORES_RUN ["chore"] = "tidegate.chores.run", "{run}", "Chores of the janitor that were done here";
+    counter CHORES_FAILED ["chore"] = "tidegate.chores.failed", "{run}", "Of these, those that failed for some table";
+    histogram CHORE_SECONDS ["chore"] = "tidegate.chores.duration", "s", "How long a chore took", SECONDS;
+    counter ROWS_EXPIRED ["sink"] = "tidegate.retention.rows", "{row}", "Rows that retention took out";
+    counter FILES_COMPACTED [] = "tidegate.compaction.files", "{file}", "Small files that were joined";
+    counter LOG_FILES_TAKEN_OUT [] = "tidegate.log.files", "{file}", "Old entries and checkpoints taken out of Delta logs";
+    counter FILES_SWEPT [] = "tidegate.vacuum.files", "{file}", "Files deleted that nothing referred to";
+    gauge LAG_RECORDS ["feed", "sink"] = "tidegate.lag.records", "{record}", "Offsets of this node's partitions that are not durable in a sink";
+    gauge LAG_AGE ["feed", "sink"] = "tidegate.lag.age", "s", "Age of the oldest record of them, as far as it was read; at least so long they have waited";
+    gauge LANES_BEHIND ["feed", "sink"] = "tidegate.lanes.behind", "{lane}", "Partitions of this node from which a sink is detached now";
+    gauge PARTITIONS_OWNED ["feed", "state"] = "tidegate.partitions.owned", "{partition}", "Partitions of this node: running, claiming, failing or parked";
+    gauge MEMORY_USED [] = "tidegate.memory.used", "By", "What is charged to the memory budget";
+    gauge MEMORY_LIMIT [] = "tidegate.memory.limit", "By", "The memory budget, less what librdkafka's queue and encoders are given";
+    gauge DELIVERIES_WAITING ["feed", "sink"] = "tidegate.deliveries.waiting", "{batch}", "Batches handed to a sink's writer and not answered";
+    gauge KAFKA_QUEUE_BYTES ["stream"] = "tidegate.kafka.queue", "By", "Bytes in librdkafka's queue";
+    gauge KAFKA_RECEIVED_BYTES ["stream"] = "tidegate.kafka.received", "By", "Bytes that librdkafka has received since its consumer began";
+    gauge KAFKA_REQUESTS ["stream"] = "tidegate.kafka.requests", "{request}", "Requests that librdkafka has sent since its consumer began";
+    gauge KAFKA_REBALANCES ["stream"] = "tidegate.kafka.rebalances", "{rebalance}", "Rebalances of the group since this consumer began";
+    gauge BUILD ["version"] = "tidegate.build", "1", "One, of the release that runs";
+}
+
+/// All numbers as Prometheus reads them (text format 0.0.4).
+pub fn exposition() -> String {
+    BUILD.set([env!("CARGO_PKG_VERSION")], 1.0);
+    let mut text = String::new();
+    ALL.iter().for_each(|family| family.expose(&mut text));
+    text
+}
+
+/// Offers every counter and gauge to the global OpenTelemetry meter provider. Without one that costs nothing.
 pub fn register() {
     let meter = global::meter("tidegate");
-    for counter in ALL {
-        let counter: &'static Counter = counter;
-        meter
-            .u64_observable_counter(counter.name)
-            .with_unit(counter.unit)
-            .with_description(counter.meaning)
-            .with_callback(move |observer| observer.observe(counter.get(), &[]))
-            .build();
+    for family in ALL {
+        let family: &'static dyn Family = *family;
+        let About { name, unit, meaning, kind, labels } = *family.about();
+        let labelled = move |values: &[&str]| -> Vec<KeyValue> {
+            let pairs = labels.iter().zip(values);
+            pairs.map(|(label, value)| KeyValue::new(*label, (*value).to_owned())).collect()
+        };
+        match kind {
+            Kind::Counter => drop(
+                meter
+                    .u64_observable_counter(name)
+                    .with_unit(unit)
+                    .with_description(meaning)
+                    .with_callback(move |observer| {
+                        family.each(&mut |values, value| {
+                            observer.observe(value as u64, &labelled(values));
+                        });
+                    })
+                    .build(),
+            ),
+            Kind::Gauge => drop(
+                meter
+                    .f64_observable_gauge(name)
+                    .with_unit(unit)
+                    .with_description(meaning)
+                    .with_callback(move |observer| {
+                        family.each(&mut |values, value| {
+                            observer.observe(value, &labelled(values));
+                        });
+                    })
+                    .build(),
+            ),
+            Kind::Histogram => {}
+        }
     }
+}
+
+/// The page about all of them.
+pub fn reference_markdown() -> String {
+    let mut page = String::from(
+        "# Metrics\n\nWith `telemetry: {listen: '127.0.0.1:9464'}` in its file a node answers `GET /metrics` in \
+         Prometheus's text format.\nCounters begin with 0 when a node starts. Labels are of few values: no metric \
+         has a label for a partition, and of more\nthan 2,000 sets of labels the rest is counted together under \
+         `_other`.\n\nThis page is made by the program: `tidegate config metrics`.\n\n\
+         | name | labels | type | unit | meaning |\n|---|---|---|---|---|\n",
+    );
+    for family in ALL {
+        let about = family.about();
+        let labels: Vec<String> = about.labels.iter().map(|label| format!("`{label}`")).collect();
+        // To a text nothing fails to be written.
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} | {} | {} |",
+            about.exposed(),
+            labels.join(", "),
+            about.kind.name(),
+            match about.unit {
+                "By" => "bytes",
+                "s" => "seconds",
+                "1" => "",
+                unit => unit.trim_matches(['{', '}']),
+            },
+            about.meaning
+        );
+    }
+    page
 }
 
 #[cfg(test)]
@@ -87,11 +180,26 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_explained() {
-        let mut names: Vec<_> = ALL.iter().map(|counter| counter.name).collect();
+        let mut names: Vec<String> = ALL.iter().map(|family| family.about().exposed()).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), ALL.len());
-        assert!(ALL.iter().all(|counter| counter.name.starts_with("tidegate.")));
-        assert!(ALL.iter().all(|counter| !counter.meaning.is_empty()));
+        for family in ALL {
+            let about = family.about();
+            assert!(about.name.starts_with("tidegate.") && !about.meaning.is_empty());
+            assert!(!about.meaning.ends_with('.'), "{}", about.name);
+            assert!(about.labels.iter().all(|label| *label != "partition"), "{}", about.name);
+        }
+    }
+
+    #[test]
+    fn each_family_is_in_what_prometheus_reads() {
+        let text = exposition();
+        for family in ALL {
+            let about = family.about();
+            let head = format!("# TYPE {} {}\n", about.exposed(), about.kind.name());
+            assert!(text.contains(&head), "{head}");
+        }
+        assert!(text.contains("tidegate_build{version=\""));
     }
 }

@@ -2,7 +2,10 @@
 
 pub mod fault;
 pub mod metrics;
+pub mod places;
 pub mod print;
+pub mod pulse;
+mod series;
 
 use tracing_subscriber::EnvFilter;
 

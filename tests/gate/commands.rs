@@ -176,6 +176,14 @@ fn used_wrongly() {
 }
 
 #[test]
+fn the_page_of_metrics_is_made_by_the_program() {
+    let page = say(&["config", "metrics"]);
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+    let kept = std::fs::read_to_string(&kept).unwrap_or_default();
+    assert!(page.out == kept, "`tidegate config metrics > docs/metrics.md`");
+}
+
+#[test]
 fn the_schema_and_the_page_made_from_it() {
     let schema = say(&["config", "schema"]);
     assert_eq!(schema.code, 0);

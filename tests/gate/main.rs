@@ -57,4 +57,5 @@ mod source_log;
 mod source_place;
 mod source_topics;
 mod systems;
+mod vitals;
 mod zombie;

@@ -134,8 +134,8 @@ fn keep(spool: &mut Spool, waiting: Vec<Waiting>) {
             together => together.clone(),
         };
         match kept {
-            Ok(()) => metrics::AUDIT_ROWS.add(rows.len() as u64),
-            Err(_) => metrics::AUDIT_REFUSED.add(rows.len() as u64),
+            Ok(()) => metrics::AUDIT_ROWS.add([], rows.len() as u64),
+            Err(_) => metrics::AUDIT_REFUSED.add([], rows.len() as u64),
         }
         // Whoever asked may be gone.
         drop(answer.send(kept));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::catalog::{Known, Named};
 use crate::config::{Feed, Janitor, Schedule};
 use crate::lake::LakeStore;
 use crate::lake::upkeep::{Compacted, Expired, LakeFiles, Logged, Mode, Upkeep, Vacuumed};
-use crate::record::SinkError;
+use crate::record::{SinkError, SinkKind};
 use crate::retention::{Bounds, Policy};
 use crate::telemetry::{fault, metrics};
 use crate::verify;
@@ -182,6 +182,7 @@ impl Report {
 impl Work {
     /// Runs a chore over all feeds, or over one.
     pub async fn run(&self, chore: Chore, only: Option<&str>, mode: Mode) -> Report {
+        let since = Instant::now();
         let span = info_span!(target: "tidegate::janitor", "chore", chore = chore.name());
         let report = async {
             match chore {
@@ -193,8 +194,10 @@ impl Work {
         };
         let report = report.instrument(span).await;
         if mode == Mode::Do {
-            metrics::CHORES_RUN.add(1);
-            metrics::CHORES_FAILED.add(u64::from(report.failed()));
+            let labels = [chore.name()];
+            metrics::CHORES_RUN.add(labels, 1);
+            metrics::CHORES_FAILED.add(labels, u64::from(report.failed()));
+            metrics::CHORE_SECONDS.record(labels, since.elapsed().as_secs_f64());
         }
         report
     }
@@ -314,7 +317,7 @@ impl Work {
                 while let Some(at) = from {
                     let passed = store.expire_rows(old, at, lease).await?;
                     fault::point("janitor.expired");
-                    metrics::WAREHOUSE_ROWS_EXPIRED.add(passed.rows);
+                    metrics::ROWS_EXPIRED.add([SinkKind::Warehouse.name()], passed.rows);
                     (rows, from) = (rows + passed.rows, passed.next);
                 }
                 store.finish_expiry(old, lease).await?;
@@ -351,7 +354,7 @@ impl Work {
                 }
                 let done = upkeep.expire(policy, grace_ms, now_ms(), mode).await?;
                 if mode == Mode::Do {
-                    metrics::ROWS_EXPIRED.add(done.rows);
+                    metrics::ROWS_EXPIRED.add([SinkKind::Lake.name()], done.rows);
                 }
                 Some(done).filter(|done| *done != Expired::default()).map(Done::Expired)
             }
@@ -363,14 +366,14 @@ impl Work {
                 };
                 let done = upkeep.compact(bounds, now_ms(), mode).await?;
                 if mode == Mode::Do {
-                    metrics::FILES_COMPACTED.add(done.joined.files);
+                    metrics::FILES_COMPACTED.add([], done.joined.files);
                 }
                 Some(done).filter(|done| *done != Compacted::default()).map(Done::Compacted)
             }
             Chore::Checkpoints => {
                 let done = self.log(lake, upkeep, mode).await?;
                 if mode == Mode::Do {
-                    metrics::LOG_FILES_TAKEN_OUT.add(done.taken.files);
+                    metrics::LOG_FILES_TAKEN_OUT.add([], done.taken.files);
                 }
                 Some(done).filter(|done| *done != Logged::default()).map(Done::Logged)
             }
@@ -378,7 +381,7 @@ impl Work {
                 let now = upkeep.store_now(mode).await?;
                 let done = upkeep.vacuum(grace_ms, now, mode).await?;
                 if mode == Mode::Do {
-                    metrics::FILES_SWEPT.add(done.swept.files);
+                    metrics::FILES_SWEPT.add([], done.swept.files);
                 }
                 Some(done).filter(|done| *done != Vacuumed::default()).map(Done::Vacuumed)
             }

@@ -146,7 +146,7 @@ impl PartitionConsumer {
     fn unanswered(&mut self, away: &Away, ctx: &mut Context<Self>) {
         let Some(ids) = self.asking.ids.clone().filter(|_| !self.stopped) else { return };
         tracing::debug!(target: "tidegate::partition", feed = %self.feed.name, source = %self.source, reason = %away, ?ids, "waiting for schemas");
-        metrics::REGISTRY_WAITS.add(1);
+        metrics::REGISTRY_WAITS.add([&self.feed.name], 1);
         self.halt_streams(ctx);
         let wait = RETRY.wait(self.asking.failed, rand::random());
         self.asking.failed += 1;

@@ -1,6 +1,6 @@
 //! Care: heartbeats, the memory budget, and partitions whose place in the log is gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,12 @@ use actix::prelude::*;
 use tracing::{info, warn};
 
 use super::super::message::{Beat, Detach, Flush, InFlight, Loss, Stream};
+use super::partitions::CLAIMING;
 use super::{Key, Supervisor};
 use crate::config::{FeedFile, nearest};
 use crate::record::{SinkKind, TopicPartition};
 use crate::telemetry::metrics;
+use crate::telemetry::pulse::{Heart, Standing};
 
 /// An actor that has not answered by then is as good as dead: nothing it does blocks that long.
 const BEAT_WITHIN: Duration = Duration::from_secs(30);
@@ -48,10 +50,32 @@ impl Supervisor {
         if self.stopping {
             return;
         }
+        self.tell_pulse();
         self.beat(ctx);
         self.relieve(ctx);
         self.look_for_topics(ctx);
         self.keep_snapshots();
+    }
+
+    /// What is seen of it from outside.
+    fn tell_pulse(&self) {
+        let mut standing = Standing::default();
+        for ((feed, source), owned) in &self.owned {
+            let state = owned.state();
+            *standing.counts.entry((feed.clone(), state)).or_default() += 1;
+            if state == CLAIMING {
+                standing.claiming.push(format!("{source} of feed {feed}"));
+            }
+        }
+        // Asked for, and not answered yet.
+        let known: HashSet<&TopicPartition> = self.owned.keys().map(|(_, source)| source).collect();
+        let asked = self.asking.iter().map(|(_, source)| source);
+        let asked: HashSet<&TopicPartition> =
+            asked.filter(|source| !known.contains(source)).collect();
+        standing.claiming.extend(asked.into_iter().map(ToString::to_string));
+        standing.claiming.sort();
+        self.setup.pulse.stands(standing);
+        self.setup.pulse.beat(Heart::Supervisor, chrono::Utc::now().timestamp_millis());
     }
 
     /// One node takes them: the one that owns the topic's first partition.
@@ -122,7 +146,7 @@ impl Supervisor {
                     .and_then(|owned| owned.consumer())
                     .is_some_and(|consumer| consumer.clone().recipient::<Beat>() == *actor);
                 if same && !self.stopping {
-                    metrics::ACTOR_RESTARTS.add(1);
+                    metrics::ACTOR_RESTARTS.add(["partition"], 1);
                     warn!(target: "tidegate::supervisor", feed = %key.0, source = %key.1, "a partition consumer died; it is built anew");
                     self.fail(&key, "the partition consumer died".to_owned(), ctx);
                 }

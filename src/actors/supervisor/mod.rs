@@ -37,6 +37,7 @@ use crate::flow::budget::Budget;
 use crate::record::{SinkKind, TopicPartition};
 use crate::source::{Command, Event, KafkaSource};
 use crate::telemetry::metrics;
+use crate::telemetry::pulse::Pulse;
 
 /// Between attempts to take a partition or a lane.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
@@ -71,6 +72,8 @@ pub struct Setup {
     /// For everything but the supervisor itself.
     pub arbiters: Vec<ArbiterHandle>,
     pub budget: Budget,
+    /// Seen from outside.
+    pub pulse: Arc<Pulse>,
     pub open_source: OpenSource,
 }
 
@@ -204,9 +207,10 @@ impl Supervisor {
 
     /// What was assigned is no longer read, and the group may have given it to others by now.
     fn on_panic(&mut self, ctx: &mut Context<Self>) {
-        metrics::ACTOR_RESTARTS.add(1);
+        metrics::ACTOR_RESTARTS.add(["source"], 1);
         error!(target: "tidegate::supervisor", "the poll thread died; the node joins the group anew");
         self.main = None;
+        self.setup.pulse.left();
         self.losses += 1;
         let assigned: Vec<TopicPartition> = self.assigned.drain().collect();
         for key in self.keys_of(&assigned) {
@@ -260,6 +264,7 @@ impl Supervisor {
 
     fn stop(&mut self, ctx: &mut Context<Self>) -> ResponseActFuture<Self, ()> {
         self.stopping = true;
+        self.setup.pulse.draining();
         self.snapshots.stop();
         let keys: Vec<Key> = self.owned.keys().cloned().collect();
         let drained = self.drain(&keys, ctx);
@@ -307,7 +312,12 @@ impl Handler<SourceEvent> for Supervisor {
             return;
         }
         match (stream, event) {
-            (Stream::Main, Event::Assigned(partitions)) => self.on_assigned(partitions, ctx),
+            (Stream::Main, Event::Assigned(partitions)) => {
+                self.setup.pulse.joined();
+                self.on_assigned(partitions, ctx);
+            }
+            (Stream::Main, Event::Joined) => self.setup.pulse.joined(),
+            (_, Event::Joined) => {}
             (Stream::Main, Event::Revoked(partitions)) => self.on_revoked(partitions, ctx),
             (Stream::Main, Event::Lost(partitions)) => self.on_lost(partitions),
             (Stream::Main, Event::Panicked) => self.on_panic(ctx),

@@ -28,6 +28,9 @@ pub struct Owned {
     pub since: Instant,
 }
 
+/// A partition that was not refused yet.
+pub const CLAIMING: &str = "claiming";
+
 pub enum Phase {
     /// Being claimed, or waiting to be claimed again.
     Establishing,
@@ -69,6 +72,17 @@ impl Owned {
             lanes: HashMap::new(),
             attempt: 0,
             since: Instant::now(),
+        }
+    }
+
+    /// In a word.
+    pub fn state(&self) -> &'static str {
+        match &self.phase {
+            Phase::Running(_) => "running",
+            Phase::Parked(_) => "parked",
+            // It was refused before, and is tried again.
+            Phase::Establishing if self.attempt > 0 => "failing",
+            Phase::Establishing => CLAIMING,
         }
     }
 
@@ -392,7 +406,7 @@ impl Supervisor {
         self.halt(key);
         let Some(owned) = self.owned.get_mut(key) else { return };
         error!(target: "tidegate::supervisor", feed = %key.0, source = %key.1, reason, "partition parked");
-        metrics::PARTITIONS_PARKED.add(1);
+        metrics::PARTITIONS_PARKED.add([&key.0], 1);
         owned.phase = Phase::Parked(reason);
         let source = key.1.clone();
         ctx.run_later(self.setup.node.park_retry.get(), move |supervisor, ctx| {

@@ -62,9 +62,9 @@ impl Supervisor {
         let patience = self.setup.node.detach_after.get();
         let arbiter = self.arbiter();
         let committer = {
-            let (table, io) = (table.clone(), io.clone());
+            let (name, table, io) = (feed.name.clone(), table.clone(), io.clone());
             LakeCommitter::start_in_arbiter(&arbiter, move |_| {
-                LakeCommitter::build(table, io, patience)
+                LakeCommitter::build(name, table, io, patience)
             })
         };
         let writer = {
@@ -87,7 +87,7 @@ impl Supervisor {
             return;
         }
         warn!(target: "tidegate::supervisor", %feed, %sink, "a writer died; it is built anew");
-        metrics::ACTOR_RESTARTS.add(1);
+        metrics::ACTOR_RESTARTS.add(["writer"], 1);
         for ((of, _), owned) in &self.owned {
             if let (true, Some(consumer)) = (of == feed, owned.consumer()) {
                 drop(consumer.try_send(Detach { sink, loss: Loss::WriterDied }));

@@ -1,0 +1,177 @@
+//! Whether a node lives and whether it is ready: told by those who know, judged here without asking anybody, so
+//! that the answer comes however stuck the rest is.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde::Serialize;
+
+use super::metrics;
+use crate::flow::budget::Budget;
+
+/// Whoever has not beaten for so long is stuck: nothing it does takes that long.
+const STUCK_MS: i64 = 60_000;
+
+/// Who beats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heart {
+    /// Of all actors, whom it watches in turn.
+    Supervisor,
+    /// Where all I/O runs.
+    Io,
+}
+
+#[derive(Debug, Default)]
+pub struct Pulse {
+    /// Milliseconds since the epoch; 0: not yet.
+    supervisor: AtomicI64,
+    io: AtomicI64,
+    /// The group gave this node what it is to have, be it nothing.
+    joined: AtomicBool,
+    draining: AtomicBool,
+    standing: RwLock<Standing>,
+    budget: RwLock<Option<Budget>>,
+}
+
+/// The node's partitions, as the supervisor sees them.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    /// By feed and state, how many.
+    pub counts: BTreeMap<(Arc<str>, &'static str), usize>,
+    /// Those that are not claimed yet, and were not refused either.
+    pub claiming: Vec<String>,
+}
+
+/// An answer to a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Answer {
+    pub ok: bool,
+    /// What keeps it from being so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
+
+impl Answer {
+    fn of(reasons: Vec<String>) -> Self {
+        Self { ok: reasons.is_empty(), reasons }
+    }
+}
+
+impl Pulse {
+    pub fn beat(&self, heart: Heart, now_ms: i64) {
+        self.last(heart).store(now_ms, Ordering::Relaxed);
+    }
+
+    fn last(&self, heart: Heart) -> &AtomicI64 {
+        match heart {
+            Heart::Supervisor => &self.supervisor,
+            Heart::Io => &self.io,
+        }
+    }
+
+    pub fn joined(&self) {
+        self.joined.store(true, Ordering::Relaxed);
+    }
+
+    /// It was, and has to join again.
+    pub fn left(&self) {
+        self.joined.store(false, Ordering::Relaxed);
+    }
+
+    pub fn draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub fn stands(&self, standing: Standing) {
+        *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+
+    pub fn budget(&self, budget: Budget) {
+        *self.budget.write().unwrap_or_else(PoisonError::into_inner) = Some(budget);
+    }
+
+    /// Whether the node has begun.
+    pub fn started(&self) -> Answer {
+        match self.supervisor.load(Ordering::Relaxed) {
+            0 => Answer::of(vec!["the supervisor has not begun".to_owned()]),
+            _ => Answer::of(Vec::new()),
+        }
+    }
+
+    /// Whether its actors and its I/O still move. One that has not begun yet is not stuck.
+    pub fn lives(&self, now_ms: i64) -> Answer {
+        let stuck = |(heart, what): (Heart, &str)| {
+            let last = self.last(heart).load(Ordering::Relaxed);
+            let ago = now_ms - last;
+            (last > 0 && ago > STUCK_MS)
+                .then(|| format!("{what} has stood still for {} s", ago / 1000))
+        };
+        let hearts = [(Heart::Supervisor, "the supervisor"), (Heart::Io, "the I/O runtime")];
+        Answer::of(hearts.into_iter().filter_map(stuck).collect())
+    }
+
+    /// Whether it has joined the group and each of its partitions is claimed, or known to be refused: a sink that
+    /// is away makes no node unready, since no restart brings it back.
+    pub fn ready(&self) -> Answer {
+        let mut reasons = Vec::new();
+        if self.draining.load(Ordering::Relaxed) {
+            reasons.push("the node is draining".to_owned());
+        }
+        if !self.joined.load(Ordering::Relaxed) {
+            reasons.push("the node has not joined the consumer group".to_owned());
+        }
+        let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner);
+        let more = standing.claiming.len().saturating_sub(5);
+        reasons.extend(standing.claiming.iter().take(5).map(|it| format!("{it} is being claimed")));
+        if more > 0 {
+            reasons.push(format!("and {more} more"));
+        }
+        Answer::of(reasons)
+    }
+
+    /// Sets the gauges of what it knows.
+    pub fn observe(&self) {
+        let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner).clone();
+        metrics::PARTITIONS_OWNED.clear();
+        for ((feed, state), count) in standing.counts {
+            metrics::PARTITIONS_OWNED.set([&feed, state], count as f64);
+        }
+        if let Some(budget) = &*self.budget.read().unwrap_or_else(PoisonError::into_inner) {
+            metrics::MEMORY_USED.set([], budget.used() as f64);
+            metrics::MEMORY_LIMIT.set([], budget.limit() as f64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_lives_while_all_of_it_moves() {
+        let pulse = Pulse::default();
+        assert!(!pulse.started().ok && pulse.lives(1_000_000).ok);
+        pulse.beat(Heart::Supervisor, 1_000);
+        pulse.beat(Heart::Io, 50_000);
+        assert!(pulse.started().ok && pulse.lives(61_000).ok);
+        let stuck = pulse.lives(70_000);
+        assert_eq!(stuck.reasons, ["the supervisor has stood still for 69 s"]);
+        assert_eq!(pulse.lives(200_000).reasons.len(), 2);
+    }
+
+    #[test]
+    fn a_node_is_ready_once_it_knows_what_it_has() {
+        let pulse = Pulse::default();
+        assert!(pulse.ready().reasons[0].contains("not joined"));
+        pulse.joined();
+        assert!(pulse.ready().ok, "it may have nothing");
+        let claiming = (0..7).map(|partition| format!("orders of t-{partition}")).collect();
+        pulse.stands(Standing { claiming, ..Standing::default() });
+        let reasons = pulse.ready().reasons;
+        assert_eq!((reasons.len(), reasons[5].as_str()), (6, "and 2 more"));
+        pulse.stands(Standing::default());
+        pulse.draining();
+        assert_eq!(pulse.ready().reasons, ["the node is draining"]);
+    }
+}

@@ -1,0 +1,143 @@
+//! What a node tells those who watch it: probes and numbers.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use crate::database::Database;
+use crate::http::Caller;
+use crate::node::Node;
+use crate::proxy::{Commit, Proxy};
+use crate::servers::wait_for;
+use crate::source_place::{COLUMNS, Place, Sender};
+use crate::world::Setup;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Where a node's probes answer, as its log says.
+fn vitals(node: &Node) -> Caller {
+    let base = wait_for("the probes to answer", SOON, || {
+        let log = node.log();
+        let line = log.lines().find(|line| line.contains("probes and metrics are answered"))?;
+        let at = line.split("at=").nth(1)?.trim_matches('"');
+        Some(format!("http://{}", at.split(['"', ' ']).next()?))
+    });
+    Caller { base, token: None }
+}
+
+fn probe(of: &Caller, path: &str) -> (StatusCode, Value) {
+    let answer = of.get(path);
+    (answer.status, answer.json())
+}
+
+/// All samples, by name and labels as they are written.
+fn numbers(of: &Caller) -> HashMap<String, f64> {
+    let answer = of.get("/metrics");
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(answer.headers["content-type"].starts_with("text/plain; version=0.0.4"));
+    let text = answer.text();
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    let sample = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+        (name.to_owned(), value.parse().expect("a number"))
+    };
+    samples.map(sample).collect()
+}
+
+fn edited(place: &Place) {
+    place.edit_node(|text| format!("{text}telemetry: {{listen: '127.0.0.1:0'}}\n"));
+}
+
+#[test]
+fn the_numbers_are_those_of_the_records() {
+    let mut place = Place::new("vitals");
+    edited(&place);
+    let topic = place.topic("orders", 2, &[]);
+    place.feed("orders", &format!("topic: {topic}\n{COLUMNS}"));
+    let sender = Sender::new();
+    sender.send(&topic, 0, 0..40);
+    sender.send(&topic, 1, 0..20);
+    let mut node = place.node();
+    let of = vitals(&node);
+    for path in ["/startupz", "/readyz"] {
+        wait_for(path, SOON, || (probe(&of, path).0 == StatusCode::OK).then_some(()));
+    }
+    assert_eq!(probe(&of, "/livez"), (StatusCode::OK, serde_json::json!({"ok": true})));
+    place.wait_for_watermarks("orders", &[40, 20]);
+    let told = wait_for("nothing to lag", SOON, || {
+        let told = numbers(&of);
+        let lag =
+            |sink: &str| told[&format!("tidegate_lag_records{{feed=\"orders\",sink=\"{sink}\"}}")];
+        (lag("lake") + lag("warehouse") == 0.0).then_some(told)
+    });
+    assert_eq!(told["tidegate_read_records_total{feed=\"orders\"}"], 60.0);
+    for sink in ["lake", "warehouse"] {
+        let of = |name: &str| told[&format!("tidegate_{name}{{feed=\"orders\",sink=\"{sink}\"}}")];
+        assert_eq!(of("sink_records_total"), 60.0);
+        assert_eq!((of("lag_age_seconds"), of("lanes_behind")), (0.0, 0.0));
+        let commits = of("sink_commits_total");
+        assert!(commits >= 1.0 && of("sink_commit_duration_seconds_count") >= commits);
+        assert_eq!(of("sink_commit_records_sum"), 60.0);
+    }
+    assert_eq!(told["tidegate_partitions_owned{feed=\"orders\",state=\"running\"}"], 2.0);
+    assert!(told["tidegate_memory_limit_bytes"] > 1e6);
+    // Another of the group that is given nothing is ready, too.
+    let mut more = Vec::new();
+    for name in ["second", "third"] {
+        let node = place.world.node(name);
+        let of = vitals(&node);
+        wait_for("one more node to be ready", SOON, || {
+            (probe(&of, "/readyz").0 == StatusCode::OK).then_some(())
+        });
+        more.push(node);
+    }
+    // It says so while it drains, or is gone.
+    assert_eq!(of.get("/v1/feeds").status, StatusCode::NOT_FOUND);
+    for node in &mut more {
+        assert!(node.terminate(SOON).0.success());
+    }
+    assert!(node.terminate(SOON).0.success());
+}
+
+#[test]
+fn a_sink_that_is_away_shows_as_lag_and_makes_no_node_unready() {
+    let proxy = Proxy::start(Database::address(), Commit::Postgres);
+    let setup =
+        Setup { name: "vitals-away", postgres: Some(proxy.address.clone()), ..Setup::default() };
+    let mut place = Place::with(setup);
+    edited(&place);
+    let topic = place.topic("orders", 1, &[]);
+    place.feed("orders", &format!("topic: {topic}\n{COLUMNS}\nlake: {{linger: 100ms}}"));
+    let sender = Sender::new();
+    sender.send(&topic, 0, 0..10);
+    let mut node = place.node();
+    let of = vitals(&node);
+    place.wait_for_watermarks("orders", &[10]);
+    proxy.cut();
+    sender.send(&topic, 0, 10..30);
+    let at = |told: &HashMap<String, f64>, name: &str, sink: &str| {
+        told[&format!("tidegate_{name}{{feed=\"orders\",sink=\"{sink}\"}}")]
+    };
+    let told = wait_for("the warehouse to lag and the lake not", SOON, || {
+        let told = numbers(&of);
+        let behind = at(&told, "lanes_behind", "warehouse") == 1.0
+            && at(&told, "lag_records", "warehouse") == 20.0
+            && at(&told, "lag_age_seconds", "warehouse") >= 3.0;
+        (behind && at(&told, "lag_records", "lake") == 0.0).then_some(told)
+    });
+    assert!(at(&told, "lanes_detached_total", "warehouse") >= 1.0);
+    assert_eq!(at(&told, "lag_age_seconds", "lake"), 0.0);
+    assert_eq!(probe(&of, "/readyz").0, StatusCode::OK);
+    assert_eq!(probe(&of, "/livez").0, StatusCode::OK);
+    proxy.mend();
+    wait_for("the warehouse to catch up", SOON, || {
+        let told = numbers(&of);
+        let level = at(&told, "lanes_behind", "warehouse") == 0.0
+            && at(&told, "lag_records", "warehouse") == 0.0;
+        level.then_some(())
+    });
+    assert!(node.terminate(SOON).0.success());
+    place.verify();
+}
