@@ -1,6 +1,6 @@
 # What the tests need and how it is got. Sourced after common.sh.
 #
-# `need PART...` (of build, kafka, postgres, s3, registry, oidc, python) makes sure of everything at once: on
+# `need PART...` (of build, kafka, postgres, s3, registry, oidc, prometheus, python) makes sure of everything at once: on
 # Debian and Ubuntu, as root or with sudo, the missing packages are installed; elsewhere all that
 # is missing is named and the script ends with 2. What is fetched or built is kept outside the
 # checkout, by name and version.
@@ -77,6 +77,9 @@ missing() {
 		registry)
 			has_java || echo "JAVA|java, 17 or newer"
 			have mvn || [ -f "$registry_dir/.complete" ] || echo "maven|mvn (Apache Maven)"
+			;;
+		prometheus)
+			have promtool && have prometheus || echo "prometheus|prometheus and promtool"
 			;;
 		python)
 			has_venv || echo "python3-venv|python3 with venv and ensurepip"

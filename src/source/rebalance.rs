@@ -49,7 +49,6 @@ struct Topic {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Partition {
-    partition: i32,
     hi_offset: i64,
     fetchq_size: f64,
 }
@@ -90,14 +89,14 @@ impl Rebalance {
 
     fn tell(&self, statistics: &Statistics) {
         let labels = [self.name.as_str()];
-        let mut queued = 0.0;
-        for (topic, of) in &statistics.topics {
-            // One of its own stands for none.
-            for partition in of.partitions.values().filter(|it| it.partition >= 0) {
-                queued += partition.fetchq_size;
-                places::broker_has(topic, partition.partition, partition.hi_offset);
-            }
-        }
+        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        let queued: f64 = partitions.map(|partition| partition.fetchq_size).sum();
+        places::broker_has(|source| {
+            let topic = statistics.topics.get(&*source.topic)?;
+            // By the number as it is written.
+            let found = topic.partitions.get(&source.partition.to_string())?;
+            Some(found.hi_offset)
+        });
         metrics::KAFKA_QUEUE_BYTES.set(labels, queued);
         metrics::KAFKA_RECEIVED_BYTES.set(labels, statistics.rx_bytes);
         metrics::KAFKA_REQUESTS.set(labels, statistics.tx);

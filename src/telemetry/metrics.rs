@@ -77,6 +77,9 @@ families! {
     counter CHORES_RUN ["chore"] = "tidegate.chores.run", "{run}", "Chores of the janitor that were done here";
     counter CHORES_FAILED ["chore"] = "tidegate.chores.failed", "{run}", "Of these, those that failed for some table";
     histogram CHORE_SECONDS ["chore"] = "tidegate.chores.duration", "s", "How long a chore took", SECONDS;
+    gauge CHORE_LAST ["chore"] = "tidegate.chores.last", "s", "When a chore was done last, by whichever node: seconds since 1970, told by the janitor's node alone";
+    gauge CHORE_DUE ["chore"] = "tidegate.chores.due", "s", "When a chore is due next: seconds since 1970, told by the janitor's node alone";
+    gauge JANITOR [] = "tidegate.janitor.active", "1", "One on the node that is the janitor, else nothing";
     counter ROWS_EXPIRED ["sink"] = "tidegate.retention.rows", "{row}", "Rows that retention took out";
     counter FILES_COMPACTED [] = "tidegate.compaction.files", "{file}", "Small files that were joined";
     counter LOG_FILES_TAKEN_OUT [] = "tidegate.log.files", "{file}", "Old entries and checkpoints taken out of Delta logs";

@@ -46,6 +46,12 @@ impl Place {
         sinks: impl Iterator<Item = (SinkKind, i64)>,
         now_ms: i64,
     ) -> Arc<Self> {
+        let begin = |sink: SinkKind| {
+            let labels = [&*feed, sink.name()];
+            let counters = [&metrics::FENCED, &metrics::SINK_RETRIES, &metrics::LANES_DETACHED];
+            counters.iter().for_each(|counter| counter.add(labels, 0));
+        };
+        let sinks = sinks.inspect(|(sink, _)| begin(*sink));
         let sinks = sinks.map(|(sink, durable)| SinkPlace {
             sink,
             durable: AtomicI64::new(durable),
@@ -54,6 +60,7 @@ impl Place {
             behind: AtomicBool::new(false),
         });
         let (sinks, end) = (sinks.collect(), AtomicI64::new(0));
+        metrics::PARTITIONS_PARKED.add([&feed], 0);
         let place = Arc::new(Self { feed, source, end, sinks });
         PLACES.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&place));
         place
@@ -79,10 +86,10 @@ impl Place {
     }
 }
 
-/// The broker holds records of a partition up to here.
-pub fn broker_has(topic: &str, partition: i32, end: i64) {
+/// The broker holds records of partitions up to here, as far as `end_of` knows.
+pub fn broker_has(end_of: impl Fn(&TopicPartition) -> Option<i64>) {
     for place in places() {
-        if place.source.partition == partition && *place.source.topic == *topic {
+        if let Some(end) = end_of(&place.source) {
             place.read_to(end);
         }
     }
@@ -143,8 +150,7 @@ mod tests {
             Place::open("lagging".into(), TopicPartition::new("t", partition), sinks, 1_000)
         };
         let (one, other) = (open(0), open(1));
-        broker_has("t", 0, 30);
-        broker_has("t", 7, 99);
+        broker_has(|source| (source.partition == 0).then_some(30));
         other.read_to(15);
         one.stands(0, 20, 4_000, 3);
         other.stands(0, 15, 2_000, 0);

@@ -117,10 +117,9 @@ impl<const N: usize> Counters<N> {
         Self { about, series: Series::new() }
     }
 
+    /// Also none: what is there from the beginning can be seen to grow.
     pub fn add(&self, labels: [&str; N], more: u64) {
-        if more > 0 {
-            self.series.of(labels).fetch_add(more, Ordering::Relaxed);
-        }
+        self.series.of(labels).fetch_add(more, Ordering::Relaxed);
     }
 
     /// Of all labels together.
@@ -311,12 +310,13 @@ mod tests {
         counters.add(["a", "lake"], 2);
         counters.add(["a", "lake"], 3);
         counters.add(["b\"\\\n", "warehouse"], 1);
-        counters.add(["c", "lake"], 0);
+        counters.add(["b\"\\\n", "lake"], 0);
         assert_eq!(
             text(&counters),
             "# HELP tidegate_test_records_total Records of a test.\n\
              # TYPE tidegate_test_records_total counter\n\
              tidegate_test_records_total{feed=\"a\",sink=\"lake\"} 5\n\
+             tidegate_test_records_total{feed=\"b\\\"\\\\\\n\",sink=\"lake\"} 0\n\
              tidegate_test_records_total{feed=\"b\\\"\\\\\\n\",sink=\"warehouse\"} 1\n"
         );
         assert_eq!(counters.total(), 6);

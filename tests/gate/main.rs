@@ -19,6 +19,7 @@ mod servers;
 mod world;
 
 mod access;
+mod alerts;
 mod api;
 mod avro;
 mod bad_records;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::http::Caller;
 use crate::lake;
-use crate::node::tidegate;
+use crate::node::{Node, tidegate};
 use crate::servers::{env, wait_for};
 use crate::snapshots;
 use crate::source_gap::delete_records;
@@ -48,7 +48,7 @@ fn replayed(place: &Place, arguments: &[&str]) -> (i32, Vec<Outcome>) {
     (code, value.as_array().expect("a list").iter().map(one).collect())
 }
 
-fn raw(topic: &str, values: &[&str]) {
+pub fn raw(topic: &str, values: &[&str]) {
     let sender = Sender::new();
     for value in values {
         let record = BaseRecord::<(), str>::to(topic).partition(0).payload(value);
@@ -341,6 +341,27 @@ fn a_row_that_the_warehouse_refused_comes_back() {
     place.verify();
 }
 
+/// What a command prints that does what it should.
+fn done(place: &Place, arguments: &[&str]) -> String {
+    let (code, printed) = place.command(arguments);
+    assert_eq!(code, 0, "{arguments:?}: {printed}");
+    printed
+}
+
+/// Lets ada do something with the orders.
+fn grant(place: &Place, action: &str) {
+    let row = ["permissions", "grant", "--to", "user:ada", "--feed", "orders", "--reason", "x"];
+    done(place, &[&row[..], &["--action", action]].concat());
+}
+
+/// Ada, who may read the orders.
+fn reader(place: &Place, node: &Node) -> Caller {
+    grant(place, "read");
+    let printed = done(place, &["token", "create", "--for", "ada"]);
+    let token = printed.split_whitespace().find(|word| word.starts_with("tg_")).expect("a token");
+    Caller::new(node, Some(token))
+}
+
 #[test]
 fn the_quarantine_is_read_with_a_right_of_its_own() {
     let mut place = Place::new("quarantine-api");
@@ -351,23 +372,14 @@ fn the_quarantine_is_read_with_a_right_of_its_own() {
     let node = place.node();
     wait_for_quarantined(&place, 2);
     place.wait_for_watermarks("orders", &[3]);
-    let command = |arguments: &[&str]| {
-        let (code, printed) = place.command(arguments);
-        assert_eq!(code, 0, "{arguments:?}: {printed}");
-        printed
-    };
-    let grant = ["permissions", "grant", "--to", "user:ada", "--feed", "orders", "--reason", "x"];
-    command(&[&grant[..], &["--action", "read"]].concat());
-    let printed = command(&["token", "create", "--for", "ada"]);
-    let token = printed.split_whitespace().find(|word| word.starts_with("tg_")).expect("a token");
-    let ada = Caller::new(&node, Some(token));
+    let ada = reader(&place, &node);
     let path = "/v1/feeds/orders/quarantine";
     let answers = |path: &str, status: u16| {
         wait_for(path, SOON, || (ada.get(path).status.as_u16() == status).then_some(()));
     };
     answers("/v1/feeds/orders", 200);
     assert_eq!(ada.get(path).problem().0, 404, "who reads rows reads no raw bytes");
-    command(&[&grant[..], &["--action", "quarantine"]].concat());
+    grant(&place, "quarantine");
     answers(path, 200);
     let found = |query: &str| -> Vec<(i64, String, String)> {
         let answer = ada.get(&format!("{path}{query}")).json();
@@ -414,16 +426,7 @@ fn records_come_back_over_the_api() {
     let node = place.node();
     wait_for_quarantined(&place, 4);
     place.wait_for_watermarks("orders", &[7]);
-    let command = |arguments: &[&str]| {
-        let (code, printed) = place.command(arguments);
-        assert_eq!(code, 0, "{arguments:?}: {printed}");
-        printed
-    };
-    let grant = ["permissions", "grant", "--to", "user:ada", "--feed", "orders", "--reason", "x"];
-    command(&[&grant[..], &["--action", "read"]].concat());
-    let printed = command(&["token", "create", "--for", "ada"]);
-    let token = printed.split_whitespace().find(|word| word.starts_with("tg_")).expect("a token");
-    let ada = Caller::new(&node, Some(token));
+    let ada = reader(&place, &node);
     let post = |what: &str, body: &Value| {
         ada.ask(Method::POST, &format!("/v1/feeds/orders/quarantine/{what}"), &[], Some(body))
     };
@@ -431,7 +434,7 @@ fn records_come_back_over_the_api() {
         (ada.get("/v1/feeds/orders").status.as_u16() == 200).then_some(())
     });
     assert_eq!(post("replay", &json!({"which": {}})).problem().0, 404, "who reads changes nothing");
-    command(&[&grant[..], &["--action", "replay"]].concat());
+    grant(&place, "replay");
     wait_for("her right", SOON, || {
         (post("replay", &json!({"which": {}, "dry_run": true})).status.as_u16() == 200)
             .then_some(())
@@ -482,7 +485,7 @@ fn records_come_back_over_the_api() {
     place.wait_for_ids("orders", 97..103);
     place.verify();
     wait_for("the audit", SOON, || {
-        let audit = command(&["audit", "--output", "json"]);
+        let audit = done(&place, &["audit", "--output", "json"]);
         let audit: Vec<Value> = serde_json::from_str(&audit).expect("JSON");
         let of = |action: &str| {
             let of = |row: &&Value| row["action"] == action && row["allowed"] == true;

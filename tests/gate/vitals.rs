@@ -17,7 +17,7 @@ use crate::world::Setup;
 const SOON: Duration = Duration::from_secs(60);
 
 /// Where a node's probes answer, as its log says.
-fn vitals(node: &Node) -> Caller {
+pub fn vitals(node: &Node) -> Caller {
     let base = wait_for("the probes to answer", SOON, || {
         let log = node.log();
         let line = log.lines().find(|line| line.contains("probes and metrics are answered"))?;
@@ -46,14 +46,15 @@ fn numbers(of: &Caller) -> HashMap<String, f64> {
     samples.map(sample).collect()
 }
 
-fn edited(place: &Place) {
-    place.edit_node(|text| format!("{text}telemetry: {{listen: '127.0.0.1:0'}}\n"));
+/// Nodes answer probes there.
+pub fn told_at(place: &Place, listen: &str) {
+    place.edit_node(|text| format!("{text}telemetry: {{listen: '{listen}'}}\n"));
 }
 
 #[test]
 fn the_numbers_are_those_of_the_records() {
     let mut place = Place::new("vitals");
-    edited(&place);
+    told_at(&place, "127.0.0.1:0");
     let topic = place.topic("orders", 2, &[]);
     place.feed("orders", &format!("topic: {topic}\n{COLUMNS}"));
     let sender = Sender::new();
@@ -107,7 +108,7 @@ fn a_sink_that_is_away_shows_as_lag_and_makes_no_node_unready() {
     let setup =
         Setup { name: "vitals-away", postgres: Some(proxy.address.clone()), ..Setup::default() };
     let mut place = Place::with(setup);
-    edited(&place);
+    told_at(&place, "127.0.0.1:0");
     let topic = place.topic("orders", 1, &[]);
     place.feed("orders", &format!("topic: {topic}\n{COLUMNS}\nlake: {{linger: 100ms}}"));
     let sender = Sender::new();

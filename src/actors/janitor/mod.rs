@@ -35,7 +35,7 @@ use super::{Alive, Edges, Io, join_error, tend};
 use crate::lake::LakeLease;
 use crate::lake::upkeep::Mode;
 use crate::record::{Blame, SinkError, SinkKind};
-use crate::telemetry::fault;
+use crate::telemetry::{fault, metrics};
 use crate::warehouse::{JanitorStore, Lease, Run, Signal};
 
 /// How long a node that stops waits for the end of its lease.
@@ -290,11 +290,27 @@ impl Janitor {
         }
     }
 
+    /// What is seen of it from outside, of the one that is the janitor alone.
+    fn tell_numbers(&self) {
+        if self.held.is_none() {
+            return forget_numbers();
+        }
+        metrics::JANITOR.set([], 1.0);
+        for (chore, last) in &self.last {
+            let due = chore.schedule(&self.setup.work.config).after(*last);
+            if let Some(due) = due {
+                metrics::CHORE_LAST.set([chore.name()], *last as f64 / 1000.0);
+                metrics::CHORE_DUE.set([chore.name()], due as f64 / 1000.0);
+            }
+        }
+    }
+
     /// Runs what is due, one after the other.
     fn look(&mut self, ctx: &mut Context<Self>) {
         if self.held.is_some_and(|held| held.until <= Instant::now()) {
             self.lose("it could not be renewed in time");
         }
+        self.tell_numbers();
         let (Some(held), None) = (self.held, &self.running) else { return };
         // Until it is known when each was done last, none begins.
         if self.last.is_empty() {
@@ -447,5 +463,12 @@ impl Drop for Janitor {
         if let Some(Running { task, .. }) = self.running.take() {
             task.abort();
         }
+        forget_numbers();
     }
+}
+
+fn forget_numbers() {
+    metrics::JANITOR.clear();
+    metrics::CHORE_LAST.clear();
+    metrics::CHORE_DUE.clear();
 }
