@@ -18,8 +18,8 @@
 //! floor too. F0 `record`, `config`; F1 `decode`, `avro`, `json`, `flow`, `layout`, `generate`,
 //! `governance`, `retention`; F2
 //! `source`, `registry`, `oidc`, `http`, `lake`, `warehouse`, `volume`, `publish`, `telemetry`; F3
-//! `catalog`, `grants`, `reads`; F4 `rights`, `verify`; F5 `actors`, `replay`; F6 `api`, `app`, `demo`, `load`,
-//! `report`, `cli`.
+//! `catalog`, `grants`, `reads`; F4 `rights`, `verify`; F5 `actors`, `replay`; F6 `api`, `app`, `demo`,
+//! `doctor`, `load`, `report`, `cli`.
 //! A test reads the imports and fails on an upward one.
 
 pub mod actors;
@@ -31,6 +31,7 @@ pub mod cli;
 pub mod config;
 pub mod decode;
 pub mod demo;
+pub mod doctor;
 pub mod flow;
 pub mod generate;
 pub mod governance;

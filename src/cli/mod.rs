@@ -3,6 +3,7 @@
 mod audit;
 mod config;
 mod demo;
+mod doctor;
 mod export;
 mod feeds;
 mod generate;
@@ -70,6 +71,7 @@ enum Command {
     Token(token::Token),
     Audit(audit::Audit),
     Report(report::Report),
+    Doctor(doctor::Doctor),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -142,6 +144,7 @@ pub fn main() -> Exit {
         Command::Token(command) => command.run(),
         Command::Audit(command) => command.run(),
         Command::Report(command) => command.run(),
+        Command::Doctor(command) => command.run(),
     };
     if exit == Exit::Good && print::is_incomplete() { Exit::Failed } else { exit }
 }

@@ -2,19 +2,30 @@
 //! ignores the condition lets two writers take one log version, and loses rows without a word.
 
 use futures::future::join_all;
+use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use super::LakeStore;
-use super::log::judged_write;
+use super::log::{judged, judged_write};
 use crate::record::SinkError;
 
 const WRITERS: usize = 8;
 
 impl LakeStore {
+    /// The store's clock: milliseconds since the epoch.
+    pub async fn now_ms(&self) -> Result<i64, SinkError> {
+        let (store, name) = (self.below("_tidegate"), Path::from("clock"));
+        let asked = store.put(&name, PutPayload::from_static(b"what time is it")).await;
+        asked.map_err(|error| judged_write(&error).context("asking the store for the time"))?;
+        let told = store.head(&name).await;
+        let told = told.map_err(|error| judged(&error).context("asking the store for the time"))?;
+        Ok(told.last_modified.timestamp_millis())
+    }
+
     /// Creates one object several times, at once and again: exactly one may win.
     pub async fn prove_conditional_create(&self) -> Result<(), SinkError> {
         let store = self.below("_tidegate");
-        let path = format!("probe-{}", uuid::Uuid::new_v4().simple()).into();
+        let path: Path = format!("probe-{}", uuid::Uuid::new_v4().simple()).into();
         let create = || async {
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
             store.put_opts(&path, PutPayload::from_static(b"probe"), options).await

@@ -11,11 +11,11 @@ const FLOORS: [&[&str]; 7] = [
     &["catalog", "grants", "reads"],
     &["rights", "verify"],
     &["actors", "replay"],
-    &["api", "app", "demo", "load", "report", "cli"],
+    &["api", "app", "demo", "doctor", "load", "report", "cli"],
 ];
 
 /// Same floor, and allowed all the same: (from, to).
-const ALLOWED: [(&str, &str); 13] = [
+const ALLOWED: [(&str, &str); 14] = [
     ("config", "record"),
     // Its tests read back what they decoded.
     ("decode", "json"),
@@ -31,6 +31,7 @@ const ALLOWED: [(&str, &str); 13] = [
     ("cli", "app"),
     ("demo", "app"),
     ("cli", "demo"),
+    ("cli", "doctor"),
     ("cli", "load"),
     ("cli", "report"),
 ];

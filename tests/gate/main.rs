@@ -25,6 +25,7 @@ mod avro;
 mod bad_records;
 mod broker;
 mod commands;
+mod doctor;
 mod documents;
 mod evolve;
 mod export;

@@ -28,15 +28,11 @@ mod vacuum;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use object_store::ObjectStoreExt;
-use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::columns::delta_columns;
 use super::commit_loop::Log;
 use super::delta::now_ms;
-use super::log::{judged, judged_write};
 use super::quarantine::quarantine_schema;
 use super::scan::{At, NotOpened, ScanFile, TableScan};
 use super::{LakeStore, format, lake_schema};
@@ -134,12 +130,7 @@ impl Upkeep {
         if mode == Mode::DryRun {
             return Ok(now_ms());
         }
-        let (store, name) = (self.store.below("_tidegate"), Path::from("clock"));
-        let asked = store.put(&name, Bytes::from_static(b"what time is it").into()).await;
-        asked.map_err(|error| judged_write(&error).context("asking the store for the time"))?;
-        let told = store.head(&name).await;
-        let told = told.map_err(|error| judged(&error).context("asking the store for the time"))?;
-        Ok(told.last_modified.timestamp_millis())
+        self.store.now_ms().await
     }
 
     /// The files that readers are shown; none where there is no table.
