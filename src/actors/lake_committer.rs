@@ -116,10 +116,12 @@ fn receipts(
     sets: &[Staged],
     outcome: Result<Vec<Vec<Verdict>>, SinkError>,
 ) -> Vec<(Recipient<Receipt>, Receipt)> {
-    if outcome.is_ok() {
-        let records: usize = commits.iter().map(|commit| commit.records).sum();
+    let is_durable = |of: &Vec<Verdict>| matches!(of.as_slice(), [Verdict::Durable { .. }, ..]);
+    let landed = outcome.iter().flatten().zip(commits).filter(|(of, _)| is_durable(of));
+    let records: Vec<usize> = landed.map(|(_, commit)| commit.records).collect();
+    if !records.is_empty() {
         metrics::SINK_COMMITS.add([feed, LAKE], 1);
-        metrics::SINK_BATCH.record([feed, LAKE], records as f64);
+        metrics::SINK_BATCH.record([feed, LAKE], records.iter().sum::<usize>() as f64);
     }
     let mut receipts = Vec::new();
     for (index, (commit, set)) in commits.iter().zip(sets).enumerate() {

@@ -41,6 +41,8 @@ pub struct Blueprint {
     /// Where the schemas of Avro records are.
     pub registry: Option<Registry>,
     pub io: Io,
+    /// Seen from outside, whichever consumer there is.
+    pub place: Arc<Place>,
 }
 
 /// How a lane begins.
@@ -97,7 +99,7 @@ impl PartitionConsumer {
 
     pub fn build(blueprint: Blueprint) -> Self {
         let Blueprint { feed, source, topic_id, lanes, budget, mirror, supervisor, .. } = blueprint;
-        let Blueprint { evolve, reading, registry, io, .. } = blueprint;
+        let Blueprint { evolve, reading, registry, io, place, .. } = blueprint;
         let decoder = Decoder::of(&feed);
         let lanes: Vec<SinkLane> = lanes
             .into_iter()
@@ -115,12 +117,14 @@ impl PartitionConsumer {
             .collect();
         let main_next = lanes.iter().filter(|lane| lane.lane.is_attached());
         let main_next = main_next.map(|lane| lane.lane.durable()).min().unwrap_or(0);
-        let sinks = lanes.iter().map(|lane| (lane.sink, lane.lane.durable().max(main_next)));
-        let place = Place::open(feed.name.clone(), source.clone(), sinks, now_ms());
-        for (index, lane) in lanes.iter().enumerate() {
-            place.is_behind(index, !lane.lane.is_attached());
+        for lane in &lanes {
+            place.is_behind(lane.sink, !lane.lane.is_attached());
+            // Of one that is detached it is known what was known before.
+            if lane.lane.is_attached() {
+                place.stands(lane.sink, lane.lane.durable(), None, 0);
+            }
         }
-        place.read_to(main_next);
+        place.read_to(main_next, now_ms());
         Self {
             feed,
             source,
@@ -170,7 +174,7 @@ impl PartitionConsumer {
             }
         }
         self.main_next = self.main_next.max(range.end);
-        self.place.read_to(range.end);
+        self.place.read_to(self.main_next, now_ms());
     }
 
     fn offer_main(&mut self, index: usize, batch: &Arc<Batch>, ctx: &mut Context<Self>) {
@@ -210,9 +214,13 @@ impl PartitionConsumer {
                 self.deliver(index, &batch, next, ctx);
             }
         }
-        let sink = self.lanes[index].sink.name();
-        metrics::LANES_JOINED.add([&self.feed.name, sink], 1);
-        self.place.is_behind(index, false);
+        // One of what was held may have been refused.
+        if !self.lanes[index].lane.is_attached() {
+            return true;
+        }
+        let sink = self.lanes[index].sink;
+        metrics::LANES_JOINED.add([&self.feed.name, sink.name()], 1);
+        self.place.is_behind(sink, false);
         self.tell(index, LaneChange::Joined);
         true
     }
@@ -312,13 +320,14 @@ impl PartitionConsumer {
         }
         debug!(target: "tidegate::partition", feed = %self.feed.name, source = %self.source, sink = %slot.sink, %loss, "lane lost");
         metrics::LANES_DETACHED.add([&self.feed.name, slot.sink.name()], 1);
-        self.place.is_behind(index, true);
+        self.place.is_behind(slot.sink, true);
         let change = LaneChange::Lost(loss);
         self.tell(index, change);
         self.lanes[index].lane.detach();
         self.lanes[index].writer = None;
         // What was the oldest waits on.
         self.lanes[index].since.truncate(1);
+        self.tell_place(index);
         self.waiting_in(Stream::CatchUp(self.lanes[index].sink)).forget();
         self.answer_drain();
     }
@@ -352,10 +361,13 @@ impl PartitionConsumer {
     }
 
     fn tell_place(&self, index: usize) {
-        let SinkLane { lane, since, .. } = &self.lanes[index];
-        // With nothing on its way, what comes next has waited since now at most.
-        let oldest_ms = since.front().map_or_else(now_ms, |(_, oldest_ms)| *oldest_ms);
-        self.place.stands(index, lane.durable(), oldest_ms, since.len());
+        let SinkLane { sink, lane, since, .. } = &self.lanes[index];
+        let waiting = if lane.is_idle() { 0 } else { since.len() };
+        let oldest_ms = since.front().map(|(_, oldest_ms)| *oldest_ms);
+        // Of one that began detached nothing is known.
+        if lane.durable() >= 0 {
+            self.place.stands(*sink, lane.durable(), oldest_ms, waiting);
+        }
     }
 
     fn index(&self, sink: SinkKind) -> Option<usize> {
@@ -435,6 +447,7 @@ impl Handler<Attach> for PartitionConsumer {
         self.waiting_in(Stream::CatchUp(attach.sink)).forget();
         self.lanes[index].writer = Some(attach.writer);
         self.lanes[index].lane.begin_catch_up(attach.claim, attach.watermark);
+        self.settle_since(index, attach.watermark);
         if self.try_join(index, ctx) { None } else { Some(attach.watermark) }
     }
 }

@@ -29,6 +29,7 @@ use crate::record::{
 use crate::registry::Registry;
 use crate::registry::double::Double;
 use crate::source::Read;
+use crate::telemetry::places::Place;
 use crate::warehouse::{
     ClaimRequest, KeptSnapshot, Replay, Replayed, Settlement, Snapshot, Warehouse,
 };
@@ -110,7 +111,10 @@ impl Bench {
         let (supervisor, changes) = noting();
         let mirrored = Arc::new(Mutex::new(Vec::new()));
         let mirror = mirrored.clone();
+        let sinks = [SinkKind::Lake, SinkKind::Warehouse].into_iter();
+        let place = Place::open(feed.name.clone(), source(), sinks);
         let consumer = PartitionConsumer::build(Blueprint {
+            place,
             feed,
             source: source(),
             topic_id: TopicId::UNKNOWN,

@@ -128,9 +128,11 @@ async fn write_patiently(
         match warehouse.write(feed, &load.parts).await {
             Ok(verdicts) => {
                 let labels = [&*feed.name, WAREHOUSE];
-                metrics::SINK_COMMITS.add(labels, 1);
                 metrics::SINK_COMMIT_SECONDS.record(labels, since.elapsed().as_secs_f64());
-                metrics::SINK_BATCH.record(labels, load.records as f64);
+                if verdicts.iter().any(|it| matches!(it, Verdict::Durable { .. })) {
+                    metrics::SINK_COMMITS.add(labels, 1);
+                    metrics::SINK_BATCH.record(labels, load.records as f64);
+                }
                 debug!(target: "tidegate::warehouse", feed = %feed.name, records = load.records, ms = since.elapsed().as_millis() as u64, "committed");
                 return Ok(verdicts);
             }
@@ -141,6 +143,8 @@ async fn write_patiently(
                 attempt += 1;
             }
             Err(error) => {
+                let took = since.elapsed().as_secs_f64();
+                metrics::SINK_COMMIT_SECONDS.record([&feed.name, WAREHOUSE], took);
                 warn!(target: "tidegate::warehouse", feed = %feed.name, %error, "write given up");
                 return Err(error);
             }

@@ -14,8 +14,8 @@ use crate::governance::{Action, Decision};
 use crate::record::SinkKind;
 use crate::replay::{self, Hand, Outcome};
 
-/// Most records that one request settles.
-const MOST: usize = 5_000;
+/// Most records that one request settles: they are in memory at once.
+const MOST: usize = 500;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -73,7 +73,7 @@ pub struct Discarded {
 /// Make rows of records in quarantine: each is decoded again, with the feed as it is configured now, and becomes
 /// the row that it would have been, once, however often it is asked for.
 ///
-/// At most 5,000 records at once. Needs a row with `--action replay`.
+/// At most 500 records at once. Needs a row with `--action replay`.
 #[utoipa::path(post, path = "/v1/feeds/{feed}/quarantine/replay", tag = "feeds",
     params(("feed" = String, Path, description = "Name of the feed")),
     request_body = Replaying, responses(
@@ -94,14 +94,20 @@ pub async fn replay(
     let chosen = which.chosen(&feed)?;
     let hand = hand(&caller, dry_run);
     let permit = api.limits.read(&caller)?;
-    if !dry_run {
-        api.record_change(&caller, "replay", &access, &chosen, "over the API").await?;
+    let why = if dry_run { "only tried" } else { "over the API" };
+    api.record_change(&caller, "replay", &access, &chosen, why).await?;
+    if let (Decision::Allowed(access), true) = (&sees, tells) {
+        // The reasons may quote what the records hold.
+        api.record_change(&caller, "quarantine", access, &chosen, "the reasons of a replay")
+            .await?;
     }
     let (config, known, within) = (api.config.clone(), api.known.clone(), api.read_time);
     let outcomes = api.on_io(async move {
         let _permit = permit;
-        let files: Vec<_> = known.all().await.into_iter().map(|named| named.file).collect();
-        let replayed = replay::replay(&config, &files, &chosen, &hand);
+        let replayed = async {
+            let files: Vec<_> = known.all().await.into_iter().map(|named| named.file).collect();
+            replay::replay(&config, &files, &chosen, &hand).await
+        };
         timeout(within, replayed).await
     });
     let outcomes = settled(outcomes.await?)?;
@@ -110,7 +116,7 @@ pub async fn replay(
 
 /// Settle records in quarantine as what is to stay out. They are kept, and may be replayed all the same later.
 ///
-/// At most 5,000 records at once. Needs a row with `--action replay`.
+/// At most 500 records at once. Needs a row with `--action replay`.
 #[utoipa::path(post, path = "/v1/feeds/{feed}/quarantine/discard", tag = "feeds",
     params(("feed" = String, Path, description = "Name of the feed")),
     request_body = Discarding, responses(
@@ -131,9 +137,8 @@ pub async fn discard(
     let chosen = which.chosen(&feed)?;
     let hand = hand(&caller, dry_run);
     let permit = api.limits.read(&caller)?;
-    if !dry_run {
-        api.record_change(&caller, "discard", &access, &chosen, &why).await?;
-    }
+    let said = if dry_run { format!("only tried: {why}") } else { why.clone() };
+    api.record_change(&caller, "discard", &access, &chosen, &said).await?;
     let (config, within) = (api.config.clone(), api.read_time);
     let discarded = api.on_io(async move {
         let _permit = permit;

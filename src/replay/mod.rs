@@ -17,6 +17,7 @@ mod warehouse;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::catalog::Catalog;
 use crate::config::{Feed, FeedFile, Node};
@@ -86,7 +87,9 @@ pub async fn replay(
     let registry = node.schema_registry.as_ref().map(Registry::open).transpose()?;
     let (lake, warehouse) = (sinks.lake.clone(), sinks.warehouse.clone());
     let catalog = Catalog::new(node.kafka.clone(), lake, warehouse, registry);
-    let command = Command { node, files, chosen, hand, sinks, catalog };
+    let waits = Waits::default();
+    let given_up = waits.0.clone();
+    let command = Command { node, files, chosen, hand, sinks, catalog, given_up };
     let mut outcomes = Vec::new();
     for ((sink, source), kept) in grouped(node, chosen, hand.most).await? {
         let offsets: Vec<i64> = kept.iter().map(|record| record.offset).collect();
@@ -179,6 +182,18 @@ struct Command<'a> {
     hand: &'a Hand,
     sinks: Sinks,
     catalog: Catalog,
+    given_up: Arc<AtomicBool>,
+}
+
+/// Whoever asked waits, for as long as this lives: reading the log ends with it, which no dropped future does
+/// to a thread.
+#[derive(Default)]
+struct Waits(Arc<AtomicBool>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Command<'_> {
@@ -209,8 +224,8 @@ impl Command<'_> {
             )
         })?;
         let feed = Arc::new(self.catalog.feed(file, &source.topic).await?);
-        let Self { node, hand, sinks, catalog, .. } = self;
-        Ok(Place { node, file, catalog, feed, sinks, hand })
+        let Self { node, hand, sinks, catalog, given_up, .. } = self;
+        Ok(Place { node, file, catalog, feed, sinks, hand, given_up })
     }
 }
 
@@ -222,6 +237,7 @@ struct Place<'a> {
     feed: Arc<Feed>,
     sinks: &'a Sinks,
     hand: &'a Hand,
+    given_up: &'a Arc<AtomicBool>,
 }
 
 /// The records of the topic that a sink reads now, whose offsets it has passed. The others stay.

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::decode::decoder;
 use crate::config::{Column, ColumnType, Feed, KeyFormat, Node, Schema, ValueFormat};
@@ -31,6 +32,8 @@ pub(super) struct Question {
     pub compacted: bool,
     /// Offsets in quarantine, which changed nothing.
     pub waiting: HashSet<i64>,
+    /// Nobody waits for it any more.
+    pub given_up: Arc<AtomicBool>,
 }
 
 /// A search of the log, which goes on as the warehouse does.
@@ -111,6 +114,10 @@ impl Search {
                 if self.offsets.contains(&record.offset) {
                     self.present.insert(record.offset);
                 }
+            }
+            if self.question.given_up.load(Ordering::Relaxed) {
+                failed = Some("nobody waits for it any more".to_owned());
+                return false;
             }
             match self.take(&raw) {
                 Ok(()) => true,

@@ -7,8 +7,8 @@ use super::decode::{Decoded, rows};
 use super::newer::{Question, Search};
 use super::{EACH, Outcome, Place, Settling, TRIES, due, said};
 use crate::config::FeedKind;
-use crate::record::{OffsetRange, Settled, SinkKind, TopicId, TopicPartition};
-use crate::verify::{Chosen, Kept, may_be_compacted, quarantined};
+use crate::record::{Settled, SinkKind, TopicId, TopicPartition};
+use crate::verify::{Kept, may_be_compacted, offsets_in_quarantine};
 use crate::warehouse::{Replay, Replayed, Warehouse};
 
 /// How often a search goes on behind a partition that does.
@@ -209,6 +209,7 @@ impl Landing<'_, '_> {
             topic_id: self.present,
             compacted: self.compacted,
             waiting,
+            given_up: self.place.given_up.clone(),
         };
         let batches: Vec<_> = runs.iter().map(|(decoded, _)| decoded.rows.clone()).collect();
         let opening = tokio::task::spawn_blocking(move || Search::open(question, &batches));
@@ -230,28 +231,18 @@ async fn waiting(
     present: TopicId,
     superseded: bool,
 ) -> Result<(HashSet<i64>, i64), String> {
-    let all = Chosen {
-        feed: Some(place.feed.name.to_string()),
-        sink: Some(SinkKind::Warehouse),
-        class: None,
-        partition: Some(source.partition),
-        offsets: OffsetRange { start: i64::MIN, end: i64::MAX },
-        state: None,
-    };
-    let mut all = quarantined(place.node, &all, usize::MAX).await?;
-    all.retain(|record| *record.topic == *source.topic);
-    let fate = |record: &Kept| record.settled.as_ref().map(|fate| fate.settled);
+    let Some(config) = &place.node.warehouse else { return Ok((HashSet::new(), 0)) };
+    let all = offsets_in_quarantine(config, &place.feed.name, source).await?;
     let is_back =
-        |record: &&Kept| matches!(fate(record), Some(Settled::Replayed | Settled::ReadAgain));
-    let came_back = all.iter().filter(is_back).count();
-    let waits = all.into_iter().filter(|record| {
-        let topic_id = TopicId::from(record.topic_id);
-        let waits = match fate(record) {
+        |settled: &Option<Settled>| matches!(settled, Some(Settled::Replayed | Settled::ReadAgain));
+    let came_back = all.iter().filter(|(_, _, settled)| is_back(settled)).count();
+    let waits = all.into_iter().filter(|(_, topic_id, settled)| {
+        let waits = match settled {
             None | Some(Settled::Discarded) => true,
             Some(Settled::Superseded) => superseded,
             Some(Settled::Replayed | Settled::ReadAgain) => false,
         };
         topic_id.agrees(present) && waits
     });
-    Ok((waits.map(|record| record.offset).collect(), came_back as i64))
+    Ok((waits.map(|(offset, ..)| offset).collect(), came_back as i64))
 }

@@ -125,7 +125,8 @@ pub fn group_consumer_config(
     config.set("enable.auto.commit", "true");
     config.set("auto.commit.interval.ms", "1000");
     config.set("auto.offset.reset", "error");
-    if config.get("statistics.interval.ms").is_none() {
+    // Whether it has joined is known by them.
+    if matches!(config.get("statistics.interval.ms"), None | Some("0")) {
         config.set("statistics.interval.ms", "5000");
     }
     match protocol {

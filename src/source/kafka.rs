@@ -55,10 +55,7 @@ impl KafkaSource {
         on_event: impl Fn(Event) + Send + 'static,
     ) -> Result<Self, String> {
         let consumer: BaseConsumer<Rebalance> = config
-            .create_with_context(Rebalance::new(
-                name.trim_start_matches("tidegate-"),
-                config.get("group.protocol") == Some("consumer"),
-            ))
+            .create_with_context(Rebalance::new(name.trim_start_matches("tidegate-")))
             .map_err(|error| format!("creating the Kafka consumer: {error}"))?;
         let (manual, topics) = match membership {
             Membership::Group(topics) => (false, topics),

@@ -4,7 +4,7 @@
 //! every partition but keeps its heartbeat, so the answer may take its time, and soon is better.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rdkafka::config::RDKafkaLogLevel;
@@ -49,31 +49,35 @@ struct Topic {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Partition {
-    hi_offset: i64,
+    /// Of those that are read, and what a transaction still open does not hide; negative: unknown.
+    ls_offset: i64,
+    fetch_state: String,
     fetchq_size: f64,
 }
 
+/// The consumer that is of the group.
+const MAIN: &str = "poll";
 /// By then the group would have given it something: some of its heartbeats were answered.
 const SETTLED_MS: f64 = 4000.0;
 
 pub struct Rebalance {
     /// Which of the node's consumers it is.
     name: String,
-    /// That of KIP-848.
-    newer_protocol: bool,
 
     events: Mutex<Vec<Event>>,
     closing: AtomicBool,
+    /// Since the statistics before.
+    errors: AtomicU64,
     complaints: Complaints,
 }
 
 impl Rebalance {
-    pub fn new(name: &str, newer_protocol: bool) -> Self {
+    pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            newer_protocol,
             events: Mutex::default(),
             closing: AtomicBool::new(false),
+            errors: AtomicU64::new(0),
             complaints: Complaints::of("consumer"),
         }
     }
@@ -91,20 +95,27 @@ impl Rebalance {
         let labels = [self.name.as_str()];
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
         let queued: f64 = partitions.map(|partition| partition.fetchq_size).sum();
-        places::broker_has(|source| {
-            let topic = statistics.topics.get(&*source.topic)?;
-            // By the number as it is written.
-            let found = topic.partitions.get(&source.partition.to_string())?;
-            Some(found.hi_offset)
-        });
+        // Of others' partitions, and of what was caught up once, it is remembered and not known.
+        if self.name == MAIN {
+            let end_of = |source: &TopicPartition| {
+                let topic = statistics.topics.get(&*source.topic)?;
+                // By the number as it is written.
+                let found = topic.partitions.get(&source.partition.to_string())?;
+                let is_read = found.fetch_state == "active" && found.ls_offset >= 0;
+                is_read.then_some(found.ls_offset)
+            };
+            places::broker_has(end_of, chrono::Utc::now().timestamp_millis());
+        }
         metrics::KAFKA_QUEUE_BYTES.set(labels, queued);
         metrics::KAFKA_RECEIVED_BYTES.set(labels, statistics.rx_bytes);
         metrics::KAFKA_REQUESTS.set(labels, statistics.tx);
         if let Some(Group { state, stateage, join_state, rebalance_cnt }) = &statistics.cgrp {
             metrics::KAFKA_REBALANCES.set(labels, *rebalance_cnt);
             // Also one that is given nothing has joined.
-            // With the newer protocol nothing else happens to one that is given nothing.
-            let idle = self.newer_protocol && join_state == "init" && *stateage >= SETTLED_MS;
+            // Nothing else happens to one that is given nothing, or of whose topics none is there. One that the
+            // broker refuses is in that state, too.
+            let is_refused = self.errors.swap(0, Ordering::Relaxed) > 0;
+            let idle = join_state == "init" && *stateage >= SETTLED_MS && !is_refused;
             if state == "up" && (join_state == "steady" || idle) {
                 self.note(Event::Joined);
             }
@@ -118,6 +129,7 @@ impl Rebalance {
 
 impl ClientContext for Rebalance {
     fn error(&self, error: KafkaError, reason: &str) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
         self.complaints.error(error, reason);
     }
 

@@ -8,23 +8,32 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use super::metrics;
 use crate::record::{SinkKind, TopicPartition};
 
-/// One partition of one feed, for as long as its consumer lives.
+/// Nothing is known.
+const UNKNOWN: i64 = i64::MIN;
+/// Sets of labels that are told apart; those beyond are added up.
+const MOST: usize = 1000;
+/// What they are under.
+const OTHER: &str = "_other";
+
+/// One partition of one feed, for as long as it is this node's, whichever consumer it has.
 #[derive(Debug)]
 pub struct Place {
     feed: Arc<str>,
     source: TopicPartition,
-    /// One past the last record that the broker has, as far as is known.
+    /// One past the last record that the broker shows, as it said last.
     end: AtomicI64,
+    /// One past the last that was read.
+    read: AtomicI64,
     sinks: Vec<SinkPlace>,
 }
 
 #[derive(Debug)]
-pub struct SinkPlace {
+struct SinkPlace {
     sink: SinkKind,
     /// Everything below is durable.
     durable: AtomicI64,
-    /// What is not has waited since then at least: the timestamp of the oldest record that was read, milliseconds
-    /// since the epoch.
+    /// What is not has waited since then: the timestamp of the oldest record that was read, or when it was first
+    /// heard of; milliseconds since the epoch. Unknown where nothing waits.
     since_ms: AtomicI64,
     waiting: AtomicI64,
     behind: AtomicBool,
@@ -43,80 +52,131 @@ impl Place {
     pub fn open(
         feed: Arc<str>,
         source: TopicPartition,
-        sinks: impl Iterator<Item = (SinkKind, i64)>,
-        now_ms: i64,
+        sinks: impl Iterator<Item = SinkKind>,
     ) -> Arc<Self> {
         let begin = |sink: SinkKind| {
             let labels = [&*feed, sink.name()];
             let counters = [&metrics::FENCED, &metrics::SINK_RETRIES, &metrics::LANES_DETACHED];
             counters.iter().for_each(|counter| counter.add(labels, 0));
+            SinkPlace {
+                sink,
+                durable: AtomicI64::new(UNKNOWN),
+                since_ms: AtomicI64::new(UNKNOWN),
+                waiting: AtomicI64::new(0),
+                behind: AtomicBool::new(true),
+            }
         };
-        let sinks = sinks.inspect(|(sink, _)| begin(*sink));
-        let sinks = sinks.map(|(sink, durable)| SinkPlace {
-            sink,
-            durable: AtomicI64::new(durable),
-            since_ms: AtomicI64::new(now_ms),
-            waiting: AtomicI64::new(0),
-            behind: AtomicBool::new(false),
-        });
-        let (sinks, end) = (sinks.collect(), AtomicI64::new(0));
+        let sinks = sinks.map(begin).collect();
         metrics::PARTITIONS_PARKED.add([&feed], 0);
-        let place = Arc::new(Self { feed, source, end, sinks });
+        let (end, read) = (AtomicI64::new(0), AtomicI64::new(0));
+        let place = Arc::new(Self { feed, source, end, read, sinks });
         PLACES.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&place));
         place
     }
 
-    /// Records up to here were read.
-    pub fn read_to(&self, end: i64) {
-        self.end.fetch_max(end, Ordering::Relaxed);
+    fn of(&self, sink: SinkKind) -> Option<&SinkPlace> {
+        self.sinks.iter().find(|it| it.sink == sink)
     }
 
-    /// How it is with a sink now: `oldest_ms` of what it was given and has not answered.
-    pub fn stands(&self, index: usize, durable: i64, oldest_ms: i64, waiting: usize) {
-        let Some(of) = self.sinks.get(index) else { return };
+    /// Where the partition ends, as far as somebody has seen.
+    fn ends(&self) -> i64 {
+        self.end.load(Ordering::Relaxed).max(self.read.load(Ordering::Relaxed))
+    }
+
+    /// Records up to here were read. A topic that was made again begins anew.
+    pub fn read_to(&self, end: i64, now_ms: i64) {
+        self.read.store(end, Ordering::Relaxed);
+        self.wait_since(now_ms);
+    }
+
+    fn broker_has(&self, end: i64, now_ms: i64) {
+        self.end.store(end, Ordering::Relaxed);
+        self.wait_since(now_ms);
+    }
+
+    /// What is new and waits for a sink that waited for nothing waits since now.
+    fn wait_since(&self, now_ms: i64) {
+        let end = self.ends();
+        for of in &self.sinks {
+            if end > of.durable.load(Ordering::Relaxed) {
+                let (old, new) = (UNKNOWN, now_ms);
+                let _ =
+                    of.since_ms.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// How far a sink has come, since when the oldest record waits of what it was given, if anything does, and how
+    /// much that is.
+    pub fn stands(&self, sink: SinkKind, durable: i64, oldest_ms: Option<i64>, waiting: usize) {
+        let Some(of) = self.of(sink) else { return };
         of.durable.store(durable, Ordering::Relaxed);
-        of.since_ms.store(oldest_ms, Ordering::Relaxed);
         of.waiting.store(waiting as i64, Ordering::Relaxed);
+        match oldest_ms {
+            Some(oldest) => of.since_ms.store(oldest, Ordering::Relaxed),
+            None if durable >= self.ends() => of.since_ms.store(UNKNOWN, Ordering::Relaxed),
+            None => {}
+        }
     }
 
-    pub fn is_behind(&self, index: usize, behind: bool) {
-        if let Some(of) = self.sinks.get(index) {
+    pub fn is_behind(&self, sink: SinkKind, behind: bool) {
+        if let Some(of) = self.of(sink) {
             of.behind.store(behind, Ordering::Relaxed);
         }
     }
 }
 
-/// The broker holds records of partitions up to here, as far as `end_of` knows.
-pub fn broker_has(end_of: impl Fn(&TopicPartition) -> Option<i64>) {
+/// The broker shows records of partitions up to here, as far as `end_of` knows.
+pub fn broker_has(end_of: impl Fn(&TopicPartition) -> Option<i64>, now_ms: i64) {
     for place in places() {
         if let Some(end) = end_of(&place.source) {
-            place.read_to(end);
+            place.broker_has(end, now_ms);
         }
     }
 }
 
 #[derive(Default)]
 struct Sum {
-    records: i64,
+    /// None: of no partition it is known.
+    records: Option<i64>,
     age_ms: i64,
     waiting: i64,
     behind: i64,
+}
+
+impl Sum {
+    fn add(&mut self, other: &Self) {
+        self.records = match (self.records, other.records) {
+            (Some(one), Some(other)) => Some(one + other),
+            (one, other) => one.or(other),
+        };
+        self.age_ms = self.age_ms.max(other.age_ms);
+        self.waiting += other.waiting;
+        self.behind += other.behind;
+    }
 }
 
 /// Sets the gauges that tell of lag.
 pub fn observe(now_ms: i64) {
     let mut sums: BTreeMap<(Arc<str>, &'static str), Sum> = BTreeMap::new();
     for place in places() {
-        let end = place.end.load(Ordering::Relaxed);
+        let end = place.ends();
         for of in &place.sinks {
-            let sum = sums.entry((place.feed.clone(), of.sink.name())).or_default();
-            let lag = (end - of.durable.load(Ordering::Relaxed)).max(0);
-            sum.records += lag;
-            if lag > 0 {
-                sum.age_ms = sum.age_ms.max(now_ms - of.since_ms.load(Ordering::Relaxed));
+            let durable = of.durable.load(Ordering::Relaxed);
+            let records = (durable != UNKNOWN).then(|| (end - durable).max(0));
+            let since = of.since_ms.load(Ordering::Relaxed);
+            let waits = records.is_none_or(|records| records > 0) && since != UNKNOWN;
+            let sum = Sum {
+                records,
+                age_ms: if waits { now_ms - since } else { 0 },
+                waiting: of.waiting.load(Ordering::Relaxed),
+                behind: i64::from(of.behind.load(Ordering::Relaxed)),
+            };
+            let mut labels = (place.feed.clone(), of.sink.name());
+            if sums.len() >= MOST && !sums.contains_key(&labels) {
+                labels.0 = OTHER.into();
             }
-            sum.waiting += of.waiting.load(Ordering::Relaxed);
-            sum.behind += i64::from(of.behind.load(Ordering::Relaxed));
+            sums.entry(labels).or_default().add(&sum);
         }
     }
     // A feed that is somebody else's by now has none.
@@ -126,7 +186,9 @@ pub fn observe(now_ms: i64) {
     metrics::DELIVERIES_WAITING.clear();
     for ((feed, sink), sum) in sums {
         let labels = [&*feed, sink];
-        metrics::LAG_RECORDS.set(labels, sum.records as f64);
+        if let Some(records) = sum.records {
+            metrics::LAG_RECORDS.set(labels, records as f64);
+        }
         metrics::LAG_AGE.set(labels, sum.age_ms as f64 / 1000.0);
         metrics::LANES_BEHIND.set(labels, sum.behind as f64);
         metrics::DELIVERIES_WAITING.set(labels, sum.waiting as f64);
@@ -145,29 +207,46 @@ mod tests {
 
     #[test]
     fn lag_is_of_all_partitions_of_a_feed_and_of_its_oldest_record() {
+        let both = || [SinkKind::Lake, SinkKind::Warehouse].into_iter();
         let open = |partition| {
-            let sinks = [(SinkKind::Lake, 10), (SinkKind::Warehouse, 10)].into_iter();
-            Place::open("lagging".into(), TopicPartition::new("t", partition), sinks, 1_000)
+            Place::open("lagging".into(), TopicPartition::new("lagging", partition), both())
         };
-        let (one, other) = (open(0), open(1));
-        broker_has(|source| (source.partition == 0).then_some(30));
-        other.read_to(15);
-        one.stands(0, 20, 4_000, 3);
-        other.stands(0, 15, 2_000, 0);
-        other.is_behind(1, true);
-        observe(9_000);
         let of = |name: &str, sink: &str| {
             gauge(&format!("tidegate_{name}{{feed=\"lagging\",sink=\"{sink}\"}}"))
         };
-        assert_eq!(of("lag_records", "lake").as_deref(), Some("10"));
-        // The other has nothing left, however long ago that was.
-        assert_eq!(of("lag_age_seconds", "lake").as_deref(), Some("5"));
-        assert_eq!(of("lag_records", "warehouse").as_deref(), Some("25"));
-        assert_eq!(of("lag_age_seconds", "warehouse").as_deref(), Some("8"));
+        let lag = |sink: &str, now: i64| {
+            observe(now);
+            (of("lag_records", sink).unwrap_or_default(), of("lag_age_seconds", sink).unwrap())
+        };
+        let told = |records: &str, age: &str| (records.to_owned(), age.to_owned());
+        let (one, other) = (open(0), open(1));
+        let ends = |end: i64, now: i64| {
+            broker_has(|of| (*of.topic == *"lagging" && of.partition == 0).then_some(end), now);
+        };
+        // Of a sink of which nothing is known there is an age, and no number.
+        ends(30, 1_000);
+        assert_eq!(lag("lake", 5_000), told("", "4"));
+        one.stands(SinkKind::Lake, 20, Some(4_000), 3);
+        other.stands(SinkKind::Lake, 10, None, 0);
+        other.read_to(15, 8_000);
+        other.stands(SinkKind::Lake, 15, None, 0);
+        assert_eq!(lag("lake", 9_000), told("10", "5"));
         assert_eq!(of("deliveries_waiting", "lake").as_deref(), Some("3"));
-        assert_eq!(of("lanes_behind", "warehouse").as_deref(), Some("1"));
+        // Long after all is durable, the next record waits since it was heard of.
+        one.stands(SinkKind::Lake, 30, None, 0);
+        assert_eq!(lag("lake", 99_000), told("0", "0"));
+        ends(31, 100_000);
+        assert_eq!(lag("lake", 102_000), told("1", "2"));
+        // A topic that was made again is shorter.
+        one.read_to(0, 103_000);
+        ends(2, 103_000);
+        one.stands(SinkKind::Lake, 2, None, 0);
+        assert_eq!(lag("lake", 104_000), told("0", "0"));
+        one.is_behind(SinkKind::Lake, false);
+        observe(0);
+        assert_eq!(of("lanes_behind", "lake").as_deref(), Some("1"));
         drop((one, other));
-        observe(9_000);
-        assert_eq!(of("lag_records", "lake"), None);
+        observe(0);
+        assert_eq!(of("lag_age_seconds", "lake"), None);
     }
 }

@@ -59,7 +59,8 @@ pub use gap::Gap as LakeGap;
 pub use history::{forget, remember};
 pub use lake::{is_former, rows_at};
 pub use quarantine::{
-    Chosen, Counted, Fate, Kept, QuarantinedRecord, State, WantedState, counted, quarantined, time,
+    Chosen, Counted, Fate, Kept, QuarantinedRecord, State, WantedState, counted,
+    offsets_in_quarantine, quarantined, time,
 };
 pub use report::{
     Example, FeedReport, GapReport, PartitionReport, Report, SinkReport, TableReport, Verdict,

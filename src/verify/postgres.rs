@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Config, NoTls, Row as Found};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::gap::Gap;
-use super::quarantine::{Chosen, Counted, Fate, Kept, State};
+use super::quarantine::{Chosen, Counted, Fate, Kept, Marked, State};
 use super::warehouse::{Quarantined, Row, Standing};
 use crate::config::{Column, Feed, TlsMode, Warehouse};
 use crate::record::{OffsetRange, RejectClass, SinkKind, TopicId, TopicPartition};
@@ -258,6 +258,31 @@ impl Postgres {
             reason: row.get(4),
         };
         Ok(rows.iter().map(counted).collect())
+    }
+
+    /// Offset, topic and fate of each record of a partition.
+    pub async fn quarantined_offsets(
+        &self,
+        feed: &str,
+        source: &TopicPartition,
+    ) -> Result<Vec<Marked>, String> {
+        const READ: &str = "SELECT record_offset, topic_id::text, settled FROM tidegate.quarantine \
+                            WHERE (feed, topic, partition::text) = ($1, $2, $3)";
+        let mut found = Vec::new();
+        if !self.has_quarantine().await? {
+            return Ok(found);
+        }
+        let of = [feed, &*source.topic, &source.partition.to_string()];
+        self.each("tidegate.quarantine", READ, &of, |row| {
+            found.push(Marked {
+                offset: row.get(0),
+                topic_id: uuid_of(&row, 1),
+                settled: row.get(2),
+            });
+            Ok(())
+        })
+        .await?;
+        Ok(found)
     }
 
     pub async fn quarantined(&self, chosen: &Chosen, most: i64) -> Result<Vec<Kept>, String> {

@@ -20,10 +20,10 @@ use uuid::Uuid;
 use super::delta::{DeltaLog, said};
 use super::lake::read_columns;
 use super::warehouse::Database;
-use crate::config::Node;
+use crate::config::{Node, Warehouse};
 use crate::lake::{LakeStore, Settlement, settlements};
 use crate::layout;
-use crate::record::{OffsetRange, RejectClass, Settled, SinkKind, TopicPartition};
+use crate::record::{OffsetRange, RejectClass, Settled, SinkKind, TopicId, TopicPartition};
 
 /// One record in quarantine.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,12 +68,13 @@ impl Fate {
         at_ms: i64,
     ) -> Result<Option<Self>, String> {
         let Some(name) = settled else { return Ok(None) };
-        let settled = serde_json::from_value(Value::from(name.as_str()));
-        let settled = settled.map_err(|_| {
-            format!("a state of quarantine that this release does not know: {name}")
-        })?;
-        Ok(Some(Self { settled, by, why, at_ms }))
+        Ok(Some(Self { settled: settled_as(&name)?, by, why, at_ms }))
     }
+}
+
+fn settled_as(name: &str) -> Result<Settled, String> {
+    serde_json::from_value(Value::from(name))
+        .map_err(|_| format!("a state of quarantine that this release does not know: {name}"))
 }
 
 /// A record in quarantine as whoever asks is told of it.
@@ -269,6 +270,32 @@ pub async fn quarantined(node: &Node, chosen: &Chosen, most: usize) -> Result<Ve
     Ok(kept)
 }
 
+/// Of a record in the warehouse's quarantine which one it is, and what was made of it.
+pub(super) struct Marked {
+    pub offset: i64,
+    pub topic_id: Option<Uuid>,
+    pub settled: Option<String>,
+}
+
+/// The offsets of a partition's records in the warehouse's quarantine, each with the topic it is of and what was
+/// made of it: without what the records hold, of which there may be much.
+pub async fn offsets_in_quarantine(
+    config: &Warehouse,
+    feed: &str,
+    source: &TopicPartition,
+) -> Result<Vec<(i64, TopicId, Option<Settled>)>, String> {
+    let found = match Database::open(config).await? {
+        Database::Postgres(database) => database.quarantined_offsets(feed, source).await?,
+        Database::Sqlite(database) => database.quarantined_offsets(feed, source)?,
+    };
+    let read = |Marked { offset, topic_id, settled }: Marked| {
+        let topic_id = TopicId::from(topic_id.filter(|id| !id.is_nil()));
+        let settled = settled.as_deref().map(settled_as).transpose()?;
+        Ok((offset, topic_id, settled))
+    };
+    found.into_iter().map(read).collect()
+}
+
 /// How many records of one kind a sink's quarantine holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted {
@@ -362,11 +389,11 @@ async fn of_lake(
     let mut kept: Vec<Kept> = Vec::new();
     let take = |records: Vec<Kept>, next_ms: Option<i64>| {
         kept.extend(records.into_iter().filter(|record| chosen.takes(record)));
-        kept.sort_by_key(|record| std::cmp::Reverse(record.kept_at_ms));
+        kept.sort_by_key(|record| Reverse((record.kept_at_ms, record.offset)));
         kept.truncate(most);
         // Records of the files to come are no newer than their file.
         let oldest = kept.last().map(|record| record.kept_at_ms);
-        kept.len() < most || next_ms.is_some_and(|next| oldest.is_none_or(|oldest| next > oldest))
+        kept.len() < most || next_ms.is_some_and(|next| oldest.is_none_or(|oldest| next >= oldest))
     };
     each_of_lake(store, feed, take).await?;
     Ok(kept)

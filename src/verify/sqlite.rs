@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row as Found};
 
 use super::canon::hex;
 use super::gap::Gap;
-use super::quarantine::{Chosen, Counted, Fate, Kept, State};
+use super::quarantine::{Chosen, Counted, Fate, Kept, Marked, State};
 use super::warehouse::{Quarantined, Row, Standing};
 use crate::config::{Column, Feed};
 use crate::record::{OffsetRange, RejectClass, SinkKind, TopicId, TopicPartition};
@@ -208,6 +208,28 @@ impl Sqlite {
             Ok(())
         })?;
         Ok(counted)
+    }
+
+    /// Offset, topic and fate of each record of a partition.
+    pub fn quarantined_offsets(
+        &self,
+        feed: &str,
+        source: &TopicPartition,
+    ) -> Result<Vec<Marked>, String> {
+        const READ: &str = "SELECT record_offset, topic_id, settled FROM tidegate_quarantine
+                            WHERE (feed, topic, partition) = (?1, ?2, ?3)";
+        let mut found = Vec::new();
+        self.check_quarantine()?;
+        let of = (feed, &*source.topic, source.partition);
+        self.each("tidegate_quarantine", READ, of, |row| {
+            found.push(Marked {
+                offset: get(row, 0)?,
+                topic_id: uuid_of(row, 1)?,
+                settled: get(row, 2)?,
+            });
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     pub fn quarantined(&self, chosen: &Chosen, most: i64) -> Result<Vec<Kept>, String> {

@@ -59,7 +59,7 @@ fn a_place_that_is_well_and_what_is_broken_in_it() {
     // Each by itself, and all at once.
     place.feed("sales", &format!("topic: no-such-topic\n{COLUMNS}"));
     place.world.database.query("DROP SCHEMA tidegate CASCADE");
-    let lake = place.world.lake_root();
+    let lake = place.world.lake_root().to_path_buf();
     std::fs::rename(&lake, lake.with_extension("aside")).expect("renamed");
     std::fs::write(&lake, "not a folder").expect("written");
     let (code, found) = examined(&place);

@@ -136,7 +136,9 @@ fn a_sink_that_is_away_shows_as_lag_and_makes_no_node_unready() {
     wait_for("the warehouse to catch up", SOON, || {
         let told = numbers(&of);
         let level = at(&told, "lanes_behind", "warehouse") == 0.0
-            && at(&told, "lag_records", "warehouse") == 0.0;
+            && at(&told, "lag_records", "warehouse") == 0.0
+            && at(&told, "lag_age_seconds", "warehouse") == 0.0
+            && at(&told, "deliveries_waiting", "warehouse") == 0.0;
         level.then_some(())
     });
     assert!(node.terminate(SOON).0.success());

@@ -1,6 +1,6 @@
 //! Care: heartbeats, the memory budget, and partitions whose place in the log is gone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use actix::prelude::*;
 use tracing::{info, warn};
 
 use super::super::message::{Beat, Detach, Flush, InFlight, Loss, Stream};
-use super::partitions::CLAIMING;
+use super::partitions::{CLAIMING, FAILING};
 use super::{Key, Supervisor};
 use crate::config::{FeedFile, nearest};
 use crate::record::{SinkKind, TopicPartition};
@@ -47,10 +47,10 @@ enum Watched {
 
 impl Supervisor {
     pub fn tick(&mut self, ctx: &mut Context<Self>) {
+        self.tell_pulse();
         if self.stopping {
             return;
         }
-        self.tell_pulse();
         self.beat(ctx);
         self.relieve(ctx);
         self.look_for_topics(ctx);
@@ -58,7 +58,7 @@ impl Supervisor {
     }
 
     /// What is seen of it from outside.
-    fn tell_pulse(&self) {
+    pub fn tell_pulse(&self) {
         let mut standing = Standing::default();
         for ((feed, source), owned) in &self.owned {
             let state = owned.state();
@@ -67,12 +67,13 @@ impl Supervisor {
                 standing.claiming.push(format!("{source} of feed {feed}"));
             }
         }
-        // Asked for, and not answered yet.
-        let known: HashSet<&TopicPartition> = self.owned.keys().map(|(_, source)| source).collect();
-        let asked = self.asking.iter().map(|(_, source)| source);
-        let asked: HashSet<&TopicPartition> =
-            asked.filter(|source| !known.contains(source)).collect();
-        standing.claiming.extend(asked.into_iter().map(ToString::to_string));
+        let is_new = |key: &&Key| !self.owned.contains_key(*key) && self.assigned.contains(&key.1);
+        for (feed, _) in self.refused.iter().filter(is_new) {
+            *standing.counts.entry((feed.clone(), FAILING)).or_default() += 1;
+        }
+        // Asked for the first time, and not answered yet.
+        let asked = self.asking.iter().filter(|key| is_new(key) && !self.refused.contains(*key));
+        standing.claiming.extend(asked.map(|(feed, source)| format!("{source} of feed {feed}")));
         standing.claiming.sort();
         self.setup.pulse.stands(standing);
         self.setup.pulse.beat(Heart::Supervisor, chrono::Utc::now().timestamp_millis());

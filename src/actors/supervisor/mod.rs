@@ -89,6 +89,8 @@ pub struct Supervisor {
     assigned: HashSet<TopicPartition>,
     /// Claims on their way.
     asking: HashSet<Key>,
+    /// Partitions whose feed could not be begun so far.
+    refused: HashSet<Key>,
     /// How often each feed was replaced by another of its name.
     versions: HashMap<Arc<str>, u64>,
     /// Feeds that are drained to end or to begin anew, and by how many changes.
@@ -122,6 +124,7 @@ impl Supervisor {
             owned: HashMap::new(),
             assigned: HashSet::new(),
             asking: HashSet::new(),
+            refused: HashSet::new(),
             versions: HashMap::new(),
             ending: HashMap::new(),
             evolving: HashMap::new(),
@@ -313,8 +316,10 @@ impl Handler<SourceEvent> for Supervisor {
         }
         match (stream, event) {
             (Stream::Main, Event::Assigned(partitions)) => {
-                self.setup.pulse.joined();
                 self.on_assigned(partitions, ctx);
+                // In this order: it is not ready before it is known what it has.
+                self.tell_pulse();
+                self.setup.pulse.joined();
             }
             (Stream::Main, Event::Joined) => self.setup.pulse.joined(),
             (_, Event::Joined) => {}

@@ -15,6 +15,7 @@ use crate::config::{Feed, FeedFile};
 use crate::record::{Claim, SinkKind, TopicId, TopicPartition};
 use crate::source::{Assignment, Command, Delivery, Read, Route};
 use crate::telemetry::metrics;
+use crate::telemetry::places::Place;
 
 /// One partition of one feed.
 pub struct Owned {
@@ -26,10 +27,14 @@ pub struct Owned {
     /// Failures in a row.
     pub attempt: u32,
     pub since: Instant,
+    /// Seen from outside.
+    pub place: Arc<Place>,
 }
 
 /// A partition that was not refused yet.
 pub const CLAIMING: &str = "claiming";
+/// One that was, and is tried again.
+pub const FAILING: &str = "failing";
 
 pub enum Phase {
     /// Being claimed, or waiting to be claimed again.
@@ -64,8 +69,12 @@ impl LaneState {
 }
 
 impl Owned {
-    fn new(feed: Arc<Feed>) -> Self {
+    fn new(feed: Arc<Feed>, source: &TopicPartition) -> Self {
+        let lake = feed.lake.is_some().then_some(SinkKind::Lake);
+        let warehouse = feed.warehouse.is_some().then_some(SinkKind::Warehouse);
+        let sinks = lake.into_iter().chain(warehouse);
         Self {
+            place: Place::open(feed.name.clone(), source.clone(), sinks),
             feed,
             phase: Phase::Establishing,
             topic_id: TopicId::UNKNOWN,
@@ -81,7 +90,7 @@ impl Owned {
             Phase::Running(_) => "running",
             Phase::Parked(_) => "parked",
             // It was refused before, and is tried again.
-            Phase::Establishing if self.attempt > 0 => "failing",
+            Phase::Establishing if self.attempt > 0 => FAILING,
             Phase::Establishing => CLAIMING,
         }
     }
@@ -227,6 +236,7 @@ impl Supervisor {
     ) -> Vec<(TopicPartition, i64, Route)> {
         self.no_longer_asking(&asked);
         let Asked { feed, version, file, sources, answer } = asked;
+        let asked_for = feed.clone();
         if version != self.versions.get(&feed).copied().unwrap_or_default() {
             // The feed was replaced meanwhile: the claims are its former self's.
             self.begin_named(&feed, &sources, ctx);
@@ -236,6 +246,8 @@ impl Supervisor {
             Ok(answer) => answer,
             Err(error) => {
                 warn!(target: "tidegate::supervisor", feed = file.feed, %error, "the feed could not be begun; trying again");
+                let refused = sources.iter().map(|source| (asked_for.clone(), source.clone()));
+                self.refused.extend(refused);
                 let again = RETRY.wait(3, rand::random());
                 ctx.run_later(again, move |supervisor, ctx| supervisor.begin_again(sources, ctx));
                 return Vec::new();
@@ -253,7 +265,9 @@ impl Supervisor {
                 continue;
             }
             let key: Key = (feed.name.clone(), source.clone());
-            let owned = self.owned.entry(key.clone()).or_insert_with(|| Owned::new(feed.clone()));
+            let owned =
+                self.owned.entry(key.clone()).or_insert_with(|| Owned::new(feed.clone(), &source));
+            self.refused.remove(&key);
             if matches!(owned.phase, Phase::Running(_)) {
                 continue;
             }
@@ -309,6 +323,8 @@ impl Supervisor {
             lanes.push(LaneStart { sink: *sink, attached });
         }
         let mirror = self.mirror(key);
+        let place = self.owned.get(key).map(|owned| owned.place.clone());
+        let place = place.unwrap_or_else(|| Owned::new(feed.clone(), &key.1).place);
         let blueprint = Blueprint {
             feed: feed.clone(),
             source: key.1.clone(),
@@ -321,6 +337,7 @@ impl Supervisor {
             reading: ctx.address().recipient(),
             registry: self.setup.edges.catalog.registry().cloned(),
             io: self.setup.io.clone(),
+            place,
         };
         let arbiter = self.arbiter();
         let consumer = PartitionConsumer::start_in_arbiter(&arbiter, move |_| {

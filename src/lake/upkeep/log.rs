@@ -109,10 +109,12 @@ impl Upkeep {
         let store = self.store.below(self.layout.folder());
         // Readers begin where the pointer says.
         let Some(pointer) = read_pointer(store.as_ref()).await? else { return Ok(None) };
-        let last = first.saturating_add(VERSIONS).min(pointer);
+        let reach = first.saturating_add(VERSIONS);
+        let known = || listed.checkpoints.iter().filter(|(of, _)| **of > *first && **of <= pointer);
+        // The latest within reach; else the next beyond, however far that is.
+        let within = known().filter(|(of, _)| **of <= reach).rev();
         let mut cut = None;
-        let checkpoints = listed.checkpoints.range(first + 1..).rev();
-        for (version, checkpoint) in checkpoints.skip_while(|(version, _)| **version > last) {
+        for (version, checkpoint) in within.chain(known().filter(|(of, _)| **of > reach)) {
             let Some(entry) = listed.entries.get(version) else { continue };
             let is_old = entry.last_modified.timestamp_millis() <= now_ms - keep_ms;
             if is_old && is_ours(store.as_ref(), *version).await? {
