@@ -111,7 +111,6 @@ impl Rebalance {
         metrics::KAFKA_REQUESTS.set(labels, statistics.tx);
         if let Some(Group { state, stateage, join_state, rebalance_cnt }) = &statistics.cgrp {
             metrics::KAFKA_REBALANCES.set(labels, *rebalance_cnt);
-            // Also one that is given nothing has joined.
             // Nothing else happens to one that is given nothing, or of whose topics none is there. One that the
             // broker refuses is in that state, too.
             let is_refused = self.errors.swap(0, Ordering::Relaxed) > 0;

@@ -182,6 +182,7 @@ impl Supervisor {
         info!(target: "tidegate::supervisor", count = partitions.len(), "revoked: draining");
         let since = Instant::now();
         self.assigned.retain(|source| !partitions.contains(source));
+        self.refused.retain(|(_, source)| !partitions.contains(source));
         let keys = self.keys_of(&partitions);
         let drained = self.drain(&keys, ctx);
         let deadline = self.setup.node.drain_deadline.get();
@@ -202,6 +203,7 @@ impl Supervisor {
         warn!(target: "tidegate::supervisor", count = partitions.len(), "lost: the session expired; abandoning what is in flight");
         self.losses += 1;
         self.assigned.retain(|source| !partitions.contains(source));
+        self.refused.retain(|(_, source)| !partitions.contains(source));
         for key in self.keys_of(&partitions) {
             self.drop_partition(&key);
         }
