@@ -90,6 +90,7 @@ struct Bench {
     mirrored: Arc<Mutex<Vec<i64>>>,
     readings: Arc<Mutex<Vec<Reading>>>,
     budget: Budget,
+    place: Arc<Place>,
 }
 
 impl Bench {
@@ -114,7 +115,7 @@ impl Bench {
         let sinks = [SinkKind::Lake, SinkKind::Warehouse].into_iter();
         let place = Place::open(feed.name.clone(), source(), sinks);
         let consumer = PartitionConsumer::build(Blueprint {
-            place,
+            place: place.clone(),
             feed,
             source: source(),
             topic_id: TopicId::UNKNOWN,
@@ -127,7 +128,8 @@ impl Bench {
             registry,
             io: Io::new(tokio::runtime::Handle::current()),
         });
-        Self { consumer: consumer.start(), claims, delivered, changes, mirrored, readings, budget }
+        let consumer = consumer.start();
+        Self { consumer, claims, delivered, changes, mirrored, readings, budget, place }
     }
 
     async fn read(&self, start: i64, end: i64, stream: Stream) {
@@ -189,6 +191,25 @@ async fn a_lost_sink_is_caught_up_and_joins_while_the_other_goes_on() {
     assert!(matches!(changes[0].change, LaneChange::Lost(Loss::WriterDied)));
     assert!(matches!(changes[1].change, LaneChange::Joined));
     assert_eq!(bench.ranges(Lake).last(), Some(&range(30, 40)));
+}
+
+#[actix::test]
+async fn what_waits_for_a_sink_is_told_until_nothing_does() {
+    let bench = Bench::new([(Lake, 0), (Ware, 0)]);
+    assert_eq!(bench.place.told(Ware), (0, None, 0, false));
+    bench.read(0, 10, Stream::Main).await;
+    // The records are of 1970.
+    assert_eq!(bench.place.told(Ware), (0, Some(0), 1, false));
+    bench.answer(Lake, bench.claims[&Lake], Outcome::Durable { end: 10 }).await;
+    assert_eq!(bench.place.told(Lake), (10, None, 0, false));
+    // What the lost writer was given waits on, though it is on no way any more.
+    bench.answer(Ware, bench.claims[&Ware], Outcome::Lost(Loss::WriterDied)).await;
+    assert_eq!(bench.place.told(Ware), (0, Some(0), 0, true));
+    // It had landed, as the next claim finds: nothing more is to be written.
+    let (writer, _) = noting();
+    let attach = Attach { sink: Ware, claim: Claim::random(), watermark: 10, writer };
+    assert_eq!(bench.consumer.send(attach).await.unwrap(), None, "it joins at once");
+    assert_eq!(bench.place.told(Ware), (10, None, 0, false));
 }
 
 #[actix::test]

@@ -119,6 +119,19 @@ impl Place {
         }
     }
 
+    /// How far a sink has come, since when something waits, how much, and whether it is detached.
+    #[cfg(test)]
+    pub fn told(&self, sink: SinkKind) -> (i64, Option<i64>, i64, bool) {
+        let of = self.of(sink).expect("a sink of the feed");
+        let since = of.since_ms.load(Ordering::Relaxed);
+        (
+            of.durable.load(Ordering::Relaxed),
+            (since != UNKNOWN).then_some(since),
+            of.waiting.load(Ordering::Relaxed),
+            of.behind.load(Ordering::Relaxed),
+        )
+    }
+
     pub fn is_behind(&self, sink: SinkKind, behind: bool) {
         if let Some(of) = self.of(sink) {
             of.behind.store(behind, Ordering::Relaxed);
