@@ -1,6 +1,8 @@
 //! Records in quarantine that come back as rows, or are to stay out. Whoever may do so need not be able to see
 //! them: reasons, which may quote a record, are told to those who may see the quarantine.
 
+use std::future::Future;
+
 use actix_web::web::{Data, Json, Path};
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
@@ -101,16 +103,12 @@ pub async fn replay(
         api.record_change(&caller, "quarantine", access, &chosen, "the reasons of a replay")
             .await?;
     }
-    let (config, known, within) = (api.config.clone(), api.known.clone(), api.read_time);
-    let outcomes = api.on_io(async move {
-        let _permit = permit;
-        let replayed = async {
-            let files: Vec<_> = known.all().await.into_iter().map(|named| named.file).collect();
-            replay::replay(&config, &files, &chosen, &hand).await
-        };
-        timeout(within, replayed).await
-    });
-    let outcomes = settled(outcomes.await?)?;
+    let (config, known) = (api.config.clone(), api.known.clone());
+    let replayed = async move {
+        let files: Vec<_> = known.all().await.into_iter().map(|named| named.file).collect();
+        replay::replay(&config, &files, &chosen, &hand).await
+    };
+    let outcomes = settle(&api, permit, replayed).await?;
     Ok(Json(outcomes.into_iter().map(|outcome| told(outcome, tells)).collect()))
 }
 
@@ -139,18 +137,17 @@ pub async fn discard(
     let permit = api.limits.read(&caller)?;
     let said = if dry_run { format!("only tried: {why}") } else { why.clone() };
     api.record_change(&caller, "discard", &access, &chosen, &said).await?;
-    let (config, within) = (api.config.clone(), api.read_time);
-    let discarded = api.on_io(async move {
-        let _permit = permit;
-        timeout(within, replay::discard(&config, &chosen, &why, &hand)).await
-    });
-    let discarded = settled(discarded.await?)?.into_iter();
-    let discarded = discarded.map(|(sink, source, records)| Discarded {
-        sink,
-        topic: source.topic.to_string(),
-        partition: source.partition,
-        records,
-    });
+    let config = api.config.clone();
+    let discarded = async move { replay::discard(&config, &chosen, &why, &hand).await };
+    let discarded =
+        settle(&api, permit, discarded).await?.into_iter().map(|(sink, source, records)| {
+            Discarded {
+                sink,
+                topic: source.topic.to_string(),
+                partition: source.partition,
+                records,
+            }
+        });
     Ok(Json(discarded.collect()))
 }
 
@@ -158,10 +155,18 @@ fn hand(caller: &Caller, dry_run: bool) -> Hand {
     Hand { by: caller.principal().to_string(), dry_run, most: MOST }
 }
 
-fn settled<T>(
-    done: Result<Result<T, replay::Failed>, tokio::time::error::Elapsed>,
+/// Holds the permit to the end of the work, also where the caller is gone.
+async fn settle<T: Send + 'static>(
+    api: &Api,
+    permit: impl Send + 'static,
+    work: impl Future<Output = Result<T, replay::Failed>> + Send + 'static,
 ) -> Result<T, Problem> {
-    match done {
+    let within = api.read_time;
+    let done = api.on_io(async move {
+        let _permit = permit;
+        timeout(within, work).await
+    });
+    match done.await? {
         Ok(Ok(settled)) => Ok(settled),
         Ok(Err(replay::Failed::TooMany(most))) => Err(Problem::bad_request(format!(
             "these are more than {most} records: choose fewer, by `partition`, `from` and `before`"

@@ -4,8 +4,8 @@ use crate::telemetry::print::answer;
 
 /// Look at all that a node needs: broker, topics, rights, registry, lake, warehouse, clocks, disk.
 ///
-/// Each thing is looked at by itself, and said with what helps. Nothing is changed but for an object in the lake
-/// that is made and deleted again. Exit codes: 0 nothing is bad, 1 something is.
+/// Each thing is looked at by itself, and said with what helps. What shows that one may write is deleted again; the
+/// folders it needed and the lake's clock stay. Exit codes: 0 nothing is bad, 1 something is.
 #[derive(Debug, clap::Args)]
 pub struct Doctor {
     #[command(flatten)]

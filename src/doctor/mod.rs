@@ -1,5 +1,6 @@
 //! What a node needs of the world, looked at before or beside it: each thing by itself, so that one that is away
-//! hides none of the others. Nothing is changed but for an object in the lake that is made and deleted again.
+//! hides none of the others. Nothing is changed but for what shows that one may write: an object in the lake and a
+//! file in the volume, deleted again, the folders they need, and the lake's own clock, which stay.
 
 mod database;
 mod host;

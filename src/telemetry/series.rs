@@ -123,6 +123,7 @@ impl<const N: usize> Counters<N> {
     }
 
     /// Of all labels together.
+    #[cfg(test)]
     pub fn total(&self) -> u64 {
         self.series.each().iter().map(|(_, of)| of.load(Ordering::Relaxed)).sum()
     }
