@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as ffi;
 use rdkafka::client::NativeClient;
@@ -17,12 +17,56 @@ pub struct Member {
     pub host: String,
 }
 
+/// How soon a coordinator that is on its way is asked again.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// The members of one group. A group that does not exist has none.
 pub fn members(
     client: &NativeClient,
     group: &str,
     timeout: Duration,
 ) -> Result<Vec<Member>, String> {
+    let until = Instant::now() + timeout;
+    loop {
+        match describe(client, group, timeout) {
+            Ok(members) => return Ok(members),
+            Err(Refused { on_its_way: true, .. }) if Instant::now() < until => {
+                std::thread::sleep(AGAIN);
+            }
+            Err(Refused { reason, .. }) => return Err(reason),
+        }
+    }
+}
+
+struct Refused {
+    /// A broker that has had no group yet makes its coordinator when first asked for it.
+    on_its_way: bool,
+    reason: String,
+}
+
+impl From<String> for Refused {
+    fn from(reason: String) -> Self {
+        Self { on_its_way: false, reason }
+    }
+}
+
+impl Refused {
+    /// SAFETY: `said` is null or one of librdkafka's texts.
+    unsafe fn by(group: &str, code: ffi::rd_kafka_resp_err_t, said: *const c_char) -> Self {
+        use ffi::rd_kafka_resp_err_t as known;
+        let on_its_way = matches!(
+            code,
+            known::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE
+                | known::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS
+                | known::RD_KAFKA_RESP_ERR_NOT_COORDINATOR
+        );
+        // SAFETY: the names of codes are never freed.
+        let (name, said) = unsafe { (text(ffi::rd_kafka_err2name(code)), text(said)) };
+        Self { on_its_way, reason: format!("describing group {group:?}: {name}: {}", said.trim()) }
+    }
+}
+
+fn describe(client: &NativeClient, group: &str, timeout: Duration) -> Result<Vec<Member>, Refused> {
     let name = CString::new(group).map_err(|_| format!("group name {group:?} holds a NUL"))?;
     let mut names = [name.as_ptr()];
     // SAFETY: every pointer made here is freed by its guard, in reverse order; `names` outlives the
@@ -48,14 +92,13 @@ pub fn members(
         let event =
             Guard(ffi::rd_kafka_queue_poll(queue.0, within + 1000), ffi::rd_kafka_event_destroy);
         if event.0.is_null() {
-            return Err(format!("the broker did not describe group {group:?} in {timeout:?}"));
+            return Err(
+                format!("the broker did not describe group {group:?} in {timeout:?}").into()
+            );
         }
         let error = ffi::rd_kafka_event_error(event.0);
         if error != ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Err(format!(
-                "describing group {group:?}: {}",
-                text(ffi::rd_kafka_err2str(error))
-            ));
+            return Err(Refused::by(group, error, ffi::rd_kafka_err2str(error)));
         }
         let result = ffi::rd_kafka_event_DescribeConsumerGroups_result(event.0);
         let mut count = 0;
@@ -71,7 +114,7 @@ pub fn members(
                 code::RD_KAFKA_RESP_ERR_NO_ERROR | code::RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND => {
                     Ok(Vec::new())
                 }
-                _ => Err(format!("group {group:?}: {}", text(ffi::rd_kafka_error_string(error)))),
+                refused => Err(Refused::by(group, refused, ffi::rd_kafka_error_string(error))),
             };
         }
         let count = ffi::rd_kafka_ConsumerGroupDescription_member_count(described);
