@@ -29,7 +29,7 @@ use crate::lake::LakeStore;
 use crate::record::{Blame, SinkError, SinkKind};
 use crate::registry::Registry;
 use crate::source::{KafkaSource, Log, Membership, group_consumer_config};
-use crate::telemetry::metrics;
+use crate::telemetry::otlp::Export;
 use crate::telemetry::pulse::Pulse;
 use crate::warehouse;
 
@@ -57,6 +57,7 @@ pub struct App {
     front: Option<Front>,
     vitals: Option<Vitals>,
     pulse: Arc<Pulse>,
+    export: Export,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -107,12 +108,17 @@ impl App {
     ) -> Result<Self, SinkError> {
         // Both TLS clients of the node share one provider of cryptography.
         drop(rustls::crypto::ring::default_provider().install_default());
-        metrics::register();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("tidegate-io")
             .enable_all()
             .build()
             .map_err(SinkError::lasting)?;
+        let pulse = Arc::new(Pulse::default());
+        let observed = pulse.clone();
+        let observe = move || vitals::observe(&observed);
+        let otlp = node.telemetry.otlp.as_ref();
+        let export = Export::start(otlp, &node_name(), observe, runtime.handle());
+        let export = export.map_err(SinkError::lasting)?;
         let mode = options.mode;
         let group = node.kafka.group.clone();
         node.kafka.group = mode.group(&group);
@@ -139,11 +145,23 @@ impl App {
         let files = build_files(&node, mode, &known, &edges);
         let front = Front::build(&node, &known, &edges, &io, files)?;
         let janitor = build_janitor(&node, mode, &known, &edges, io)?;
-        let pulse = Arc::new(Pulse::default());
         let vitals = node.telemetry.listen.as_ref();
         let vitals = vitals.map(|at| Vitals::build(at, pulse.clone())).transpose()?;
         let node = Arc::new(node);
-        Ok(Self { node, feeds, mode, group, edges, known, janitor, front, vitals, pulse, runtime })
+        Ok(Self {
+            node,
+            feeds,
+            mode,
+            group,
+            edges,
+            known,
+            janitor,
+            front,
+            vitals,
+            pulse,
+            export,
+            runtime,
+        })
     }
 
     /// Fails if nodes run that serve a sink of this one's in another mode.
@@ -175,8 +193,8 @@ impl App {
     }
 
     fn run_with(self, started: impl FnOnce(Ends, System), signals: bool) -> i32 {
-        let Self { node, feeds, mode, group, edges, known, janitor, front, vitals, pulse, runtime } =
-            self;
+        let Self { node, feeds, mode, group, edges, known, janitor, .. } = self;
+        let Self { front, vitals, pulse, export, runtime, .. } = self;
         let io = Io::new(runtime.handle().clone());
         let followed = edges.clone();
         let system = System::new();
@@ -223,6 +241,7 @@ impl App {
         let code = system.run_with_code().unwrap_or(1);
         let last_word = async { tokio::time::timeout(LAST_WORD, followed.finish()).await };
         drop(runtime.block_on(last_word));
+        export.finish();
         // Work that outlived its actors is fenced; it need not be waited for.
         runtime.shutdown_background();
         code

@@ -1,20 +1,23 @@
 # What the tests need and how it is got. Sourced after common.sh.
 #
-# `need PART...` (of build, kafka, postgres, s3, registry, oidc, prometheus, python) makes sure of everything at once: on
-# Debian and Ubuntu, as root or with sudo, the missing packages are installed; elsewhere all that
-# is missing is named and the script ends with 2. What is fetched or built is kept outside the
-# checkout, by name and version.
+# `need PART...` (of build, kafka, postgres, s3, registry, oidc, jaeger, dashboard, prometheus, python) makes
+# sure of everything at once: on Debian and Ubuntu, as root or with sudo, the missing packages are
+# installed; elsewhere all that is missing is named and the script ends with 2. What is fetched or built
+# is kept outside the checkout, by name and version.
 
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/tidegate-tools
 
 versitygw_version=1.8.0
 registry_version=3.0.9
+jaeger_version=1.76.0
 go_minimum=1.25
 
 kafka_dir=$tools/kafka-4.3.1-$(cksum <"$scripts/kafka/pom.xml" | cut -d' ' -f1)
 versitygw_dir=$tools/versitygw-$versitygw_version
 registry_dir=$tools/registry-$registry_version
+jaeger_dir=$tools/jaeger-$jaeger_version
 dex_dir=$tools/dex-$(cksum <"$scripts/dex/go.mod" | cut -d' ' -f1)
+dashboard_dir=$tools/dashboard-$(cat "$scripts/dashboard/go.mod" "$scripts/dashboard/main.go" | cksum | cut -d' ' -f1)
 python_dir=$tools/python-$(cksum <"$scripts/requirements.txt" | cut -d' ' -f1)
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -69,6 +72,9 @@ missing() {
 		s3)
 			[ -f "$versitygw_dir/.complete" ] || missing_go
 			;;
+		jaeger)
+			[ -f "$jaeger_dir/.complete" ] || missing_go
+			;;
 		oidc)
 			[ ! -f "$dex_dir/.complete" ] || continue
 			missing_go
@@ -77,6 +83,9 @@ missing() {
 		registry)
 			has_java || echo "JAVA|java, 17 or newer"
 			have mvn || [ -f "$registry_dir/.complete" ] || echo "maven|mvn (Apache Maven)"
+			;;
+		dashboard)
+			[ -f "$dashboard_dir/.complete" ] || missing_go
 			;;
 		prometheus)
 			have promtool && have prometheus || echo "prometheus|prometheus and promtool"
@@ -130,6 +139,8 @@ need() {
 		s3) once "$versitygw_dir" build_versitygw ;;
 		registry) once "$registry_dir" fetch_registry ;;
 		oidc) once "$dex_dir" build_dex ;;
+		jaeger) once "$jaeger_dir" build_jaeger ;;
+		dashboard) once "$dashboard_dir" build_dashboard_check ;;
 		python) once "$python_dir" make_venv ;;
 		esac
 	done
@@ -184,6 +195,24 @@ build_dex() {
 	go=$(new_enough_go)
 	(cd "$scripts/dex" && GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=1 "$go" build -trimpath \
 		-ldflags '-s -w' -o "$1/dex" github.com/dexidp/dex/cmd/dex)
+}
+
+# In the module's own folder, since `go install` refuses a module that replaces others. The modules' versions
+# and sums are those of its go.sum; it names a toolchain too, for which there is no need.
+build_jaeger() {
+	local go module=github.com/jaegertracing/jaeger@v$jaeger_version
+	go=$(new_enough_go)
+	(cd / && "$go" mod download "$module" && cd "$("$go" list -m -f '{{.Dir}}' "$module")" &&
+		GOWORK=off GOFLAGS='-mod=readonly -buildvcs=false' GOTOOLCHAIN=local CGO_ENABLED=0 \
+			"$go" build -trimpath -ldflags '-s -w' -o "$1/jaeger" ./cmd/jaeger)
+}
+
+# Of the checkout itself, whoever owns it: so without a look at its history.
+build_dashboard_check() {
+	local go
+	go=$(new_enough_go)
+	(cd "$scripts/dashboard" && GOWORK=off GOFLAGS='-mod=readonly -buildvcs=false' CGO_ENABLED=0 \
+		"$go" build -trimpath -ldflags '-s -w' -o "$1/dashboard" .)
 }
 
 # new_enough_go prints a go command of at least $go_minimum. An older one (Debian 12's is 1.19)

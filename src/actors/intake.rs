@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use opentelemetry::trace::SpanContext;
+
 use crate::flow::gather::{Bounds, Gathered};
 use crate::record::{Claim, Part, TopicPartition};
 
@@ -20,6 +22,8 @@ pub struct Load {
     pub parts: Vec<Part>,
     pub receipts: Vec<actix::Recipient<Receipt>>,
     pub records: usize,
+    /// The spans of what it carries.
+    pub traces: Vec<SpanContext>,
     /// Answers for parts that an older claim left behind.
     pub left_out: Vec<(actix::Recipient<Receipt>, Receipt)>,
 }
@@ -104,7 +108,13 @@ impl Intake {
 }
 
 fn load(sink: SinkKind, taken: Vec<Deliver>, records: usize) -> Load {
-    let mut load = Load { parts: Vec::new(), receipts: Vec::new(), records, left_out: Vec::new() };
+    let mut load = Load {
+        parts: Vec::new(),
+        receipts: Vec::new(),
+        records,
+        traces: taken.iter().map(|deliver| deliver.trace.clone()).collect(),
+        left_out: Vec::new(),
+    };
     let mut index: std::collections::HashMap<(TopicPartition, Claim), usize> = Default::default();
     for deliver in taken {
         let key = (deliver.batch.source.clone(), deliver.claim);

@@ -5,14 +5,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use tracing::{Instrument, info_span, warn};
+use opentelemetry::trace::SpanContext;
+use opentelemetry::{Array, StringValue, Value};
+use tracing::warn;
 
 use super::intake::answer;
 use super::message::{Beat, Loss, Outcome, Receipt};
 use super::{Io, RETRY, join_error};
 use crate::lake::{LakeTable, Staged};
 use crate::record::{Blame, Claim, SinkError, SinkKind, Verdict};
+use crate::telemetry::trace::{Landed, LandedFile, Span, Start, bounds_of};
 use crate::telemetry::{fault, metrics};
+
+/// So many files a span names.
+const MOST_FILES: usize = 64;
 
 const LAKE: &str = SinkKind::Lake.name();
 
@@ -26,6 +32,8 @@ pub struct Commit {
     /// Whom to answer, part by part.
     pub to: Vec<(Claim, Recipient<Receipt>)>,
     pub records: usize,
+    /// The span of its staging.
+    pub trace: SpanContext,
 }
 
 pub struct LakeCommitter {
@@ -64,14 +72,23 @@ impl LakeCommitter {
         fault::point("lake_committer.commit");
         self.committing = true;
         let (feed, table, patience) = (self.feed.clone(), self.table.clone(), self.detach_after);
-        let span = info_span!(target: "tidegate::lake", "lake commit", sets = commits.len());
+        let span = Start::inner("lake commit")
+            .with("tidegate.feed", feed.to_string())
+            .with("tidegate.records", commits.iter().map(|it| it.records as i64).sum::<i64>())
+            .linked(commits.iter().map(|commit| commit.trace.clone()))
+            .root();
+        let committing = span.clone();
         let work = async move {
             let sets: Vec<Staged> =
                 commits.iter().filter_map(|commit| commit.staged.clone()).collect();
             let outcome = commit_patiently(&feed, table.as_ref(), &sets, patience).await;
-            answer(receipts(&feed, &commits, &sets, outcome)).await;
+            if let Err(error) = &outcome {
+                committing.failed(error.blame.name(), "the commit failed");
+            }
+            committing.end();
+            answer(receipts(&feed, &commits, &sets, outcome, &committing)).await;
         };
-        let task = self.io.spawn(work.instrument(span));
+        let task = self.io.spawn(span.around(work));
         ctx.spawn(task.into_actor(self).map(|done, committer, ctx| {
             committer.committing = false;
             if let Err(error) = done {
@@ -115,6 +132,7 @@ fn receipts(
     commits: &[Commit],
     sets: &[Staged],
     outcome: Result<Vec<Vec<Verdict>>, SinkError>,
+    span: &Span,
 ) -> Vec<(Recipient<Receipt>, Receipt)> {
     let is_durable = |of: &Vec<Verdict>| matches!(of.as_slice(), [Verdict::Durable { .. }, ..]);
     let landed = outcome.iter().flatten().zip(commits).filter(|(of, _)| is_durable(of));
@@ -131,10 +149,14 @@ fn receipts(
             metrics::LAKE_FILES.add([feed], set.files.len() as u64);
             metrics::LAKE_BYTES.add([feed], set.files.iter().map(|file| file.size).sum());
         }
+        let landed = where_it_is(span, set);
         for (at, (claim, to)) in commit.to.iter().enumerate() {
             let outcome = match &verdicts {
                 Ok(verdicts) => match &verdicts[at] {
-                    Verdict::Durable { .. } => Outcome::Durable { end: set.parts[at].range.end },
+                    Verdict::Durable { .. } => {
+                        let (end, landed) = (set.parts[at].range.end, landed.clone());
+                        Outcome::Durable { end, landed }
+                    }
                     Verdict::Fenced { found } => {
                         metrics::FENCED.add([feed, LAKE], 1);
                         let part = &set.parts[at];
@@ -151,6 +173,27 @@ fn receipts(
         }
     }
     receipts
+}
+
+/// For those who follow a record: in which files it may be.
+fn where_it_is(span: &Span, set: &Staged) -> Landed {
+    let commit = span.context();
+    if !commit.is_sampled() {
+        return Landed::default();
+    }
+    let files = set.files.iter().map(|file| LandedFile {
+        path: file.path.clone(),
+        partitions: bounds_of(&file.stats, "_partition"),
+        offsets: bounds_of(&file.stats, "_offset"),
+    });
+    Landed { commit: Some(commit), files: files.collect() }
+}
+
+/// What was staged, as a span tells it.
+pub fn files(staged: &Staged) -> Value {
+    let paths: Vec<StringValue> =
+        staged.files.iter().take(MOST_FILES).map(|file| file.path.clone().into()).collect();
+    Value::Array(Array::String(paths))
 }
 
 impl Actor for LakeCommitter {

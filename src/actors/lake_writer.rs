@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use tracing::{Instrument, info_span, warn};
+use opentelemetry::trace::SpanContext;
+use tracing::warn;
 
 use super::intake::{Intake, Load, answer};
-use super::lake_committer::{Commit, LakeCommitter};
+use super::lake_committer::{Commit, LakeCommitter, files};
 use super::message::{Abandon, Beat, Deliver, Flush, Loss, Outcome, Receipt};
 use super::{Io, RETRY, bounds, join_error};
 use crate::config::{Feed, LakeOptions};
@@ -17,6 +18,7 @@ use crate::flow::budget::Budget;
 use crate::lake::{LakeTable, Staged};
 use crate::layout::{By, Layout, Slot, slots};
 use crate::record::{Batch, Blame, SinkError, SinkKind};
+use crate::telemetry::trace::Start;
 use crate::telemetry::{fault, metrics};
 
 /// On-time records may stand on both sides of an hour's end.
@@ -129,13 +131,24 @@ impl LakeWriter {
         let (table, committer) = (self.table.clone(), self.committer.clone());
         let feed = self.feed.clone();
         let patience = self.detach_after;
-        let span = info_span!(target: "tidegate::lake", "lake stage", records = load.records);
+        let span = Start::inner("lake stage")
+            .with("tidegate.feed", feed.to_string())
+            .with("tidegate.records", load.records as i64)
+            .linked(load.traces.iter().cloned())
+            .root();
+        let staging = span.clone();
         let work = async move {
-            let Load { parts, receipts, records, left_out } = load;
+            let Load { parts, receipts, records, left_out, .. } = load;
             answer(left_out).await;
             let to: Vec<_> = parts.iter().map(|part| part.claim).zip(receipts).collect();
             let staged = stage_patiently(&feed, table.as_ref(), parts, patience).await;
             fault::point("lake_writer.staged");
+            match &staged {
+                Ok(staged) => staging.set("tidegate.lake.files", files(staged)),
+                Err(error) => staging.failed(error.blame.name(), "staging failed"),
+            }
+            // Behind it the commit waits for its turn.
+            staging.end();
             let failed = staged.as_ref().err().cloned();
             if let Some(error) = &failed {
                 let lost = |(claim, to): &(_, Recipient<Receipt>)| {
@@ -144,19 +157,21 @@ impl LakeWriter {
                 };
                 answer(to.iter().map(lost).collect()).await;
             }
-            let commit = Commit { sequence, staged: staged.ok(), to, records };
+            let trace = staging.context();
+            let commit = Commit { sequence, staged: staged.ok(), to, records, trace };
             // A dead committer takes the lanes with it: the supervisor builds both anew.
             let _ = committer.send(commit).await;
             failed
         };
-        let task = self.io.spawn(work.instrument(span));
+        let task = self.io.spawn(span.around(work));
         let committer = self.committer.clone();
         let done = async move {
             match task.await {
                 Ok(failed) => failed,
                 Err(error) => {
                     // The sets behind it must not wait for it.
-                    let skip = Commit { sequence, staged: None, to: Vec::new(), records: 0 };
+                    let (to, trace) = (Vec::new(), SpanContext::NONE);
+                    let skip = Commit { sequence, staged: None, to, records: 0, trace };
                     let _ = committer.send(skip).await;
                     Some(join_error(&error))
                 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use actix::{Addr, Message, Recipient};
+use opentelemetry::trace::SpanContext;
 
 use super::partition_consumer::PartitionConsumer;
 use crate::config::{Feed, FeedFile};
 use crate::decode::NewFields;
 use crate::record::{Batch, Claim, SinkError, SinkKind, TopicId, TopicPartition};
 use crate::source::{Event, Read};
+use crate::telemetry::trace::Landed;
 
 /// Raw records for a partition consumer. From the poll thread.
 #[derive(Message)]
@@ -35,6 +37,8 @@ pub struct Deliver {
     pub claim: Claim,
     pub topic_id: TopicId,
     pub receipts: Recipient<Receipt>,
+    /// The delivery's span, for those who carry it on.
+    pub trace: SpanContext,
 }
 
 /// What became of a delivered batch.
@@ -49,7 +53,7 @@ pub struct Receipt {
 #[derive(Debug, Clone)]
 pub enum Outcome {
     /// Everything below `end` is durable in the sink.
-    Durable { end: i64 },
+    Durable { end: i64, landed: Landed },
     /// The lane is lost: nothing more under this claim will be written.
     Lost(Loss),
 }
@@ -69,6 +73,20 @@ pub enum Loss {
     WriterDied,
     /// Records are missing between what the sink holds and what the consumer brought.
     Missing { next: i64, start: i64 },
+}
+
+impl Loss {
+    /// In a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Loss::Fenced { .. } => "fenced",
+            Loss::Failed(_) => "failed",
+            Loss::TooSlow => "too slow",
+            Loss::TooManyRejects(_) => "too many rejects",
+            Loss::WriterDied => "writer died",
+            Loss::Missing { .. } => "missing",
+        }
+    }
 }
 
 impl std::fmt::Display for Loss {

@@ -17,6 +17,7 @@ use crate::record::{
     Claim, GapReason, OffsetRange, Progress, SinkError, SinkKind, TopicPartition, Verdict,
 };
 use crate::source::Log;
+use crate::telemetry::trace;
 use crate::warehouse::{ClaimRequest, Warehouse};
 
 /// A sink that has not answered by then counts as detached: the others begin without it.
@@ -278,18 +279,23 @@ impl Edges {
         sink: SinkKind,
         sources: &[(TopicPartition, LogBounds)],
     ) -> HashMap<TopicPartition, Lane> {
+        let span = trace::Start::inner(format!("claim {sink}"))
+            .with("tidegate.feed", feed.name.to_string())
+            .with("tidegate.sink", sink.name())
+            .with("tidegate.partitions", sources.len() as i64)
+            .root();
         let claiming = async {
             let alone = self.claims_of(&feed.name, sink).lock_owned().await;
             let (edges, feed, sources) = (self.clone(), feed.clone(), sources.to_vec());
             // On its own, so that one that waits out a lock ends whoever holds it even when nobody
             // waits for the answer any more; and alone, so that it never overtakes a later one.
-            let claimed = tokio::spawn(async move {
+            let claimed = tokio::spawn(span.around(async move {
                 let _alone = alone;
                 match sink {
                     SinkKind::Lake => edges.claim_lake(&feed, &sources).await,
                     SinkKind::Warehouse => edges.claim_warehouse(&feed, &sources).await,
                 }
-            });
+            }));
             claimed.await.unwrap_or_else(|error| Err(super::join_error(&error)))
         };
         let outcome = match tokio::time::timeout(ANSWER_WITHIN, claiming).await {
@@ -299,6 +305,7 @@ impl Edges {
         match outcome {
             Ok(lanes) => lanes,
             Err(error) => {
+                span.failed(error.blame.name(), "the sink could not be claimed");
                 warn!(target: "tidegate::ownership", feed = %feed.name, %sink, %error, "the sink could not be claimed");
                 let detached = |(source, _): &(TopicPartition, LogBounds)| {
                     (source.clone(), Lane::Detached(error.to_string()))

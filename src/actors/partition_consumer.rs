@@ -21,9 +21,11 @@ use crate::config::Feed;
 use crate::decode::{Decoder, NewFields};
 use crate::flow::budget::Budget;
 use crate::flow::lane::{Lane, Wants};
-use crate::record::{Batch, Claim, Hold, RawBatch, SinkKind, TopicId, TopicPartition};
+use crate::record::{Batch, Claim, Hold, OffsetRange, SinkKind, TopicId, TopicPartition};
 use crate::registry::Registry;
+use crate::source::Read;
 use crate::telemetry::places::Place;
+use crate::telemetry::trace::{Delivered, Landed, Processing};
 use crate::telemetry::{fault, metrics};
 
 /// What a partition consumer is built from; the supervisor keeps it to build another.
@@ -81,10 +83,25 @@ pub struct PartitionConsumer {
 
 struct SinkLane {
     sink: SinkKind,
-    lane: Lane<Arc<Batch>>,
+    lane: Lane<Decoded>,
     writer: Option<Recipient<Deliver>>,
-    /// Of what is on its way the ends, and since when the oldest record of each has waited.
-    since: VecDeque<(i64, i64)>,
+    on_its_way: VecDeque<OnItsWay>,
+}
+
+/// A batch, and the span that lasts until every sink holds it.
+#[derive(Debug, Clone)]
+struct Decoded {
+    batch: Arc<Batch>,
+    processing: Processing,
+}
+
+/// What a sink was given and has not answered.
+struct OnItsWay {
+    end: i64,
+    /// Since when the oldest record of it has waited: milliseconds since the epoch.
+    oldest_ms: i64,
+    /// None: the sink was lost with it, and it waits to be read again.
+    delivered: Option<Delivered>,
 }
 
 /// Main batches are held for a joining lane up to this many bytes.
@@ -103,16 +120,12 @@ impl PartitionConsumer {
         let decoder = Decoder::of(&feed);
         let lanes: Vec<SinkLane> = lanes
             .into_iter()
-            .map(|start| (start, VecDeque::new()))
-            .map(|(start, since)| match start.attached {
-                Some((claim, next, writer)) => {
-                    let lane = Lane::attached(claim, next);
-                    SinkLane { sink: start.sink, lane, writer: Some(writer), since }
-                }
-                None => {
-                    let lane = Lane::detached(-1);
-                    SinkLane { sink: start.sink, lane, writer: None, since }
-                }
+            .map(|start| {
+                let (lane, writer) = match start.attached {
+                    Some((claim, next, writer)) => (Lane::attached(claim, next), Some(writer)),
+                    None => (Lane::detached(-1), None),
+                };
+                SinkLane { sink: start.sink, lane, writer, on_its_way: VecDeque::new() }
             })
             .collect();
         let main_next = lanes.iter().filter(|lane| lane.lane.is_attached());
@@ -150,8 +163,8 @@ impl PartitionConsumer {
         }
     }
 
-    fn on_main(&mut self, raw: &RawBatch, ctx: &mut Context<Self>) {
-        let range = raw.range;
+    fn on_main(&mut self, read: &Read, ctx: &mut Context<Self>) {
+        let range = read.raw.range;
         let mut from = i64::MAX;
         for index in 0..self.lanes.len() {
             let lane = &self.lanes[index].lane;
@@ -168,21 +181,22 @@ impl PartitionConsumer {
             }
         }
         if from < range.end {
-            let Some(batch) = self.decode(raw, from) else { return };
+            let Some(decoded) = self.decode(read, from) else { return };
             for index in 0..self.lanes.len() {
-                self.offer_main(index, &batch, ctx);
+                self.offer_main(index, &decoded, ctx);
             }
         }
         self.main_next = self.main_next.max(range.end);
         self.place.read_to(self.main_next, now_ms());
     }
 
-    fn offer_main(&mut self, index: usize, batch: &Arc<Batch>, ctx: &mut Context<Self>) {
+    fn offer_main(&mut self, index: usize, decoded: &Decoded, ctx: &mut Context<Self>) {
         let lane = &mut self.lanes[index].lane;
+        let batch = &decoded.batch;
         match lane.wants_main(batch.range) {
-            Wants::From(next) => self.deliver(index, batch, next, ctx),
+            Wants::From(next) => self.deliver(index, decoded, next, ctx),
             Wants::Nothing if lane.holds(batch.range) => {
-                lane.hold(batch.range, batch.size(), batch.clone());
+                lane.hold(batch.range, batch.size(), decoded.clone());
                 if lane.held_bytes() > HOLD_BYTES {
                     lane.stop_holding();
                 }
@@ -191,16 +205,17 @@ impl PartitionConsumer {
         }
     }
 
-    fn on_catch_up(&mut self, sink: SinkKind, raw: &RawBatch, ctx: &mut Context<Self>) {
+    fn on_catch_up(&mut self, sink: SinkKind, read: &Read, ctx: &mut Context<Self>) {
         let Some(index) = self.index(sink) else { return };
-        match self.lanes[index].lane.wants_catch_up(raw.range) {
+        let range = read.raw.range;
+        match self.lanes[index].lane.wants_catch_up(range) {
             Wants::Nothing => {}
             Wants::From(next) => {
-                let Some(batch) = self.decode(raw, next) else { return };
-                self.deliver(index, &batch, next, ctx);
+                let Some(decoded) = self.decode(read, next) else { return };
+                self.deliver(index, &decoded, next, ctx);
             }
             Wants::Missing { next } => {
-                self.lose(index, Loss::Missing { next, start: raw.range.start });
+                self.lose(index, Loss::Missing { next, start: range.start });
             }
         }
         self.try_join(index, ctx);
@@ -209,9 +224,9 @@ impl PartitionConsumer {
     /// Attaches a lane whose catch-up has reached the main stream. Answers whether it did.
     fn try_join(&mut self, index: usize, ctx: &mut Context<Self>) -> bool {
         let Some(held) = self.lanes[index].lane.join(self.main_next) else { return false };
-        for (range, _, batch) in held {
+        for (range, _, decoded) in held {
             if let Wants::From(next) = self.lanes[index].lane.wants_main(range) {
-                self.deliver(index, &batch, next, ctx);
+                self.deliver(index, &decoded, next, ctx);
             }
         }
         // One of what was held may have been refused.
@@ -226,8 +241,11 @@ impl PartitionConsumer {
     }
 
     /// Decodes what the lanes need; none if so much is rejected that the records are not to blame.
-    fn decode(&mut self, raw: &RawBatch, from: i64) -> Option<Arc<Batch>> {
+    fn decode(&mut self, read: &Read, from: i64) -> Option<Decoded> {
         fault::point("partition_consumer.decode");
+        let raw = &read.raw;
+        let range = OffsetRange::new(from.max(raw.range.start), raw.range.end);
+        let processing = read.polled.processed(&self.feed.name, &self.source, range);
         let mut batch = self.decoder.decode(raw, from);
         if let Some(new) = self.decoder.new_fields() {
             self.stop_to_evolve(new);
@@ -236,6 +254,7 @@ impl PartitionConsumer {
         self.warn();
         let records = batch.num_rows() + batch.rejects.len();
         let rejected = batch.rejects.len();
+        processing.decoded(batch.range, records, rejected);
         let limits = &self.feed.quarantine;
         if records >= limits.park_min_records
             && rejected as f64 > limits.park_above * records as f64
@@ -261,7 +280,7 @@ impl PartitionConsumer {
             metrics::RECORDS_REJECTED.add([feed, class], count);
         }
         batch.hold = Hold::new(self.budget.charge(batch.size()));
-        Some(Arc::new(batch))
+        Some(Decoded { batch: Arc::new(batch), processing })
     }
 
     /// Takes nothing more: the feed begins anew with more columns, from the watermarks.
@@ -288,9 +307,10 @@ impl PartitionConsumer {
         }
     }
 
-    fn deliver(&mut self, index: usize, batch: &Arc<Batch>, from: i64, ctx: &mut Context<Self>) {
+    fn deliver(&mut self, index: usize, decoded: &Decoded, from: i64, ctx: &mut Context<Self>) {
         let slot = &mut self.lanes[index];
         let (Some(claim), Some(writer)) = (slot.lane.claim(), &slot.writer) else { return };
+        let Decoded { batch, processing } = decoded;
         let batch = match from > batch.range.start {
             true => Arc::new(batch.cut_before(from)),
             false => batch.clone(),
@@ -298,12 +318,14 @@ impl PartitionConsumer {
         let (end, bytes, oldest_ms) =
             (batch.range.end, batch.size(), batch.first_ms().unwrap_or_else(now_ms));
         let receipts = ctx.address().recipient();
-        let deliver = Deliver { batch, claim, topic_id: self.topic_id, receipts };
+        let delivered = processing.delivered(slot.sink);
+        let (topic_id, trace) = (self.topic_id, delivered.context());
+        let deliver = Deliver { batch, claim, topic_id, receipts, trace };
         // A full mailbox means the writer's arbiter stands still: as slow as a sink can be.
         let loss = match writer.try_send(deliver) {
             Ok(()) => {
                 slot.lane.delivered(end, bytes);
-                slot.since.push_back((end, oldest_ms));
+                slot.on_its_way.push_back(OnItsWay { end, oldest_ms, delivered: Some(delivered) });
                 self.tell_place(index);
                 return;
             }
@@ -321,12 +343,16 @@ impl PartitionConsumer {
         debug!(target: "tidegate::partition", feed = %self.feed.name, source = %self.source, sink = %slot.sink, %loss, "lane lost");
         metrics::LANES_DETACHED.add([&self.feed.name, slot.sink.name()], 1);
         self.place.is_behind(slot.sink, true);
-        let change = LaneChange::Lost(loss);
-        self.tell(index, change);
+        let kind = loss.kind();
+        self.tell(index, LaneChange::Lost(loss));
         self.lanes[index].lane.detach();
         self.lanes[index].writer = None;
         // What was the oldest waits on.
-        self.lanes[index].since.truncate(1);
+        let on_its_way = &mut self.lanes[index].on_its_way;
+        for delivered in on_its_way.iter_mut().filter_map(|it| it.delivered.take()) {
+            delivered.lost(kind);
+        }
+        on_its_way.truncate(1);
         self.tell_place(index);
         self.waiting_in(Stream::CatchUp(self.lanes[index].sink)).forget();
         self.answer_drain();
@@ -351,19 +377,21 @@ impl PartitionConsumer {
         }
     }
 
-    /// Forgets since when the records below `end` have waited.
-    fn settle_since(&mut self, index: usize, end: i64) {
-        let since = &mut self.lanes[index].since;
-        while since.front().is_some_and(|(until, _)| *until <= end) {
-            since.pop_front();
+    /// The records below `end` wait no longer.
+    fn arrived(&mut self, index: usize, end: i64, landed: &Landed) {
+        let on_its_way = &mut self.lanes[index].on_its_way;
+        while let Some(first) = on_its_way.pop_front_if(|first| first.end <= end) {
+            if let Some(delivered) = first.delivered {
+                delivered.landed(landed);
+            }
         }
         self.tell_place(index);
     }
 
     fn tell_place(&self, index: usize) {
-        let SinkLane { sink, lane, since, .. } = &self.lanes[index];
-        let waiting = if lane.is_idle() { 0 } else { since.len() };
-        let oldest_ms = since.front().map(|(_, oldest_ms)| *oldest_ms);
+        let SinkLane { sink, lane, on_its_way, .. } = &self.lanes[index];
+        let waiting = if lane.is_idle() { 0 } else { on_its_way.len() };
+        let oldest_ms = on_its_way.front().map(|first| first.oldest_ms);
         // Of one that began detached nothing is known.
         if lane.durable() >= 0 {
             self.place.stands(*sink, lane.durable(), oldest_ms, waiting);
@@ -423,9 +451,9 @@ impl Handler<Receipt> for PartitionConsumer {
     fn handle(&mut self, receipt: Receipt, _: &mut Self::Context) {
         let Some(index) = self.index(receipt.sink) else { return };
         match receipt.outcome {
-            Outcome::Durable { end } => {
+            Outcome::Durable { end, landed } => {
                 if self.lanes[index].lane.settle(receipt.claim, end) {
-                    self.settle_since(index, end);
+                    self.arrived(index, end, &landed);
                     self.mirror_durable();
                     self.answer_drain();
                 }
@@ -447,7 +475,7 @@ impl Handler<Attach> for PartitionConsumer {
         self.waiting_in(Stream::CatchUp(attach.sink)).forget();
         self.lanes[index].writer = Some(attach.writer);
         self.lanes[index].lane.begin_catch_up(attach.claim, attach.watermark);
-        self.settle_since(index, attach.watermark);
+        self.arrived(index, attach.watermark, &Landed::default());
         if self.try_join(index, ctx) { None } else { Some(attach.watermark) }
     }
 }

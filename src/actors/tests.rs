@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Context, Handler, Message, Recipient};
 use async_trait::async_trait;
+use opentelemetry::trace::SpanContext;
 use tokio::sync::Semaphore;
 
 use super::Io;
@@ -30,6 +31,7 @@ use crate::registry::Registry;
 use crate::registry::double::Double;
 use crate::source::Read;
 use crate::telemetry::places::Place;
+use crate::telemetry::trace::{Landed, Polled};
 use crate::warehouse::{
     ClaimRequest, KeptSnapshot, Replay, Replayed, Settlement, Snapshot, Warehouse,
 };
@@ -57,7 +59,11 @@ fn records(start: i64, end: i64, value: &[u8], stream: Stream, budget: &Budget) 
     let mut raw = RawBatch::new(source(), start);
     (start..end).for_each(|offset| raw.push(offset, 0, None, Some(value), []));
     let charge = budget.charge(raw.size());
-    Records { read: Arc::new(Read { raw, charge }), stream }
+    Records { read: Arc::new(Read { raw, charge, polled: Polled::default() }), stream }
+}
+
+fn durable(end: i64) -> Outcome {
+    Outcome::Durable { end, landed: Landed::default() }
 }
 
 /// Notes what it is told, in order.
@@ -161,9 +167,9 @@ async fn each_sink_gets_what_it_lacks_and_kafka_the_lowest_of_both() {
     bench.read(10, 20, Stream::Main).await;
     assert_eq!(bench.ranges(Lake), [range(0, 10), range(10, 20)]);
     assert_eq!(bench.ranges(Ware), [range(15, 20)]);
-    bench.answer(Ware, bench.claims[&Ware], Outcome::Durable { end: 20 }).await;
-    bench.answer(Lake, bench.claims[&Lake], Outcome::Durable { end: 10 }).await;
-    bench.answer(Lake, bench.claims[&Lake], Outcome::Durable { end: 20 }).await;
+    bench.answer(Ware, bench.claims[&Ware], durable(20)).await;
+    bench.answer(Lake, bench.claims[&Lake], durable(10)).await;
+    bench.answer(Lake, bench.claims[&Lake], durable(20)).await;
     assert_eq!(*bench.mirrored.lock().unwrap(), [0, 10, 20]);
 }
 
@@ -200,7 +206,7 @@ async fn what_waits_for_a_sink_is_told_until_nothing_does() {
     bench.read(0, 10, Stream::Main).await;
     // The records are of 1970.
     assert_eq!(bench.place.told(Ware), (0, Some(0), 1, false));
-    bench.answer(Lake, bench.claims[&Lake], Outcome::Durable { end: 10 }).await;
+    bench.answer(Lake, bench.claims[&Lake], durable(10)).await;
     assert_eq!(bench.place.told(Lake), (10, None, 0, false));
     // What the lost writer was given waits on, though it is on no way any more.
     bench.answer(Ware, bench.claims[&Ware], Outcome::Lost(Loss::WriterDied)).await;
@@ -244,9 +250,9 @@ async fn a_drain_ends_when_nothing_is_in_flight_and_the_budget_is_free() {
     let drain = bench.consumer.send(Drain);
     let mut drain = std::pin::pin!(drain);
     assert!(futures::poll!(&mut drain).is_pending());
-    bench.answer(Ware, bench.claims[&Ware], Outcome::Durable { end: 10 }).await;
+    bench.answer(Ware, bench.claims[&Ware], durable(10)).await;
     assert!(futures::poll!(&mut drain).is_pending(), "the lake still has it");
-    bench.answer(Lake, bench.claims[&Lake], Outcome::Durable { end: 10 }).await;
+    bench.answer(Lake, bench.claims[&Lake], durable(10)).await;
     drain.await.unwrap();
     bench.delivered.values().for_each(|delivered| delivered.lock().unwrap().clear());
     assert_eq!(bench.budget.used(), 0);
@@ -389,6 +395,7 @@ impl Writing {
             claim: self.claim,
             topic_id: TopicId::UNKNOWN,
             receipts: self.to.clone(),
+            trace: SpanContext::NONE,
         };
         self.writer.send(deliver).await.unwrap();
     }
@@ -444,7 +451,7 @@ async fn a_passing_error_is_tried_again() {
     until(|| writing.warehouse.permits.available_permits() < 999).await;
     *writing.warehouse.failing.lock().unwrap() = None;
     let receipts = writing.receipt(1).await;
-    assert!(matches!(receipts[0].outcome, Outcome::Durable { end: 10 }));
+    assert!(matches!(receipts[0].outcome, Outcome::Durable { end: 10, .. }));
 }
 
 #[actix::test]
@@ -460,7 +467,7 @@ async fn a_sink_that_stays_away_gives_its_lanes_up_and_one_that_returns_does_not
     *writing.warehouse.failing.lock().unwrap() = None;
     writing.deliver(0, 10).await;
     let receipts = writing.receipt(2).await;
-    assert!(matches!(receipts[1].outcome, Outcome::Durable { end: 10 }));
+    assert!(matches!(receipts[1].outcome, Outcome::Durable { end: 10, .. }));
 }
 
 /// Asks until it is so.

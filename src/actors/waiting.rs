@@ -88,7 +88,8 @@ mod tests {
     fn read(start: i64, end: i64) -> Arc<Read> {
         let mut raw = RawBatch::new(TopicPartition::new("t", 0), start);
         raw.range = OffsetRange::new(start, end);
-        Arc::new(Read { raw, charge: Budget::new(1).charge(1) })
+        let polled = crate::telemetry::trace::Polled::default();
+        Arc::new(Read { raw, charge: Budget::new(1).charge(1), polled })
     }
 
     #[test]

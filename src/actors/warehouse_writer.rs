@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use tracing::Instrument;
-use tracing::{debug, info, info_span, warn};
+use opentelemetry::trace::SpanContext;
+use tracing::{debug, info, warn};
 
 use super::intake::{Intake, Load, answer};
 use super::message::{Abandon, Beat, Deliver, Flush, Loss, Outcome, Receipt};
 use super::{Io, RETRY, bounds, join_error};
 use crate::config::{Feed, Snapshots, WarehouseOptions};
 use crate::record::{Blame, SinkError, SinkKind, Verdict};
+use crate::telemetry::trace::{Landed, Start};
 use crate::telemetry::{fault, metrics};
 use crate::warehouse::Warehouse;
 
@@ -71,15 +72,26 @@ impl WarehouseWriter {
         let left_out = std::mem::take(&mut load.left_out);
         let (feed, warehouse) = (self.feed.clone(), self.warehouse.clone());
         let patience = self.detach_after;
-        let span = info_span!(target: "tidegate::warehouse", "warehouse commit", feed = %feed.name, records = load.records);
+        let span = Start::inner("warehouse commit")
+            .with("tidegate.feed", feed.name.to_string())
+            .with("tidegate.records", load.records as i64)
+            .linked(load.traces.iter().cloned())
+            .root();
+        let committing = span.clone();
         let work = async move {
             answer(left_out).await;
             let outcome = write_patiently(&feed, warehouse.as_ref(), &load, patience).await;
             let failed = outcome.as_ref().err().cloned();
-            answer(receipts(&feed.name, &load, outcome)).await;
+            if let Some(error) = &failed {
+                committing.failed(error.blame.name(), "the transaction failed");
+            }
+            committing.end();
+            let commit = Some(committing.context()).filter(SpanContext::is_sampled);
+            let landed = Landed { commit, ..Landed::default() };
+            answer(receipts(&feed.name, &load, outcome, &landed)).await;
             failed
         };
-        let task = self.io.spawn(work.instrument(span));
+        let task = self.io.spawn(span.around(work));
         let done = async move { task.await.unwrap_or_else(|error| Some(join_error(&error))) };
         ctx.spawn(done.into_actor(self).map(|failed, writer, ctx| {
             writer.writing = false;
@@ -156,6 +168,7 @@ fn receipts(
     feed: &str,
     load: &Load,
     outcome: Result<Vec<Verdict>, SinkError>,
+    landed: &Landed,
 ) -> Vec<(Recipient<Receipt>, Receipt)> {
     let verdicts: Vec<Result<Verdict, SinkError>> = match outcome {
         Ok(verdicts) => verdicts.into_iter().map(Ok).collect(),
@@ -173,7 +186,7 @@ fn receipts(
                     let records = (part.num_rows() + rejects) as u64;
                     metrics::SINK_RECORDS.add([feed, WAREHOUSE], records);
                     metrics::SINK_REFUSED.add([feed, WAREHOUSE], quarantined);
-                    Outcome::Durable { end: range.end }
+                    Outcome::Durable { end: range.end, landed: landed.clone() }
                 }
                 Ok(Verdict::Fenced { found }) => {
                     metrics::FENCED.add([feed, WAREHOUSE], 1);

@@ -24,6 +24,7 @@ use crate::grants::{Hand, Rules};
 use crate::oidc::{Refusal, SignIn};
 use crate::reads::Sight;
 use crate::telemetry::metrics;
+use crate::telemetry::trace::{Span, Start};
 use crate::verify::Chosen;
 
 /// Who asks, as a good token says.
@@ -104,8 +105,12 @@ fn signed_in(sign_in: SignIn) -> (Principal, Proof) {
     (sign_in.identity.principal.clone(), Proof::SignIn(sign_in))
 }
 
-/// That of the caller, if he sends one as W3C's trace context has it.
+/// That of the request, or of the caller, if he sends one as W3C's trace context has it.
 fn trace_id(request: &HttpRequest) -> Option<String> {
+    let here = Span::current().context();
+    if here.is_valid() {
+        return Some(here.trace_id().to_string());
+    }
     let parent = request.headers().get("traceparent")?.to_str().ok()?;
     let id = parent.split('-').nth(1)?;
     let sound = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -153,7 +158,14 @@ impl Api {
         }
         let now = Utc::now().timestamp_millis();
         let rules = self.governance.rules(now)?;
-        match rules.decide(caller.principal(), action, feed, now) {
+        let span = Span::current().child(
+            Start::inner("decide")
+                .with("tidegate.action", action.name())
+                .with("tidegate.feed", feed.to_owned()),
+        );
+        let decision = rules.decide(caller.principal(), action, feed, now);
+        span.set("tidegate.allowed", decision.is_allowed());
+        match decision {
             Decision::Allowed(access) => {
                 metrics::DECISIONS.add([action.name(), "allowed"], 1);
                 Ok((access, rules))

@@ -18,6 +18,7 @@ mod rows;
 mod scans;
 mod settle;
 mod status;
+mod traced;
 
 use std::net::TcpListener;
 use std::ops::Deref;
@@ -28,9 +29,10 @@ use actix_web::dev::Server;
 use actix_web::error::{JsonPayloadError, PathError};
 use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, HeaderValue};
-use actix_web::middleware::Compress;
+use actix_web::middleware::{Compress, from_fn};
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Resource, ResponseError, Route};
+use opentelemetry::trace::FutureExt;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -45,6 +47,7 @@ pub use self::caller::Caller;
 use self::caller::Limits;
 pub use self::problem::Problem;
 use self::scans::Scans;
+use self::traced::traced;
 use crate::actors::{Governance, Io};
 use crate::catalog::{Known, Named};
 use crate::config::{self, ApiLimits, Feed};
@@ -95,6 +98,7 @@ impl Api {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Problem> {
+        let work = work.with_current_context();
         self.io.spawn(work).await.map_err(|error| Problem::internal("a request", error))
     }
 
@@ -190,6 +194,7 @@ pub fn serve(
                 Problem::bad_request(format!("path: {error}")).into()
             }))
             .wrap(Compress::default())
+            .wrap(from_fn(traced))
             .configure(routes)
             .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document.clone()))
             .default_service(web::to(nothing_here))

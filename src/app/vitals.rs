@@ -3,7 +3,7 @@
 //! stuck the rest of the node is.
 
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
@@ -43,7 +43,7 @@ impl Vitals {
     pub fn open(self) -> Option<ServerHandle> {
         let Self { listener, pulse } = self;
         let at = listener.local_addr().map(|at| at.to_string()).unwrap_or_default();
-        let watched = Data::new(Watched { pulse, scraping: Mutex::new(()) });
+        let watched = Data::new(Watched { pulse });
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(watched.clone())
@@ -81,17 +81,19 @@ pub fn beat(io: &Io, pulse: Arc<Pulse>) {
     }));
 }
 
+/// Sets the gauges that are read off what is known.
+pub fn observe(pulse: &Pulse) {
+    places::observe(Utc::now().timestamp_millis());
+    pulse.observe();
+}
+
 struct Watched {
     pulse: Arc<Pulse>,
-    /// Gauges are set anew for each answer, one after the other.
-    scraping: Mutex<()>,
 }
 
 impl Watched {
     fn numbers(&self) -> HttpResponse {
-        let _alone = self.scraping.lock().unwrap_or_else(PoisonError::into_inner);
-        places::observe(Utc::now().timestamp_millis());
-        self.pulse.observe();
+        observe(&self.pulse);
         let text = (CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
         HttpResponse::Ok().insert_header(text).body(metrics::exposition())
     }

@@ -26,8 +26,8 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{FeedFile, Node, load};
+use crate::telemetry::logs::{self, LogFormat};
 use crate::telemetry::print::{self, answer, tell};
-use crate::telemetry::{LogFormat, log_to_stderr};
 
 /// How a command ended; the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,9 @@ pub struct Cli {
     /// How log lines on standard error look.
     #[arg(long, global = true, value_enum, default_value = "human")]
     log_format: LogFormat,
+    /// Writes log lines into files of this folder too, one for each role and day.
+    #[arg(long, global = true, value_name = "FOLDER", env = "TIDEGATE_LOG_FOLDER")]
+    log_folder: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -125,7 +128,17 @@ pub fn main() -> Exit {
         Command::Run(_) => "warn,tidegate=info,deltalake_core=error",
         _ => "warn,deltalake_core=error",
     };
-    log_to_stderr(cli.log_format, level);
+    let _kept = match logs::begin(cli.log_format, level, cli.log_folder.as_deref()) {
+        Ok(kept) => kept,
+        Err(error) => {
+            let folder = cli.log_folder.unwrap_or_default();
+            tell!(
+                "--log-folder: {}: {error}; name a folder that can be written to",
+                folder.display()
+            );
+            return Exit::UsedWrongly;
+        }
+    };
     let exit = match cli.command {
         Command::Run(command) => command.run(),
         Command::Export(command) => command.run(),

@@ -7,7 +7,7 @@ use url::Url;
 use super::fault::nearest;
 use super::node::DEFAULT_SCHEMA;
 use super::{
-    Api, ByteSize, Duration, Fault, Janitor, Kafka, Lake, Node, Oidc, Protocol, Rights,
+    Api, ByteSize, Duration, Fault, Janitor, Kafka, Lake, Node, Oidc, Otlp, Protocol, Rights,
     SchemaRegistry, Secret, TlsMode, Warehouse,
 };
 use super::{check, check_sources, refused};
@@ -113,6 +113,9 @@ pub fn node(node: &Node, file: &Path) -> Vec<Fault> {
     if let Some(listen) = node.telemetry.listen.as_ref().filter(|listen| !is_address(listen)) {
         let allowed = "host:port, such as `127.0.0.1:9464`";
         check.fault("telemetry.listen", format!("`{listen}`"), allowed);
+    }
+    if let Some(otlp) = &node.telemetry.otlp {
+        check.otlp(otlp);
     }
     if node.memory.budget < MIN_BUDGET {
         let found = node.memory.budget.to_string();
@@ -300,6 +303,22 @@ impl NodeCheck<'_> {
         }
         if let Some(ca) = &registry.ca {
             self.readable("schema_registry.ca", ca);
+        }
+    }
+
+    fn otlp(&mut self, otlp: &Otlp) {
+        if let Some(endpoint) = &otlp.endpoint {
+            self.endpoint("telemetry.otlp.endpoint", endpoint);
+            if Url::parse(endpoint).is_ok_and(|url| url.has_host() && url.path() != "/") {
+                let allowed = "an address without a path, such as `http://collector:4318`";
+                self.fault("telemetry.otlp.endpoint", "an address with a path", allowed);
+            }
+        }
+        if let Some(sample) = otlp.sample.filter(|share| !(0.0..=1.0).contains(share)) {
+            self.fault("telemetry.otlp.sample", format!("`{sample}`"), "a share, 0 to 1");
+        }
+        if let Some(every) = otlp.metrics_every {
+            self.positive("telemetry.otlp.metrics_every", every);
         }
     }
 
@@ -694,6 +713,22 @@ mod tests {
                 "`role:NAME`",
             ),
             (with("telemetry: {listen: '9464'}"), "telemetry.listen", "host:port"),
+            (
+                with("telemetry: {otlp: {endpoint: 'collector:4317'}}"),
+                "telemetry.otlp.endpoint",
+                "`http://`",
+            ),
+            (
+                with("telemetry: {otlp: {endpoint: 'http://collector:4318/v1/traces'}}"),
+                "telemetry.otlp.endpoint",
+                "without a path",
+            ),
+            (with("telemetry: {otlp: {sample: 1.5}}"), "telemetry.otlp.sample", "a share"),
+            (
+                with("telemetry: {otlp: {metrics_every: 0s}}"),
+                "telemetry.otlp.metrics_every",
+                "1ms or more",
+            ),
             (with("janitor: {grace: 59m}"), "janitor.grace", "1h or more"),
             (with("janitor: {log_retention: 1h}"), "janitor.log_retention", "1d or more"),
             (with("janitor: {grace: 40d}"), "janitor.log_retention", "`janitor.grace`"),

@@ -68,7 +68,7 @@ pub use sources::{
     ActionColumn, EffectColumn, FeedColumn, PermissionSource, PrincipalColumn, Sources,
 };
 pub use storage::{SnapshotOptions, Storage, VERSION};
-pub use telemetry::Telemetry;
+pub use telemetry::{Otlp, OtlpProtocol, Telemetry};
 pub use template::{
     DEFAULT_LAYOUT, DEFAULT_TABLE_LAYOUT, Piece, Placeholder, Precision, RESERVED_FOLDERS, Segment,
     Template,

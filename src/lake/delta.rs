@@ -23,6 +23,7 @@ use crate::layout::{First, Layout};
 use crate::record::{
     GapReason, OffsetRange, Part, Progress, Reject, SinkError, TopicId, TopicPartition, Verdict,
 };
+use crate::telemetry::trace::Span;
 
 /// One feed's table in the lake, with its quarantine beside it.
 pub struct DeltaTable {
@@ -179,6 +180,9 @@ impl LakeTable for DeltaTable {
             let change = Change { id, files, marks, said, ..Change::default() };
             if self.rows.try_commit(&mut state, &change).await? {
                 self.rows.checkpoint_if_due(&state);
+                let span = Span::current();
+                span.set("tidegate.lake.version", state.version.unwrap_or_default() as i64);
+                span.set("tidegate.lake.conflicts", attempt as i64);
                 return Ok(judgement.verdicts);
             }
             retry::pause(attempt).await;

@@ -12,6 +12,16 @@ pub enum Blame {
     Lasting,
 }
 
+impl Blame {
+    pub fn name(self) -> &'static str {
+        match self {
+            Blame::Record => "record",
+            Blame::Passing => "passing",
+            Blame::Lasting => "lasting",
+        }
+    }
+}
+
 /// An error of a sink, already judged.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]

@@ -54,8 +54,14 @@ impl KafkaSource {
         budget: Budget,
         on_event: impl Fn(Event) + Send + 'static,
     ) -> Result<Self, String> {
+        // One without a group has the name of one nevertheless: librdkafka asks for it.
+        let group = match membership {
+            Membership::Group(_) => config.get("group.id").map(Arc::from),
+            Membership::Manual => None,
+        };
+        let rebalance = Rebalance::new(name.trim_start_matches("tidegate-"), group.clone());
         let consumer: BaseConsumer<Rebalance> = config
-            .create_with_context(Rebalance::new(name.trim_start_matches("tidegate-")))
+            .create_with_context(rebalance)
             .map_err(|error| format!("creating the Kafka consumer: {error}"))?;
         let (manual, topics) = match membership {
             Membership::Group(topics) => (false, topics),
@@ -69,6 +75,7 @@ impl KafkaSource {
             topics,
             inbox,
             budget,
+            group,
             on_event: Box::new(on_event),
             slots: Vec::new(),
             index: HashMap::new(),
@@ -123,6 +130,8 @@ struct Poll {
     topics: Vec<String>,
     inbox: Receiver<Command>,
     budget: Budget,
+    /// The group's name, for those who follow a batch.
+    group: Option<Arc<str>>,
     on_event: Box<dyn Fn(Event) + Send>,
     slots: Vec<Slot>,
     index: HashMap<TopicPartition, usize>,
@@ -477,7 +486,7 @@ impl Poll {
     fn flush(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         self.gathered -= slot.gathered_bytes();
-        slot.flush(&self.budget);
+        slot.flush(&self.budget, self.group.as_ref());
     }
 
     fn flush_due(&mut self) {

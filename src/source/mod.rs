@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use crate::flow::budget::Charge;
 use crate::record::{RawBatch, TopicPartition};
+use crate::telemetry::trace::Polled;
 
 pub use client::{client_config, group_consumer_config, producer_config};
 pub use complaints::Complaints;
@@ -29,6 +30,7 @@ pub use log::Log;
 pub struct Read {
     pub raw: RawBatch,
     pub charge: Charge,
+    pub polled: Polled,
 }
 
 /// What became of a delivery.

@@ -5,19 +5,19 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{ClientContext, TopicPartitionList};
 use serde::Deserialize;
 use tracing::{debug, warn};
 
 use super::{Complaints, Event};
 use crate::record::TopicPartition;
-use crate::telemetry::{metrics, places};
+use crate::telemetry::{metrics, places, trace};
 
 /// What of librdkafka's statistics is told on.
 #[derive(Debug, Default, Deserialize)]
@@ -63,7 +63,7 @@ const SETTLED_MS: f64 = 4000.0;
 pub struct Rebalance {
     /// Which of the node's consumers it is.
     name: String,
-
+    group: Option<Arc<str>>,
     events: Mutex<Vec<Event>>,
     closing: AtomicBool,
     /// Since the statistics before.
@@ -72,9 +72,10 @@ pub struct Rebalance {
 }
 
 impl Rebalance {
-    pub fn new(name: &str) -> Self {
+    pub fn new(name: &str, group: Option<Arc<str>>) -> Self {
         Self {
             name: name.to_owned(),
+            group,
             events: Mutex::default(),
             closing: AtomicBool::new(false),
             errors: AtomicU64::new(0),
@@ -147,6 +148,21 @@ impl ClientContext for Rebalance {
 }
 
 impl ConsumerContext for Rebalance {
+    fn commit_callback(&self, result: Result<(), KafkaError>, offsets: &TopicPartitionList) {
+        // Nothing stored since the last time is no commit.
+        if matches!(&result, Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset))) {
+            return;
+        }
+        let mut topics: HashMap<String, Vec<i32>> = HashMap::new();
+        for element in offsets.elements() {
+            topics.entry(element.topic().to_owned()).or_default().push(element.partition());
+        }
+        let failed = result.err().map(|error| error.to_string());
+        for (topic, partitions) in topics {
+            trace::mirrored(&topic, &partitions, self.group.as_deref(), failed.clone());
+        }
+    }
+
     fn rebalance(
         &self,
         consumer: &BaseConsumer<Self>,

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Delivery, Read, Route};
 use crate::flow::budget::Budget;
 use crate::record::{RawBatch, TopicPartition};
+use crate::telemetry::trace::Polled;
 
 /// A batch is passed on when it holds this much, whatever comes behind it.
 const BATCH_BYTES: usize = 1 << 20;
@@ -115,16 +116,17 @@ impl Slot {
     }
 
     /// Passes on what is gathered.
-    pub fn flush(&mut self, budget: &Budget) {
+    pub fn flush(&mut self, budget: &Budget, group: Option<&Arc<str>>) {
         if self.gathered.range.is_empty() {
             return;
         }
         let next = self.gathered.range.end;
         let raw = std::mem::replace(&mut self.gathered, RawBatch::new(self.source.clone(), next));
         self.position = next;
-        self.since = None;
+        let since = self.since.take().map(|since| since.elapsed()).unwrap_or_default();
+        let polled = Polled::batch(&raw, group.cloned(), SystemTime::now() - since);
         let charge = budget.charge(raw.size());
-        let read = Arc::new(Read { raw, charge });
+        let read = Arc::new(Read { raw, charge, polled });
         for route in &self.routes {
             self.waiting.push_back((route.feed.clone(), read.clone()));
         }

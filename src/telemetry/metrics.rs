@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use opentelemetry::{KeyValue, global};
+use opentelemetry::global;
 
 pub use super::series::{About, Family, Kind};
 use super::series::{Counters, Gauges, Histograms};
@@ -95,6 +95,7 @@ families! {
     gauge KAFKA_RECEIVED_BYTES ["stream"] = "tidegate.kafka.received", "By", "Bytes that librdkafka has received since its consumer began";
     gauge KAFKA_REQUESTS ["stream"] = "tidegate.kafka.requests", "{request}", "Requests that librdkafka has sent since its consumer began";
     gauge KAFKA_REBALANCES ["stream"] = "tidegate.kafka.rebalances", "{rebalance}", "Rebalances of the group since this consumer began";
+    histogram DB_OPERATION_SECONDS ["db.system.name", "db.operation.name"] = "db.client.operation.duration", "s", "How long a statement of a transaction took, by OpenTelemetry's conventions", SECONDS;
     gauge BUILD ["version"] = "tidegate.build", "1", "One, of the release that runs";
 }
 
@@ -106,44 +107,17 @@ pub fn exposition() -> String {
     text
 }
 
-/// Offers every counter and gauge to the global OpenTelemetry meter provider. Without one that costs nothing.
-pub fn register() {
+/// Offers every family to the global OpenTelemetry meter provider. `observe` sets the gauges anew: it is called
+/// before each of them is read, and so does something once in a while only.
+pub fn register(observe: impl Fn() + Send + Sync + 'static) {
     let meter = global::meter("tidegate");
-    for family in ALL {
-        let family: &'static dyn Family = *family;
-        let About { name, unit, meaning, kind, labels } = *family.about();
-        let labelled = move |values: &[&str]| -> Vec<KeyValue> {
-            let pairs = labels.iter().zip(values);
-            pairs.map(|(label, value)| KeyValue::new(*label, (*value).to_owned())).collect()
-        };
-        match kind {
-            Kind::Counter => drop(
-                meter
-                    .u64_observable_counter(name)
-                    .with_unit(unit)
-                    .with_description(meaning)
-                    .with_callback(move |observer| {
-                        family.each(&mut |values, value| {
-                            observer.observe(value as u64, &labelled(values));
-                        });
-                    })
-                    .build(),
-            ),
-            Kind::Gauge => drop(
-                meter
-                    .f64_observable_gauge(name)
-                    .with_unit(unit)
-                    .with_description(meaning)
-                    .with_callback(move |observer| {
-                        family.each(&mut |values, value| {
-                            observer.observe(value, &labelled(values));
-                        });
-                    })
-                    .build(),
-            ),
-            Kind::Histogram => {}
-        }
-    }
+    // What is registered first is read first.
+    let _ = meter
+        .u64_observable_counter("tidegate.readings")
+        .with_description("How often the numbers were read")
+        .with_callback(move |_| observe())
+        .build();
+    ALL.iter().for_each(|family| family.offer(&meter));
 }
 
 /// The page about all of them.
@@ -157,7 +131,8 @@ pub fn reference_markdown() -> String {
     );
     for family in ALL {
         let about = family.about();
-        let labels: Vec<String> = about.labels.iter().map(|label| format!("`{label}`")).collect();
+        let labels: Vec<String> =
+            about.labels.iter().map(|label| format!("`{}`", label.replace('.', "_"))).collect();
         // To a text nothing fails to be written.
         let _ = writeln!(
             page,
@@ -189,7 +164,13 @@ mod tests {
         assert_eq!(names.len(), ALL.len());
         for family in ALL {
             let about = family.about();
-            assert!(about.name.starts_with("tidegate.") && !about.meaning.is_empty());
+            let ours = about.name.starts_with("tidegate.");
+            // Those of OpenTelemetry's conventions say so.
+            assert!(
+                ours != about.meaning.contains("OpenTelemetry's conventions"),
+                "{}",
+                about.name
+            );
             assert!(!about.meaning.ends_with('.'), "{}", about.name);
             assert!(about.labels.iter().all(|label| *label != "partition"), "{}", about.name);
         }

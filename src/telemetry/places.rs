@@ -193,19 +193,14 @@ pub fn observe(now_ms: i64) {
         }
     }
     // A feed that is somebody else's by now has none.
-    metrics::LAG_RECORDS.clear();
-    metrics::LAG_AGE.clear();
-    metrics::LANES_BEHIND.clear();
-    metrics::DELIVERIES_WAITING.clear();
-    for ((feed, sink), sum) in sums {
-        let labels = [&*feed, sink];
-        if let Some(records) = sum.records {
-            metrics::LAG_RECORDS.set(labels, records as f64);
-        }
-        metrics::LAG_AGE.set(labels, sum.age_ms as f64 / 1000.0);
-        metrics::LANES_BEHIND.set(labels, sum.behind as f64);
-        metrics::DELIVERIES_WAITING.set(labels, sum.waiting as f64);
-    }
+    let each = |value: fn(&Sum) -> Option<f64>| {
+        let values = sums.iter().map(move |((feed, sink), sum)| ([&**feed, *sink], value(sum)));
+        values.filter_map(|(labels, value)| Some((labels, value?)))
+    };
+    metrics::LAG_RECORDS.replace(each(|sum| sum.records.map(|records| records as f64)));
+    metrics::LAG_AGE.replace(each(|sum| Some(sum.age_ms as f64 / 1000.0)));
+    metrics::LANES_BEHIND.replace(each(|sum| Some(sum.behind as f64)));
+    metrics::DELIVERIES_WAITING.replace(each(|sum| Some(sum.waiting as f64)));
 }
 
 #[cfg(test)]

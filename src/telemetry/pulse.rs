@@ -133,10 +133,9 @@ impl Pulse {
     /// Sets the gauges of what it knows.
     pub fn observe(&self) {
         let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner).clone();
-        metrics::PARTITIONS_OWNED.clear();
-        for ((feed, state), count) in standing.counts {
-            metrics::PARTITIONS_OWNED.set([&feed, state], count as f64);
-        }
+        let counts = standing.counts.iter();
+        let counts = counts.map(|((feed, state), count)| ([&**feed, *state], *count as f64));
+        metrics::PARTITIONS_OWNED.replace(counts);
         if let Some(budget) = &*self.budget.read().unwrap_or_else(PoisonError::into_inner) {
             metrics::MEMORY_USED.set([], budget.used() as f64);
             metrics::MEMORY_LIMIT.set([], budget.limit() as f64);

@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Histogram, Meter};
 
 /// Sets of labels that a family tells apart.
 const MOST: usize = 2000;
@@ -144,9 +147,13 @@ impl<const N: usize> Gauges<N> {
         self.series.of(labels).store(value.to_bits(), Ordering::Relaxed);
     }
 
-    /// Forgets all sets of labels: they are set anew.
-    pub fn clear(&self) {
-        self.series.write().clear();
+    /// These are all from now on, and no reader finds some of them only.
+    pub fn replace<'l>(&self, all: impl IntoIterator<Item = ([&'l str; N], f64)>) {
+        let fresh = Series::<N, AtomicU64>::new();
+        for (labels, value) in all {
+            fresh.of(labels).store(value.to_bits(), Ordering::Relaxed);
+        }
+        *self.series.write() = std::mem::take(&mut *fresh.write());
     }
 }
 
@@ -155,6 +162,8 @@ pub struct Histograms<const N: usize> {
     pub about: About,
     bounds: &'static [f64],
     series: Series<N, Buckets>,
+    /// What a provider of OpenTelemetry's counts in, if there is one.
+    offered: OnceLock<Histogram<f64>>,
 }
 
 /// Room for the longest list of bounds, and for what is above.
@@ -168,7 +177,7 @@ struct Buckets {
 impl<const N: usize> Histograms<N> {
     pub const fn new(about: About, bounds: &'static [f64]) -> Self {
         assert!(bounds.len() < 16);
-        Self { about, bounds, series: Series::new() }
+        Self { about, bounds, series: Series::new(), offered: OnceLock::new() }
     }
 
     pub fn record(&self, labels: [&str; N], value: f64) {
@@ -177,17 +186,57 @@ impl<const N: usize> Histograms<N> {
         of.counts[at].fetch_add(1, Ordering::Relaxed);
         let add = |sum: u64| Some((f64::from_bits(sum) + value).to_bits());
         let _ = of.sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        if let Some(offered) = self.offered.get() {
+            offered.record(value, &attributes(&self.about, &labels));
+        }
     }
 }
 
-/// A family as Prometheus's text format writes it.
+/// A family as others read it.
 pub trait Family: Sync {
     fn about(&self) -> &About;
 
     /// Calls with each set of labels and its number; of a histogram, how many there were.
     fn each(&self, take: &mut dyn FnMut(&[&str], f64));
 
-    fn expose(&self, text: &mut String);
+    /// As Prometheus's text format writes it.
+    fn expose(&self, text: &mut String) {
+        let about = self.about();
+        let name = head(about, text);
+        self.each(&mut |labels, value| line(text, &name, &labelled(about, labels, None), value));
+    }
+
+    /// To a provider of OpenTelemetry's, which reads it from then on.
+    fn offer(&'static self, meter: &Meter) {
+        let About { name, unit, meaning, kind, .. } = *self.about();
+        // Kept by the provider.
+        match kind {
+            Kind::Counter => drop(
+                meter
+                    .u64_observable_counter(name)
+                    .with_unit(unit)
+                    .with_description(meaning)
+                    .with_callback(move |observer| {
+                        self.each(&mut |labels, value| {
+                            observer.observe(value as u64, &attributes(self.about(), labels));
+                        });
+                    })
+                    .build(),
+            ),
+            Kind::Gauge | Kind::Histogram => drop(
+                meter
+                    .f64_observable_gauge(name)
+                    .with_unit(unit)
+                    .with_description(meaning)
+                    .with_callback(move |observer| {
+                        self.each(&mut |labels, value| {
+                            observer.observe(value, &attributes(self.about(), labels));
+                        });
+                    })
+                    .build(),
+            ),
+        }
+    }
 }
 
 impl<const N: usize> Family for Counters<N> {
@@ -197,14 +246,7 @@ impl<const N: usize> Family for Counters<N> {
 
     fn each(&self, take: &mut dyn FnMut(&[&str], f64)) {
         for (key, of) in self.series.each() {
-            take(&key.each_ref().map(|label| &**label), of.load(Ordering::Relaxed) as f64);
-        }
-    }
-
-    fn expose(&self, text: &mut String) {
-        let name = head(&self.about, text);
-        for (key, of) in self.series.each() {
-            line(text, &name, &labelled(&self.about, &key, None), of.load(Ordering::Relaxed));
+            take(&texts(&key), of.load(Ordering::Relaxed) as f64);
         }
     }
 }
@@ -216,16 +258,7 @@ impl<const N: usize> Family for Gauges<N> {
 
     fn each(&self, take: &mut dyn FnMut(&[&str], f64)) {
         for (key, of) in self.series.each() {
-            let value = f64::from_bits(of.load(Ordering::Relaxed));
-            take(&key.each_ref().map(|label| &**label), value);
-        }
-    }
-
-    fn expose(&self, text: &mut String) {
-        let name = head(&self.about, text);
-        for (key, of) in self.series.each() {
-            let value = f64::from_bits(of.load(Ordering::Relaxed));
-            line(text, &name, &labelled(&self.about, &key, None), value);
+            take(&texts(&key), f64::from_bits(of.load(Ordering::Relaxed)));
         }
     }
 }
@@ -238,7 +271,7 @@ impl<const N: usize> Family for Histograms<N> {
     fn each(&self, take: &mut dyn FnMut(&[&str], f64)) {
         for (key, of) in self.series.each() {
             let count: u64 = of.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum();
-            take(&key.each_ref().map(|label| &**label), count as f64);
+            take(&texts(&key), count as f64);
         }
     }
 
@@ -249,15 +282,36 @@ impl<const N: usize> Family for Histograms<N> {
             let bounds = self.bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
             for (bound, count) in bounds.zip(&of.counts) {
                 below += count.load(Ordering::Relaxed);
-                let labels = labelled(&self.about, &key, Some(&bound));
+                let labels = labelled(&self.about, &texts(&key), Some(&bound));
                 line(text, &format!("{name}_bucket"), &labels, below);
             }
-            let labels = labelled(&self.about, &key, None);
+            let labels = labelled(&self.about, &texts(&key), None);
             let sum = f64::from_bits(of.sum.load(Ordering::Relaxed));
             line(text, &format!("{name}_sum"), &labels, sum);
             line(text, &format!("{name}_count"), &labels, below);
         }
     }
+
+    fn offer(&'static self, meter: &Meter) {
+        let About { name, unit, meaning, .. } = self.about;
+        let _ = self.offered.get_or_init(|| {
+            meter
+                .f64_histogram(name)
+                .with_unit(unit)
+                .with_description(meaning)
+                .with_boundaries(self.bounds.to_vec())
+                .build()
+        });
+    }
+}
+
+fn texts<const N: usize>(key: &Key<N>) -> [&str; N] {
+    key.each_ref().map(|label| &**label)
+}
+
+fn attributes(about: &About, labels: &[&str]) -> Vec<KeyValue> {
+    let pairs = about.labels.iter().zip(labels);
+    pairs.map(|(name, value)| KeyValue::new(*name, (*value).to_owned())).collect()
 }
 
 /// Says what comes, and answers its name.
@@ -273,12 +327,12 @@ fn line(text: &mut String, name: &str, labels: &str, value: impl std::fmt::Displ
     let _ = writeln!(text, "{name}{labels} {value}");
 }
 
-fn labelled<const N: usize>(about: &About, key: &Key<N>, bound: Option<&str>) -> String {
-    let own = about.labels.iter().zip(key.iter().map(|value| &**value));
+fn labelled(about: &About, labels: &[&str], bound: Option<&str>) -> String {
+    let own = about.labels.iter().zip(labels);
     let all: Vec<String> = own
-        .map(|(name, value)| (*name, value))
+        .map(|(name, value)| (*name, *value))
         .chain(bound.map(|bound| ("le", bound)))
-        .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+        .map(|(name, value)| format!("{}=\"{}\"", name.replace('.', "_"), escaped(value)))
         .collect();
     if all.is_empty() { String::new() } else { format!("{{{}}}", all.join(",")) }
 }
@@ -363,7 +417,9 @@ mod tests {
         gauges.set(["a"], 1.5);
         gauges.set(["a"], -2.0);
         assert!(text(&gauges).ends_with("tidegate_test_records_bytes{feed=\"a\"} -2\n"));
-        gauges.clear();
+        gauges.replace([(["b"], 1.0)]);
+        assert!(text(&gauges).ends_with("{feed=\"b\"} 1\n") && !text(&gauges).contains("\"a\""));
+        gauges.replace([]);
         assert!(!text(&gauges).contains("feed"));
     }
 }

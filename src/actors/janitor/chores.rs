@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
-use tracing::{Instrument, info_span, warn};
+use tracing::warn;
 
 use crate::catalog::{Known, Named};
 use crate::config::{Feed, Janitor, Schedule};
@@ -15,6 +15,7 @@ use crate::lake::LakeStore;
 use crate::lake::upkeep::{Compacted, Expired, LakeFiles, Logged, Mode, Upkeep, Vacuumed};
 use crate::record::{SinkError, SinkKind};
 use crate::retention::{Bounds, Policy};
+use crate::telemetry::trace::{Span, Start};
 use crate::telemetry::{fault, metrics};
 use crate::verify;
 use crate::warehouse::{AdHoc, JanitorStore, OldRows, TableSize};
@@ -183,7 +184,8 @@ impl Work {
     /// Runs a chore over all feeds, or over one.
     pub async fn run(&self, chore: Chore, only: Option<&str>, mode: Mode) -> Report {
         let since = Instant::now();
-        let span = info_span!(target: "tidegate::janitor", "chore", chore = chore.name());
+        let start = Start::inner(format!("chore {}", chore.name()));
+        let span = start.with("tidegate.chore", chore.name()).here();
         let report = async {
             match chore {
                 // The audit is of all feeds.
@@ -192,7 +194,10 @@ impl Work {
                 _ => self.tables(chore, only, mode).await,
             }
         };
-        let report = report.instrument(span).await;
+        let report = span.around(report).await;
+        if report.failed() {
+            span.failed("chore", "the chore failed, at least for some table");
+        }
         if mode == Mode::Do {
             let labels = [chore.name()];
             metrics::CHORES_RUN.add(labels, 1);
@@ -243,13 +248,19 @@ impl Work {
                     continue;
                 }
             };
+            // What it is done to, below the chore.
+            let span = |what: &str| {
+                let start = Start::inner(format!("{} {what}", chore.name()));
+                Span::current().child(start.with("tidegate.feed", name.clone()))
+            };
             if let Some(lake) = &self.lake {
-                let done = self.rows(chore, lake, &named, feed.clone(), mode).await;
-                report.feeds.extend(told(done));
-                let done = self.quarantine(chore, lake, feed.clone(), mode).await;
-                report.quarantines.extend(told(done));
+                let done = self.rows(chore, lake, &named, feed.clone(), mode);
+                report.feeds.extend(told(span("lake").around(done).await));
+                let done = self.quarantine(chore, lake, feed.clone(), mode);
+                report.quarantines.extend(told(span("quarantine").around(done).await));
             }
-            report.warehouse.extend(told(self.warehouse(chore, &feed, mode).await));
+            let done = self.warehouse(chore, &feed, mode);
+            report.warehouse.extend(told(span("warehouse").around(done).await));
         }
         report
     }

@@ -62,8 +62,8 @@ impl PartitionConsumer {
             }
             self.waiting[index].pop();
             match stream {
-                Stream::Main => self.on_main(&read.raw, ctx),
-                Stream::CatchUp(sink) => self.on_catch_up(sink, &read.raw, ctx),
+                Stream::Main => self.on_main(&read, ctx),
+                Stream::CatchUp(sink) => self.on_catch_up(sink, &read, ctx),
             }
         }
         if self.stopped {

@@ -10,6 +10,7 @@ use tokio_postgres::{Error, Statement};
 
 use super::pool::{Session, blamed};
 use super::reject;
+use super::stage::Target;
 use crate::record::Blame;
 use crate::warehouse::intake::Refusal;
 
@@ -24,6 +25,7 @@ pub(super) struct Apply<'a> {
     pub deletes: usize,
     /// Present if the statements take it.
     pub topic: Option<&'a str>,
+    pub target: &'a Target,
 }
 
 impl Apply<'_> {
@@ -60,12 +62,16 @@ impl Apply<'_> {
     async fn range(&self, session: &Session, range: Range<usize>) -> Result<(), Error> {
         let deletes = range.start..range.end.min(self.deletes);
         let upserts = range.start.max(self.deletes)..range.end;
-        let dimension = |statement| self.run(session, Some(statement), upserts.clone(), self.topic);
+        let table = &*self.target.table;
+        let insert = |(table, statement)| {
+            self.run(session, ("INSERT", table), Some(statement), upserts.clone(), self.topic)
+        };
+        let tables = self.target.dimensions.iter().map(|dimension| &*dimension.table);
         let (deleted, filled, inserted) = join!(
-            self.run(session, self.delete.as_ref(), deletes, None),
+            self.run(session, ("DELETE", table), self.delete.as_ref(), deletes, None),
             // So few that they are polled, and so sent, in their order.
-            join_all(self.dimensions.iter().map(dimension)),
-            self.run(session, Some(&self.insert), upserts.clone(), self.topic),
+            join_all(tables.zip(&self.dimensions).map(insert)),
+            insert((table, &self.insert)),
         );
         // The first that failed says why.
         deleted.and(filled.into_iter().collect::<Result<(), Error>>()).and(inserted)
@@ -74,6 +80,7 @@ impl Apply<'_> {
     async fn run(
         &self,
         session: &Session,
+        (operation, table): (&'static str, &str),
         statement: Option<&Statement>,
         rows: Range<usize>,
         topic: Option<&str>,
@@ -84,7 +91,8 @@ impl Apply<'_> {
         if let Some(topic) = &topic {
             params.push(topic);
         }
-        session.execute(statement, &params).await.map(drop)
+        let running = session.execute(statement, &params);
+        session.traced(operation, Some(table), running).await.map(drop)
     }
 }
 

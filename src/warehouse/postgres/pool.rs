@@ -23,6 +23,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::config::{Secret, TlsMode, Warehouse, WarehouseTls};
 use crate::flow::blame;
 use crate::record::{Blame, SinkError};
+use crate::telemetry::trace::Statement;
 
 /// What every session of this node's name begins with; a claim ends no other session.
 pub(super) const APPLICATION: &str = "tidegate";
@@ -39,6 +40,7 @@ const WAIT: Duration = Duration::from_secs(30);
 pub(super) struct Sessions {
     pool: Pool,
     staged: Staged,
+    database: Option<Arc<str>>,
     postgres: Config,
     dial: Dial,
 }
@@ -65,6 +67,8 @@ type Staged = Arc<Mutex<HashSet<(ObjectId, u64)>>>;
 pub(super) struct Session {
     object: Option<Object>,
     staged: Staged,
+    /// Its name, if the address has it.
+    database: Option<Arc<str>>,
 }
 
 impl Sessions {
@@ -91,7 +95,8 @@ impl Sessions {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(SinkError::lasting)?;
-        Ok(Self { pool, staged: Arc::default(), postgres, dial })
+        let database = postgres.get_dbname().map(Arc::from);
+        Ok(Self { pool, staged: Arc::default(), database, postgres, dial })
     }
 
     /// Listens to a channel, on a connection of its own. Not through a pooler of transactions.
@@ -104,7 +109,11 @@ impl Sessions {
 
     pub async fn get(&self) -> Result<Session, SinkError> {
         match self.pool.get().await {
-            Ok(object) => Ok(Session { object: Some(object), staged: self.staged.clone() }),
+            Ok(object) => Ok(Session {
+                object: Some(object),
+                staged: self.staged.clone(),
+                database: self.database.clone(),
+            }),
             Err(PoolError::Backend(error)) => Err(judged(error)),
             Err(other) => Err(SinkError::passing(format!("no connection to PostgreSQL: {other}"))),
         }
@@ -112,6 +121,22 @@ impl Sessions {
 }
 
 impl Session {
+    /// Runs what is one statement, or is seen as one, in a span of its own.
+    pub async fn traced<T>(
+        &self,
+        operation: &'static str,
+        table: Option<&str>,
+        work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, tokio_postgres::Error> {
+        let table = table.map(|table| table.replace('"', ""));
+        let (system, database) = ("postgresql", self.database.as_deref());
+        let statement = Statement { system, database, operation, table: table.as_deref() };
+        let failed = |error: &tokio_postgres::Error| {
+            (error.code().map(|code| code.code().to_owned()), blamed(error).name())
+        };
+        statement.around(work, failed).await
+    }
+
     /// Gives the connection back. Only outside a transaction.
     pub fn done(mut self) {
         self.object = None;

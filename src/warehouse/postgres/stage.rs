@@ -46,6 +46,7 @@ pub(super) struct Target {
 
 /// The statements that fill a dimension; they take what those of the feed's own rows take.
 pub(super) struct Upsert {
+    pub table: String,
     pub from_stage: String,
     pub one: String,
 }
@@ -67,6 +68,7 @@ impl Target {
         let rows = staged_rows(&stage_name, &staged);
         let row = one_row(feed, &staged);
         let upsert = |(table, dimension): &(String, DimensionTable)| Upsert {
+            table: table.clone(),
             from_stage: dimension::upsert(feed, dimension, table, &rows),
             one: dimension::upsert(feed, dimension, table, &row),
         };

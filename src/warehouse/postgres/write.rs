@@ -30,6 +30,7 @@ use super::{Postgres, check, copy, reject, versions};
 use crate::config::Feed;
 use crate::record::{Blame, SinkError, Verdict};
 use crate::telemetry::fault;
+use crate::telemetry::trace::Span;
 use crate::warehouse::Part;
 use crate::warehouse::intake::Intake;
 use crate::warehouse::reduce::Selection;
@@ -37,9 +38,10 @@ use crate::warehouse::reduce::Selection;
 /// Deferred constraints would fail at COMMIT, too late to find the row.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET CONSTRAINTS ALL IMMEDIATE";
 
-/// Names the parts that still hold their fence, and holds them until the end of the transaction.
+/// Names the parts that still hold their fence, and holds them until the end of the transaction, whose
+/// number it tells too: the progress has it as `xmin`, the rows the number of their savepoint, just above.
 const FENCE: &str = "
-    SELECT w.part
+    SELECT w.part, pg_current_xact_id()::text
     FROM tidegate.progress p
     JOIN unnest($2::text[], $3::int4[], $4::text[], $5::int8[], $6::int4[])
         AS w(topic, partition, claim, start, part)
@@ -62,6 +64,8 @@ const ADVANCE: &str = "
     FROM unnest($2::text[], $3::int4[], $4::int8[], $5::text[])
         AS w(topic, partition, next_offset, topic_id)
     WHERE (p.feed, p.topic, p.partition) = ($1, w.topic, w.partition)";
+
+const PROGRESS: &str = "tidegate.progress";
 
 /// Deadlocks are tried again here: the victim has lost nothing but time.
 const DEADLOCK_TRIES: u32 = 5;
@@ -180,7 +184,7 @@ impl<'a> Attempt<'a> {
         let fence = self.fence(&fence, intake, &live);
         let mut apply = None;
         let held = if self.selection.rows.is_empty() {
-            let (begun, held) = join!(self.session.batch_execute(BEGIN), fence);
+            let (begun, held) = join!(self.begin(), fence);
             begun.and(held)
         } else {
             let prepared = self.prepare().await?;
@@ -228,7 +232,7 @@ impl<'a> Attempt<'a> {
         )?;
         let topic = target.sends(TOPIC).then_some(&*self.feed.topic);
         let deletes = self.selection.deletes;
-        Ok(Apply { copy, delete, insert, dimensions, deletes, topic })
+        Ok(Apply { copy, delete, insert, dimensions, deletes, topic, target })
     }
 
     /// Sends the rows to the staging table, and the fence behind them. A COPY that fails is the
@@ -239,12 +243,19 @@ impl<'a> Attempt<'a> {
         copy: &Statement,
         fence: impl Future<Output = Result<Vec<usize>, Error>>,
     ) -> Result<Vec<usize>, Error> {
-        let (begun, sink) = join!(self.session.batch_execute(BEGIN), self.session.copy_in(copy));
-        begun?;
-        let mut sink = pin!(sink?);
-        self.send_rows(intake, sink.as_mut()).await?;
-        let (copied, held) = join!(sink.finish(), fence);
-        copied.and(held)
+        let copying = async {
+            let (begun, sink) = join!(self.begin(), self.session.copy_in(copy));
+            begun?;
+            let mut sink = pin!(sink?);
+            self.send_rows(intake, sink.as_mut()).await?;
+            let (copied, held) = join!(sink.finish(), fence);
+            copied.and(held)
+        };
+        self.session.traced("COPY", Some("tidegate_stage"), copying).await
+    }
+
+    async fn begin(&self) -> Result<(), Error> {
+        self.session.traced("BEGIN", None, self.session.batch_execute(BEGIN)).await
     }
 
     /// Encodes on a thread of its own, a little ahead of the connection.
@@ -286,7 +297,11 @@ impl<'a> Attempt<'a> {
         let indexes: Vec<i32> = live.iter().map(|part| *part as i32).collect();
         let params: [&(dyn ToSql + Sync); 6] =
             [&&*self.feed.name, &topics, &partitions, &claims, &starts, &indexes];
-        let rows = self.session.query(statement, &params).await?;
+        let asking = self.session.query(statement, &params);
+        let rows = self.session.traced("SELECT", Some(PROGRESS), asking).await?;
+        if let Some(row) = rows.first() {
+            Span::current().set("tidegate.warehouse.transaction", row.get::<_, String>(1));
+        }
         Ok(rows.iter().map(part_of).collect())
     }
 
@@ -325,10 +340,13 @@ impl<'a> Attempt<'a> {
         if let Some(replay) = self.replay {
             replay.settle(&self.session, intake).await?;
             fault::point("warehouse.before_commit");
-            return self.session.batch_execute("COMMIT").await;
+            return self.end("COMMIT").await;
         }
         let rows = intake.quarantine();
-        reject::keep(&self.session, &self.feed.name, &rows).await?;
+        if !rows.is_empty() {
+            let keeping = reject::keep(&self.session, &self.feed.name, &rows);
+            self.session.traced("INSERT", Some("tidegate.quarantine"), keeping).await?;
+        }
         let parts = || live.iter().map(|part| &intake.parts[*part]);
         let topics: Vec<&str> = parts().map(|part| &*part.source.topic).collect();
         let partitions: Vec<i32> = parts().map(|part| part.source.partition).collect();
@@ -338,16 +356,21 @@ impl<'a> Attempt<'a> {
             [&&*self.feed.name, &topics, &partitions, &ends, &topic_ids];
         let statement = self.session.prepare_cached(ADVANCE).await?;
         fault::point("warehouse.before_commit");
-        let (advanced, committed) =
-            join!(self.session.execute(&statement, &params), self.session.batch_execute("COMMIT"));
+        let advancing = self.session.execute(&statement, &params);
+        let advancing = self.session.traced("UPDATE", Some(PROGRESS), advancing);
+        let (advanced, committed) = join!(advancing, self.end("COMMIT"));
         let advanced = advanced?;
         debug_assert_eq!(advanced, live.len() as u64, "the fence holds each of these rows");
         committed
     }
 
+    async fn end(&self, how: &'static str) -> Result<(), Error> {
+        self.session.traced(how, None, self.session.batch_execute(how)).await
+    }
+
     /// Rolls back without the parts that lost their fence.
     async fn leave_out(self, intake: &mut Intake, lost: &[usize]) -> Result<Step, Error> {
-        self.session.batch_execute("ROLLBACK").await?;
+        self.end("ROLLBACK").await?;
         let sources = || lost.iter().map(|part| &intake.parts[*part].source);
         let topics: Vec<&str> = sources().map(|source| &*source.topic).collect();
         let partitions: Vec<i32> = sources().map(|source| source.partition).collect();
@@ -363,7 +386,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn roll_back(self) -> Result<Step, Error> {
-        self.session.batch_execute("ROLLBACK").await?;
+        self.end("ROLLBACK").await?;
         self.session.done();
         Ok(Step::Again)
     }

@@ -1,0 +1,366 @@
+//! Where spans and metrics go: to a collector, by OTLP. It is sent from threads of the SDK's own, and what finds
+//! no room in their queues, which are bounded, is dropped: whether a collector is there or not, the node goes on.
+//!
+//! `telemetry.otlp` of the node file comes first, then the variables of OpenTelemetry's specification.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry::{KeyValue, global};
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{
+    ExporterBuildError, MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig,
+};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, ShouldSample};
+use tokio::runtime::Handle;
+use tracing::{info, warn};
+
+use super::metrics;
+use super::trace::{self, Linked, convention};
+use crate::config::{Otlp, OtlpProtocol};
+
+/// How long what waits to be sent may take when the node ends.
+const LAST_WORD: Duration = Duration::from_secs(3);
+
+/// A variable of the environment, if it says anything.
+type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// What is sent, and where to. Kept for as long as the node runs.
+#[derive(Default)]
+pub struct Export {
+    traces: Option<SdkTracerProvider>,
+    metrics: Option<SdkMeterProvider>,
+}
+
+/// One of the two things that are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    Traces,
+    Metrics,
+}
+
+impl Signal {
+    fn name(self) -> &'static str {
+        match self {
+            Signal::Traces => "traces",
+            Signal::Metrics => "metrics",
+        }
+    }
+}
+
+/// How one signal is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Route {
+    protocol: OtlpProtocol,
+    /// None: the exporter's own, which goes by the environment.
+    endpoint: Option<String>,
+}
+
+/// None: it is not sent.
+fn route(config: Option<&Otlp>, signal: Signal, env: Variables<'_>) -> Option<Route> {
+    let upper = signal.name().to_uppercase();
+    let said = |name: &str| env(name).filter(|it| !it.trim().is_empty());
+    let is = |name: &str, value: &str| said(name).is_some_and(|it| it.eq_ignore_ascii_case(value));
+    if is("OTEL_SDK_DISABLED", "true") || is(&format!("OTEL_{upper}_EXPORTER"), "none") {
+        return None;
+    }
+    let of_env = said(&format!("OTEL_EXPORTER_OTLP_{upper}_ENDPOINT"))
+        .or_else(|| said("OTEL_EXPORTER_OTLP_ENDPOINT"));
+    let endpoint = config.and_then(|config| config.endpoint.clone());
+    if endpoint.is_none() && of_env.is_none() {
+        return None;
+    }
+    let protocol = config.and_then(|config| config.protocol).unwrap_or_else(|| {
+        let of_env = said(&format!("OTEL_EXPORTER_OTLP_{upper}_PROTOCOL"))
+            .or_else(|| said("OTEL_EXPORTER_OTLP_PROTOCOL"));
+        match of_env.as_deref() {
+            Some("grpc") => OtlpProtocol::Grpc,
+            None | Some("http/protobuf") => OtlpProtocol::Http,
+            Some(other) => {
+                warn!(target: "tidegate::telemetry", protocol = other, "OTEL_EXPORTER_OTLP_PROTOCOL: only grpc and http/protobuf are spoken; http/protobuf it is");
+                OtlpProtocol::Http
+            }
+        }
+    });
+    let endpoint = endpoint.map(|base| match protocol {
+        OtlpProtocol::Grpc => base,
+        OtlpProtocol::Http => format!("{}/v1/{}", base.trim_end_matches('/'), signal.name()),
+    });
+    Some(Route { protocol, endpoint })
+}
+
+/// Which traces are kept.
+fn sampler(config: Option<&Otlp>, env: Variables<'_>) -> Box<dyn ShouldSample> {
+    let share = || {
+        let of_env = env("OTEL_TRACES_SAMPLER_ARG").and_then(|it| it.trim().parse::<f64>().ok());
+        let share = config.and_then(|config| config.sample).or(of_env);
+        share.unwrap_or(Otlp::SAMPLE)
+    };
+    let ratio = || Sampler::TraceIdRatioBased(share());
+    let root = match env("OTEL_TRACES_SAMPLER").as_deref() {
+        // The file comes first.
+        _ if config.is_some_and(|config| config.sample.is_some()) => ratio(),
+        Some("always_off") => return Box::new(Sampler::AlwaysOff),
+        Some("always_on" | "parentbased_always_on") => Sampler::AlwaysOn,
+        Some("parentbased_always_off") => Sampler::AlwaysOff,
+        None | Some("" | "traceidratio" | "parentbased_traceidratio") => ratio(),
+        Some(other) => {
+            warn!(target: "tidegate::telemetry", sampler = other, "OTEL_TRACES_SAMPLER: not known here; a share of the traces is kept");
+            ratio()
+        }
+    };
+    // Whatever the root: half a trace is of no use.
+    Box::new(Linked(Box::new(Sampler::ParentBased(Box::new(root)))))
+}
+
+/// Who sends it: the specification's variables come over what is found here.
+fn resource(node: &str, env: Variables<'_>) -> Resource {
+    let mut found = vec![
+        KeyValue::new(convention::SERVICE_VERSION, env!("CARGO_PKG_VERSION")),
+        KeyValue::new(convention::SERVICE_INSTANCE_ID, node.to_owned()),
+        KeyValue::new(convention::PROCESS_PID, i64::from(std::process::id())),
+    ];
+    if env("OTEL_SERVICE_NAME").is_none() {
+        found.push(KeyValue::new(convention::SERVICE_NAME, "tidegate"));
+    }
+    if let Some(host) = env("HOSTNAME") {
+        found.push(KeyValue::new(convention::HOST_NAME, host));
+    }
+    // A pod's host name is its own name, unless it is given another.
+    if env("KUBERNETES_SERVICE_HOST").is_some() {
+        const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+        let namespace = env("POD_NAMESPACE").or_else(|| std::fs::read_to_string(NAMESPACE).ok());
+        let known = [
+            (convention::K8S_POD_NAME, env("POD_NAME").or_else(|| env("HOSTNAME"))),
+            (convention::K8S_POD_UID, env("POD_UID")),
+            (convention::K8S_NAMESPACE_NAME, namespace),
+            (convention::K8S_NODE_NAME, env("NODE_NAME")),
+            (convention::K8S_CONTAINER_NAME, env("CONTAINER_NAME")),
+        ];
+        let known = known.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        found.extend(known.map(|(key, value)| KeyValue::new(key, value.trim().to_owned())));
+    }
+    // Of two that say the same, what is said in `OTEL_RESOURCE_ATTRIBUTES` stays.
+    let said: Vec<KeyValue> = Resource::builder_empty()
+        .with_detector(Box::new(opentelemetry_sdk::resource::EnvResourceDetector::new()))
+        .build()
+        .iter()
+        .map(|(key, value)| KeyValue::new(key.clone(), value.clone()))
+        .collect();
+    Resource::builder().with_attributes(found).with_attributes(said).build()
+}
+
+impl Export {
+    /// Begins to send, where the node's file or the environment says so.
+    pub fn start(
+        config: Option<&Otlp>,
+        node: &str,
+        observe: impl Fn() + Send + Sync + 'static,
+        io: &Handle,
+    ) -> Result<Self, String> {
+        let env = |name: &str| std::env::var(name).ok();
+        let _within = io.enter();
+        let mut export = Self::default();
+        if let Some(route) = route(config, Signal::Traces, &env) {
+            let exporter = span_exporter(&route, io).map_err(|error| unusable(&error))?;
+            info!(target: "tidegate::telemetry", protocol = route.protocol.name(), endpoint = route.endpoint.as_deref(), "spans are sent");
+            let provider = SdkTracerProvider::builder()
+                .with_batch_exporter(exporter)
+                .with_sampler(sampler(config, &env))
+                .with_resource(resource(node, &env))
+                .build();
+            trace::keep(provider.tracer("tidegate"));
+            export.traces = Some(provider);
+        }
+        if let Some(route) = route(config, Signal::Metrics, &env) {
+            let exporter = metric_exporter(&route, io).map_err(|error| unusable(&error))?;
+            let mut reader = PeriodicReader::builder(exporter);
+            if let Some(every) = config.and_then(|config| config.metrics_every) {
+                reader = reader.with_interval(every.get());
+            }
+            let provider = SdkMeterProvider::builder()
+                .with_reader(reader.build())
+                .with_resource(resource(node, &env))
+                .build();
+            global::set_meter_provider(provider.clone());
+            metrics::register(observe);
+            export.metrics = Some(provider);
+        }
+        Ok(export)
+    }
+
+    /// Sends what waits, for a moment. Blocks.
+    pub fn finish(self) {
+        let traces = self.traces.map(|it| it.shutdown_with_timeout(LAST_WORD));
+        let metrics = self.metrics.map(|it| it.shutdown_with_timeout(LAST_WORD));
+        for ended in [traces, metrics].into_iter().flatten() {
+            if let Err(error) = ended {
+                warn!(target: "tidegate::telemetry", %error, "not all that was to be sent was sent");
+            }
+        }
+    }
+}
+
+fn unusable(error: &ExporterBuildError) -> String {
+    format!("telemetry.otlp: {error}")
+}
+
+fn span_exporter(route: &Route, io: &Handle) -> Result<SpanExporter, ExporterBuildError> {
+    let Route { protocol, endpoint } = route;
+    match protocol {
+        OtlpProtocol::Grpc => {
+            let exporter = SpanExporter::builder().with_tonic();
+            match endpoint {
+                Some(endpoint) => exporter.with_endpoint(endpoint).build(),
+                None => exporter.build(),
+            }
+        }
+        OtlpProtocol::Http => {
+            let exporter = SpanExporter::builder().with_http().with_http_client(Client::on(io));
+            match endpoint {
+                Some(endpoint) => exporter.with_endpoint(endpoint).build(),
+                None => exporter.build(),
+            }
+        }
+    }
+}
+
+fn metric_exporter(route: &Route, io: &Handle) -> Result<MetricExporter, ExporterBuildError> {
+    let Route { protocol, endpoint } = route;
+    match protocol {
+        OtlpProtocol::Grpc => {
+            let exporter = MetricExporter::builder().with_tonic();
+            match endpoint {
+                Some(endpoint) => exporter.with_endpoint(endpoint).build(),
+                None => exporter.build(),
+            }
+        }
+        OtlpProtocol::Http => {
+            let exporter = MetricExporter::builder().with_http().with_http_client(Client::on(io));
+            match endpoint {
+                Some(endpoint) => exporter.with_endpoint(endpoint).build(),
+                None => exporter.build(),
+            }
+        }
+    }
+}
+
+/// Sends on the runtime of all I/O: the SDK's threads have none.
+#[derive(Debug, Clone)]
+struct Client {
+    client: reqwest::Client,
+    io: Handle,
+}
+
+impl Client {
+    /// An answer that is longer in coming is not waited for, whatever the exporter's own patience.
+    const WITHIN: Duration = Duration::from_secs(30);
+
+    fn on(io: &Handle) -> Self {
+        Self { client: reqwest::Client::new(), io: io.clone() }
+    }
+}
+
+#[async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let mut request = reqwest::Request::try_from(request)?;
+        request.timeout_mut().get_or_insert(Self::WITHIN);
+        let client = self.client.clone();
+        let sent = self.io.spawn(async move {
+            let answer = client.execute(request).await?;
+            let mut response = Response::builder().status(answer.status());
+            if let Some(headers) = response.headers_mut() {
+                headers.extend(answer.headers().clone());
+            }
+            Ok::<_, HttpError>(response.body(answer.bytes().await?)?)
+        });
+        sent.await?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with<'a>(said: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
+        move |name| said.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    fn routed(
+        config: Option<&Otlp>,
+        said: &[(&str, &str)],
+    ) -> Option<(OtlpProtocol, Option<String>)> {
+        let route = route(config, Signal::Traces, &with(said))?;
+        Some((route.protocol, route.endpoint))
+    }
+
+    #[test]
+    fn nothing_is_sent_unless_somebody_says_where_to() {
+        assert_eq!(routed(None, &[]), None);
+        assert_eq!(
+            routed(Some(&Otlp::default()), &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]),
+            None
+        );
+        let there = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318")];
+        assert_eq!(routed(None, &there), Some((OtlpProtocol::Http, None)));
+        let off = |more| routed(None, &[there[0], more]);
+        assert_eq!(off(("OTEL_SDK_DISABLED", "TRUE")), None);
+        assert_eq!(off(("OTEL_TRACES_EXPORTER", "none")), None);
+        assert!(off(("OTEL_METRICS_EXPORTER", "none")).is_some());
+        let grpc = off(("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc"));
+        assert_eq!(grpc, Some((OtlpProtocol::Grpc, None)));
+    }
+
+    #[test]
+    fn the_file_comes_before_the_environment() {
+        let config = |protocol| Otlp {
+            endpoint: Some("http://file:1/".to_owned()),
+            protocol,
+            ..Otlp::default()
+        };
+        let there = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://env:2"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ];
+        let http = Some((OtlpProtocol::Http, Some("http://file:1/v1/traces".to_owned())));
+        assert_eq!(routed(Some(&config(Some(OtlpProtocol::Http))), &there), http);
+        let grpc = Some((OtlpProtocol::Grpc, Some("http://file:1/".to_owned())));
+        assert_eq!(routed(Some(&config(None)), &there), grpc);
+    }
+
+    #[test]
+    fn so_many_traces_are_kept_as_is_said() {
+        let config = |sample| Otlp { sample, ..Otlp::default() };
+        let of = |config: Option<&Otlp>, said: &[(&str, &str)]| {
+            format!("{:?}", sampler(config, &with(said)))
+        };
+        let arg = ("OTEL_TRACES_SAMPLER_ARG", "0.5");
+        assert!(of(None, &[]).contains("TraceIdRatioBased(0.01)"));
+        assert!(of(None, &[arg]).contains("TraceIdRatioBased(0.5)"));
+        let on = ("OTEL_TRACES_SAMPLER", "always_on");
+        assert!(of(None, &[on]).contains("AlwaysOn"));
+        assert!(of(Some(&config(Some(0.2))), &[arg, on]).contains("TraceIdRatioBased(0.2)"));
+        assert_eq!(of(None, &[("OTEL_TRACES_SAMPLER", "always_off")]), "AlwaysOff");
+    }
+
+    #[test]
+    fn a_pod_says_which_it_is() {
+        let said = [
+            ("KUBERNETES_SERVICE_HOST", "10.0.0.1"),
+            ("HOSTNAME", "tidegate-0"),
+            ("POD_NAMESPACE", "lake\n"),
+        ];
+        let resource = resource("node", &with(&said));
+        let of = |key: &'static str| resource.get(&key.into()).map(|value| value.to_string());
+        assert_eq!(of(convention::K8S_POD_NAME).as_deref(), Some("tidegate-0"));
+        assert_eq!(of(convention::K8S_NAMESPACE_NAME).as_deref(), Some("lake"));
+        assert_eq!(of(convention::SERVICE_NAME).as_deref(), Some("tidegate"));
+        assert_eq!(of(convention::SERVICE_INSTANCE_ID).as_deref(), Some("node"));
+        assert_eq!(of(convention::K8S_NODE_NAME), None);
+        assert!(self::resource("n", &with(&[])).get(&convention::K8S_POD_NAME.into()).is_none());
+    }
+}
