@@ -1,5 +1,6 @@
 //! The composition root: build, run, drain.
 
+mod beats;
 mod beside;
 mod feed_folder;
 mod front;
@@ -14,6 +15,7 @@ use actix::prelude::*;
 use actix_web::dev::ServerHandle;
 use tracing::{error, info, warn};
 
+use self::beats::Presence;
 use self::feed_folder::FeedFolder;
 use self::front::{Front, Open};
 use self::vitals::Vitals;
@@ -21,6 +23,7 @@ use crate::actors::governor::Files;
 use crate::actors::message::{Status, Stop, Stream};
 use crate::actors::supervisor::Setup;
 use crate::actors::{Edges, Installation, Io, Supervisor, janitor};
+use crate::beats::Beats;
 use crate::catalog::{Catalog, Known};
 use crate::config::{FeedFile, Mode, Node, Protocol};
 use crate::flow::budget::Budget;
@@ -57,6 +60,7 @@ pub struct App {
     front: Option<Front>,
     vitals: Option<Vitals>,
     pulse: Arc<Pulse>,
+    presence: Option<Presence>,
     export: Export,
     runtime: tokio::runtime::Runtime,
 }
@@ -75,6 +79,7 @@ struct Ends {
     janitor: Option<janitor::Kept>,
     front: Option<Open>,
     vitals: Option<ServerHandle>,
+    presence: Option<Presence>,
 }
 
 impl Ends {
@@ -91,6 +96,9 @@ impl Ends {
             }
         };
         let (_, (), ()) = futures::join!(self.supervisor.send(Stop), answers, lease);
+        if let Some(presence) = &self.presence {
+            presence.leave().await;
+        }
         // Last of all: until then the probes say that it drains.
         if let Some(vitals) = &self.vitals {
             vitals.stop(true).await;
@@ -143,7 +151,10 @@ impl App {
         let known = Known::new(feeds.clone(), edges.catalog.clone(), edges.log.clone());
         let io = Io::new(runtime.handle().clone());
         let files = build_files(&node, mode, &known, &edges);
+        let beats = Beats::open(&node)?;
         let front = Front::build(&node, &known, &edges, &io, files)?;
+        let group_of = node.kafka.group.clone();
+        let presence = beats.map(|beats| Presence::new(beats, group_of, pulse.clone(), io.clone()));
         let janitor = build_janitor(&node, mode, &known, &edges, io)?;
         let vitals = node.telemetry.listen.as_ref();
         let vitals = vitals.map(|at| Vitals::build(at, pulse.clone())).transpose()?;
@@ -159,6 +170,7 @@ impl App {
             front,
             vitals,
             pulse,
+            presence,
             export,
             runtime,
         })
@@ -194,7 +206,7 @@ impl App {
 
     fn run_with(self, started: impl FnOnce(Ends, System), signals: bool) -> i32 {
         let Self { node, feeds, mode, group, edges, known, janitor, .. } = self;
-        let Self { front, vitals, pulse, export, runtime, .. } = self;
+        let Self { front, vitals, pulse, presence, export, runtime, .. } = self;
         let io = Io::new(runtime.handle().clone());
         let followed = edges.clone();
         let system = System::new();
@@ -229,7 +241,10 @@ impl App {
             let control = Arbiter::new().handle();
             let front = front.map(|front| front.open(&control));
             let janitor = janitor.map(|setup| janitor::live(setup, &control));
-            let ends = Ends { supervisor: supervisor.clone(), janitor, front, vitals };
+            if let Some(presence) = presence.clone() {
+                actix::spawn(presence.tell(supervisor.clone()));
+            }
+            let ends = Ends { supervisor: supervisor.clone(), janitor, front, vitals, presence };
             started(ends.clone(), System::current());
             if signals {
                 actix::spawn(stop_on_signal(ends));

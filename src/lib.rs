@@ -16,9 +16,9 @@
 //!
 //! The floor rule: a room imports only from floors below its own; `telemetry` is open to its own
 //! floor too. F0 `record`, `config`; F1 `decode`, `avro`, `json`, `flow`, `layout`, `generate`,
-//! `governance`, `retention`; F2
+//! `governance`, `retention`, `status`; F2
 //! `source`, `registry`, `oidc`, `http`, `lake`, `warehouse`, `volume`, `publish`, `telemetry`; F3
-//! `catalog`, `grants`, `reads`; F4 `rights`, `verify`; F5 `actors`, `replay`; F6 `api`, `app`, `demo`,
+//! `catalog`, `grants`, `reads`, `beats`; F4 `rights`, `verify`; F5 `actors`, `replay`; F6 `api`, `app`, `demo`,
 //! `doctor`, `load`, `report`, `cli`.
 //! A test reads the imports and fails on an upward one.
 
@@ -26,6 +26,7 @@ pub mod actors;
 pub mod api;
 pub mod app;
 pub mod avro;
+pub mod beats;
 pub mod catalog;
 pub mod cli;
 pub mod config;
@@ -51,6 +52,7 @@ pub mod report;
 pub mod retention;
 pub mod rights;
 pub mod source;
+pub mod status;
 pub mod telemetry;
 pub mod verify;
 pub mod volume;

@@ -13,7 +13,7 @@ use super::intake::answer;
 use super::message::{Beat, Loss, Outcome, Receipt};
 use super::{Io, RETRY, join_error};
 use crate::lake::{LakeTable, Staged};
-use crate::record::{Blame, Claim, SinkError, SinkKind, Verdict};
+use crate::record::{Blame, Claim, SinkError, SinkKind, Verdict, told};
 use crate::telemetry::trace::{Landed, LandedFile, Span, Start, bounds_of};
 use crate::telemetry::{fault, metrics};
 
@@ -164,7 +164,7 @@ fn receipts(
                         Outcome::Lost(Loss::Fenced { found: *found })
                     }
                     Verdict::TooManyRejects { reason, .. } => {
-                        Outcome::Lost(Loss::TooManyRejects(reason.clone()))
+                        Outcome::Lost(Loss::TooManyRejects(told(reason)))
                     }
                 },
                 Err(error) => Outcome::Lost(Loss::Failed((*error).clone())),

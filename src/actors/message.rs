@@ -10,6 +10,7 @@ use crate::config::{Feed, FeedFile};
 use crate::decode::NewFields;
 use crate::record::{Batch, Claim, SinkError, SinkKind, TopicId, TopicPartition};
 use crate::source::{Event, Read};
+use crate::status::PartitionTold;
 use crate::telemetry::trace::Landed;
 
 /// Raw records for a partition consumer. From the poll thread.
@@ -220,10 +221,12 @@ pub struct RenewFeeds(pub Vec<Arc<str>>);
 #[rtype(result = "Vec<PartitionStatus>")]
 pub struct Status;
 
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone)]
 pub struct PartitionStatus {
     pub feed: Arc<str>,
     pub topic: Arc<str>,
     pub partition: i32,
+    /// In words.
     pub state: String,
+    pub told: PartitionTold,
 }

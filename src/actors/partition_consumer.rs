@@ -21,7 +21,7 @@ use crate::config::Feed;
 use crate::decode::{Decoder, NewFields};
 use crate::flow::budget::Budget;
 use crate::flow::lane::{Lane, Wants};
-use crate::record::{Batch, Claim, Hold, OffsetRange, SinkKind, TopicId, TopicPartition};
+use crate::record::{Batch, Claim, Hold, OffsetRange, SinkKind, TopicId, TopicPartition, told};
 use crate::registry::Registry;
 use crate::source::Read;
 use crate::telemetry::places::Place;
@@ -260,9 +260,13 @@ impl PartitionConsumer {
             && rejected as f64 > limits.park_above * records as f64
         {
             let reason = format!(
-                "{rejected} of {records} records in {} of {} were rejected, the first because: {}; \
-                 correct the feed (`quarantine.park_above` is {})",
-                batch.range, self.source, batch.rejects[0].reason, limits.park_above
+                "{rejected} of {records} records in {} of {} were rejected, the first, at {}, because: \
+                 {}; correct the feed (`quarantine.park_above` is {})",
+                batch.range,
+                self.source,
+                batch.rejects[0].offset,
+                told(&batch.rejects[0].reason),
+                limits.park_above
             );
             for index in 0..self.lanes.len() {
                 self.lose(index, Loss::TooManyRejects(reason.clone()));
@@ -301,7 +305,7 @@ impl PartitionConsumer {
             metrics::RECORDS_WARNED.add([&self.feed.name], warned.records as u64);
             self.warned_since += warned.records;
             if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-                warn!(target: "tidegate::partition", feed = %self.feed.name, source = %self.source, offset = warned.offset, records = self.warned_since, "{}", warned.first);
+                warn!(target: "tidegate::partition", feed = %self.feed.name, source = %self.source, offset = warned.offset, records = self.warned_since, "{}", told(&warned.first));
                 (self.warned_at, self.warned_since) = (Some(Instant::now()), 0);
             }
         }
@@ -378,7 +382,7 @@ impl PartitionConsumer {
     }
 
     /// The records below `end` wait no longer.
-    fn arrived(&mut self, index: usize, end: i64, landed: &Landed) {
+    fn settle(&mut self, index: usize, end: i64, landed: &Landed) {
         let on_its_way = &mut self.lanes[index].on_its_way;
         while let Some(first) = on_its_way.pop_front_if(|first| first.end <= end) {
             if let Some(delivered) = first.delivered {
@@ -453,7 +457,8 @@ impl Handler<Receipt> for PartitionConsumer {
         match receipt.outcome {
             Outcome::Durable { end, landed } => {
                 if self.lanes[index].lane.settle(receipt.claim, end) {
-                    self.arrived(index, end, &landed);
+                    self.place.committed(receipt.sink, now_ms());
+                    self.settle(index, end, &landed);
                     self.mirror_durable();
                     self.answer_drain();
                 }
@@ -475,7 +480,7 @@ impl Handler<Attach> for PartitionConsumer {
         self.waiting_in(Stream::CatchUp(attach.sink)).forget();
         self.lanes[index].writer = Some(attach.writer);
         self.lanes[index].lane.begin_catch_up(attach.claim, attach.watermark);
-        self.arrived(index, attach.watermark, &Landed::default());
+        self.settle(index, attach.watermark, &Landed::default());
         if self.try_join(index, ctx) { None } else { Some(attach.watermark) }
     }
 }

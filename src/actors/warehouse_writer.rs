@@ -11,7 +11,7 @@ use super::intake::{Intake, Load, answer};
 use super::message::{Abandon, Beat, Deliver, Flush, Loss, Outcome, Receipt};
 use super::{Io, RETRY, bounds, join_error};
 use crate::config::{Feed, Snapshots, WarehouseOptions};
-use crate::record::{Blame, SinkError, SinkKind, Verdict};
+use crate::record::{Blame, SinkError, SinkKind, Verdict, told};
 use crate::telemetry::trace::{Landed, Start};
 use crate::telemetry::{fault, metrics};
 use crate::warehouse::Warehouse;
@@ -196,8 +196,9 @@ fn receipts(
                 Ok(Verdict::TooManyRejects { rejected, rows, reason }) => {
                     Outcome::Lost(Loss::TooManyRejects(format!(
                         "{rejected} of {rows} records in {range} of {} were refused, the first \
-                         because: {reason}",
-                        part.source
+                         because: {}",
+                        part.source,
+                        told(&reason)
                     )))
                 }
                 Err(error) => Outcome::Lost(Loss::Failed(error)),

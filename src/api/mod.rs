@@ -120,7 +120,7 @@ const GRACE_SECONDS: u64 = 5;
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     paths(
-        status::health, status::status,
+        status::health, status::status, status::cluster,
         feeds::list, feeds::show, feeds::partitions, feeds::watermarks, feeds::snapshots, rows::rows, quarantine::list,
         settle::replay, settle::discard,
         permissions::list, permissions::grant, permissions::revoke,
@@ -214,6 +214,7 @@ fn routes(config: &mut web::ServiceConfig) {
     config
         .service(read("/healthz", web::to(status::health)))
         .service(read("/v1/status", web::to(status::status)))
+        .service(read("/v1/cluster", web::to(status::cluster)))
         .service(read("/v1/feeds", web::to(feeds::list)))
         .service(read("/v1/feeds/{feed}", web::to(feeds::show)))
         .service(read("/v1/feeds/{feed}/partitions", web::to(feeds::partitions)))

@@ -17,6 +17,7 @@ mod resolve;
 mod run;
 mod server;
 mod snapshot;
+mod status;
 mod token;
 mod verify;
 
@@ -75,6 +76,7 @@ enum Command {
     Audit(audit::Audit),
     Report(report::Report),
     Doctor(doctor::Doctor),
+    Status(status::Status),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -158,6 +160,7 @@ pub fn main() -> Exit {
         Command::Audit(command) => command.run(),
         Command::Report(command) => command.run(),
         Command::Doctor(command) => command.run(),
+        Command::Status(command) => command.run(),
     };
     if exit == Exit::Good && print::is_incomplete() { Exit::Failed } else { exit }
 }

@@ -3,6 +3,7 @@
 //! [`LakeTable`] is the contract; `delta` and `plain` are its adapters. No actor is known here.
 
 pub mod access;
+mod board;
 mod change;
 mod columns;
 mod commit_loop;
@@ -43,6 +44,7 @@ use crate::record::{
     GapReason, Part, Progress, Reject, SinkError, TopicId, TopicPartition, Verdict,
 };
 
+pub use board::Board;
 pub use columns::line_columns;
 pub use delta::DeltaTable;
 pub use encode::{encode, lake_schema};

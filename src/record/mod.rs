@@ -18,7 +18,7 @@ pub use headers::{Header, headers_json, headers_of};
 pub use offsets::{Claim, GapReason, OffsetRange, Progress, TopicId, TopicPartition, Verdict};
 pub use part::Part;
 pub use raw::{Headers, RawBatch, RawRecord};
-pub use reject::{Reject, RejectClass, Settled};
+pub use reject::{Reject, RejectClass, Settled, told};
 
 /// The two kinds of destination. Each keeps its own progress; neither waits for the other.
 #[derive(

@@ -40,6 +40,28 @@ pub enum RejectClass {
     SinkRefused,
 }
 
+/// Stands in a reason before what was found there.
+const FOUND: &str = ": found ";
+/// And behind it, before what should have been.
+const EXPECTED: &str = ", expected ";
+
+/// A reason as a log may have it: without what is in the record.
+pub fn told(reason: &str) -> String {
+    // What a server says of a value may hold it.
+    if let Some((said, state)) = reason.rsplit_once(" (SQLSTATE ") {
+        let column = said.split_once(": ").filter(|(column, _)| !column.contains(' '));
+        let place = column.map(|(column, _)| format!("{column}: ")).unwrap_or_default();
+        return format!("{place}the server refused it (SQLSTATE {state}");
+    }
+    match (reason.find(FOUND), reason.rfind(EXPECTED)) {
+        (Some(found), Some(expected)) if found < expected => {
+            let what = &reason[expected + EXPECTED.len()..];
+            format!("{}: another value than {what}", &reason[..found])
+        }
+        _ => reason.to_owned(),
+    }
+}
+
 impl FromStr for RejectClass {
     type Err = String;
 
@@ -126,5 +148,24 @@ impl Reject {
         super::headers_json(
             self.headers.iter().map(|(name, content)| (name.as_str(), content.as_deref())),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_without_what_is_in_the_record() {
+        let told_of = |reason: &str| told(reason);
+        assert_eq!(
+            told_of("a.b: found \"x, expected y\", expected a long"),
+            "a.b: another value than a long"
+        );
+        assert_eq!(told_of("id: no value, expected a long"), "id: no value, expected a long");
+        let refused = "value \"x\" is too long (SQLSTATE 22001)";
+        assert_eq!(told_of(refused), "the server refused it (SQLSTATE 22001)");
+        let refused = "name: value \"x: y\" is too long (SQLSTATE 22001)";
+        assert_eq!(told_of(refused), "name: the server refused it (SQLSTATE 22001)");
     }
 }

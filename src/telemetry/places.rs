@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::metrics;
 use crate::record::{SinkKind, TopicPartition};
+use crate::status::{ErrorTold, PartitionTold, SinkTold};
 
 /// Nothing is known.
 const UNKNOWN: i64 = i64::MIN;
@@ -25,6 +26,8 @@ pub struct Place {
     /// One past the last that was read.
     read: AtomicI64,
     sinks: Vec<SinkPlace>,
+    /// What went wrong last.
+    error: Mutex<Option<ErrorTold>>,
 }
 
 #[derive(Debug)]
@@ -37,6 +40,8 @@ struct SinkPlace {
     since_ms: AtomicI64,
     waiting: AtomicI64,
     behind: AtomicBool,
+    /// When it came further last: milliseconds since the epoch.
+    committed_ms: AtomicI64,
 }
 
 static PLACES: Mutex<Vec<Weak<Place>>> = Mutex::new(Vec::new());
@@ -64,12 +69,13 @@ impl Place {
                 since_ms: AtomicI64::new(UNKNOWN),
                 waiting: AtomicI64::new(0),
                 behind: AtomicBool::new(true),
+                committed_ms: AtomicI64::new(UNKNOWN),
             }
         };
         let sinks = sinks.map(begin).collect();
         metrics::PARTITIONS_PARKED.add([&feed], 0);
         let (end, read) = (AtomicI64::new(0), AtomicI64::new(0));
-        let place = Arc::new(Self { feed, source, end, read, sinks });
+        let place = Arc::new(Self { feed, source, end, read, sinks, error: Mutex::default() });
         PLACES.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&place));
         place
     }
@@ -116,6 +122,57 @@ impl Place {
             Some(oldest) => of.since_ms.store(oldest, Ordering::Relaxed),
             None if durable >= self.ends() => of.since_ms.store(UNKNOWN, Ordering::Relaxed),
             None => {}
+        }
+    }
+
+    /// A sink has come further.
+    pub fn committed(&self, sink: SinkKind, now_ms: i64) {
+        if let Some(of) = self.of(sink) {
+            of.committed_ms.store(now_ms, Ordering::Relaxed);
+        }
+    }
+
+    pub fn failed(&self, says: &str, at_ms: i64) {
+        let mut error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        *error = Some(ErrorTold { at_ms, says: says.to_owned() });
+    }
+
+    /// As others are told of it, but for its state.
+    pub fn told_at(&self, now_ms: i64) -> PartitionTold {
+        let sinks = self.sinks.iter().map(|of| {
+            let known = |number: i64| (number != UNKNOWN).then_some(number);
+            let sum = self.sum(of, now_ms);
+            SinkTold {
+                sink: of.sink.name().to_owned(),
+                attached: sum.behind == 0,
+                next: known(of.durable.load(Ordering::Relaxed)),
+                lag: sum.records,
+                age_ms: sum.age_ms,
+                committed_ms: known(of.committed_ms.load(Ordering::Relaxed)),
+                rate: 0.0,
+            }
+        });
+        PartitionTold {
+            feed: self.feed.to_string(),
+            topic: self.source.topic.to_string(),
+            partition: self.source.partition,
+            error: self.error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            end: self.ends(),
+            sinks: sinks.collect(),
+            ..PartitionTold::default()
+        }
+    }
+
+    fn sum(&self, of: &SinkPlace, now_ms: i64) -> Sum {
+        let durable = of.durable.load(Ordering::Relaxed);
+        let records = (durable != UNKNOWN).then(|| (self.ends() - durable).max(0));
+        let since = of.since_ms.load(Ordering::Relaxed);
+        let waits = records.is_none_or(|records| records > 0) && since != UNKNOWN;
+        Sum {
+            records,
+            age_ms: if waits { now_ms - since } else { 0 },
+            waiting: of.waiting.load(Ordering::Relaxed),
+            behind: i64::from(of.behind.load(Ordering::Relaxed)),
         }
     }
 
@@ -173,18 +230,8 @@ impl Sum {
 pub fn observe(now_ms: i64) {
     let mut sums: BTreeMap<(Arc<str>, &'static str), Sum> = BTreeMap::new();
     for place in places() {
-        let end = place.ends();
         for of in &place.sinks {
-            let durable = of.durable.load(Ordering::Relaxed);
-            let records = (durable != UNKNOWN).then(|| (end - durable).max(0));
-            let since = of.since_ms.load(Ordering::Relaxed);
-            let waits = records.is_none_or(|records| records > 0) && since != UNKNOWN;
-            let sum = Sum {
-                records,
-                age_ms: if waits { now_ms - since } else { 0 },
-                waiting: of.waiting.load(Ordering::Relaxed),
-                behind: i64::from(of.behind.load(Ordering::Relaxed)),
-            };
+            let sum = place.sum(of, now_ms);
             let mut labels = (place.feed.clone(), of.sink.name());
             if sums.len() >= MOST && !sums.contains_key(&labels) {
                 labels.0 = OTHER.into();

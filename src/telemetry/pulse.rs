@@ -91,6 +91,16 @@ impl Pulse {
         *self.budget.write().unwrap_or_else(PoisonError::into_inner) = Some(budget);
     }
 
+    /// Bytes of the memory budget: those that are taken, and all.
+    pub fn memory(&self) -> (u64, u64) {
+        let budget = self.budget.read().unwrap_or_else(PoisonError::into_inner);
+        budget.as_ref().map_or((0, 0), |budget| (budget.used() as u64, budget.limit() as u64))
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// Whether the node has begun.
     pub fn started(&self) -> Answer {
         match self.supervisor.load(Ordering::Relaxed) {
@@ -136,10 +146,9 @@ impl Pulse {
         let counts = standing.counts.iter();
         let counts = counts.map(|((feed, state), count)| ([&**feed, *state], *count as f64));
         metrics::PARTITIONS_OWNED.replace(counts);
-        if let Some(budget) = &*self.budget.read().unwrap_or_else(PoisonError::into_inner) {
-            metrics::MEMORY_USED.set([], budget.used() as f64);
-            metrics::MEMORY_LIMIT.set([], budget.limit() as f64);
-        }
+        let (used, limit) = self.memory();
+        metrics::MEMORY_USED.set([], used as f64);
+        metrics::MEMORY_LIMIT.set([], limit as f64);
     }
 }
 

@@ -147,6 +147,11 @@ impl<const N: usize> Gauges<N> {
         self.series.of(labels).store(value.to_bits(), Ordering::Relaxed);
     }
 
+    /// Whether it has a number for any set of labels.
+    pub fn is_set(&self) -> bool {
+        !self.series.read().is_empty()
+    }
+
     /// These are all from now on, and no reader finds some of them only.
     pub fn replace<'l>(&self, all: impl IntoIterator<Item = ([&'l str; N], f64)>) {
         let fresh = Series::<N, AtomicU64>::new();

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{OldRows, Passed};
 use crate::record::SinkError;
+use crate::status::{Beat, NodeTold};
 
 /// What asking for the lease came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +68,16 @@ pub trait JanitorStore: Send + Sync + 'static {
 
     /// It is done, unless somebody has asked again since.
     async fn answered(&self, signal: &Signal) -> Result<(), SinkError>;
+
+    /// What a node tells of itself, in the place of what it told before. Those that were silent for
+    /// [`FORGOTTEN`](crate::status::FORGOTTEN) are forgotten with it.
+    async fn beat(&self, instance: Uuid, told: &NodeTold) -> Result<(), SinkError>;
+
+    /// What all told last.
+    async fn beats(&self) -> Result<Vec<Beat>, SinkError>;
+
+    /// It has ended.
+    async fn leave(&self, instance: Uuid) -> Result<(), SinkError>;
 
     /// Takes at most so many rows out of the audit that are older, while the lease has this token. Answers how
     /// many.

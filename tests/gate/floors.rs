@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 /// Rooms by floor, from the ground up; `lib.rs` says the same in words.
 const FLOORS: [&[&str]; 7] = [
     &["record", "config"],
-    &["decode", "avro", "json", "flow", "layout", "generate", "governance", "retention"],
+    &["decode", "avro", "json", "flow", "layout", "generate", "governance", "retention", "status"],
     &["source", "registry", "oidc", "http", "lake", "warehouse", "volume", "publish", "telemetry"],
-    &["catalog", "grants", "reads"],
+    &["catalog", "grants", "reads", "beats"],
     &["rights", "verify"],
     &["actors", "replay"],
     &["api", "app", "demo", "doctor", "load", "report", "cli"],

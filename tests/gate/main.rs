@@ -59,6 +59,7 @@ mod source_gap;
 mod source_log;
 mod source_place;
 mod source_topics;
+mod status;
 mod systems;
 mod traces;
 mod vitals;

@@ -1,6 +1,7 @@
 //! Lanes: lost, claimed again, caught up, joined.
 
 use actix::prelude::*;
+use chrono::Utc;
 use tracing::{info, warn};
 
 use super::super::message::{Abandon, Attach, Detach, Loss, Stream};
@@ -28,6 +29,7 @@ impl Supervisor {
         lane.state = LaneState::Detached;
         lane.claim = None;
         lane.reason = loss.to_string();
+        owned.place.failed(&format!("{sink}: {loss}"), Utc::now().timestamp_millis());
         let attempt = lane.attempt;
         lane.attempt += 1;
         let alone = !owned.lanes.values().any(|lane| lane.state.is_fed());
@@ -112,8 +114,9 @@ impl Supervisor {
     }
 
     fn postpone(&mut self, key: Key, sink: SinkKind, reason: String, ctx: &mut Context<Self>) {
-        let lane = self.owned.get_mut(&key).and_then(|owned| owned.lanes.get_mut(&sink));
-        let Some(lane) = lane else { return };
+        let Some(owned) = self.owned.get_mut(&key) else { return };
+        let Some(lane) = owned.lanes.get_mut(&sink) else { return };
+        owned.place.failed(&format!("{sink}: {reason}"), Utc::now().timestamp_millis());
         lane.state = LaneState::Detached;
         lane.reason = reason;
         let attempt = lane.attempt;

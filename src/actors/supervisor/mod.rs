@@ -379,11 +379,13 @@ impl Handler<Status> for Supervisor {
     type Result = MessageResult<Status>;
 
     fn handle(&mut self, _: Status, _: &mut Self::Context) -> Self::Result {
+        let now_ms = chrono::Utc::now().timestamp_millis();
         let status = self.owned.iter().map(|((feed, source), owned)| PartitionStatus {
             feed: feed.clone(),
             topic: source.topic.clone(),
             partition: source.partition,
             state: owned.describe(),
+            told: owned.told(now_ms),
         });
         MessageResult(status.collect())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
+use chrono::Utc;
 use tracing::{error, info, warn};
 
 use super::super::message::{Records, Stream};
@@ -14,6 +15,7 @@ use super::{Key, PARK_AFTER, RETRY, STEADY, Supervisor};
 use crate::config::{Feed, FeedFile};
 use crate::record::{Claim, SinkKind, TopicId, TopicPartition};
 use crate::source::{Assignment, Command, Delivery, Read, Route};
+use crate::status::PartitionTold;
 use crate::telemetry::metrics;
 use crate::telemetry::places::Place;
 
@@ -93,6 +95,17 @@ impl Owned {
             Phase::Establishing if self.attempt > 0 => FAILING,
             Phase::Establishing => CLAIMING,
         }
+    }
+
+    /// As others are told of it.
+    pub fn told(&self, now_ms: i64) -> PartitionTold {
+        let told = self.place.told_at(now_ms);
+        let reason = match &self.phase {
+            Phase::Parked(reason) => Some(reason.clone()),
+            Phase::Establishing => told.error.as_ref().map(|error| error.says.clone()),
+            Phase::Running(_) => None,
+        };
+        PartitionTold { state: self.state().to_owned(), reason, ..told }
     }
 
     pub fn describe(&self) -> String {
@@ -299,6 +312,8 @@ impl Supervisor {
     /// Builds the partition consumer; answers the way to it.
     fn begin(&mut self, key: &Key, established: &Established, ctx: &mut Context<Self>) -> Route {
         let feed = self.feeds[&key.0].clone();
+        let place = self.owned.get(key).map(|owned| owned.place.clone());
+        let place = place.unwrap_or_else(|| Owned::new(feed.clone(), &key.1).place);
         let mut lanes = Vec::new();
         let mut status = HashMap::new();
         for (sink, lane) in &established.lanes {
@@ -313,6 +328,7 @@ impl Supervisor {
                     None => (None, LaneStatus::default()),
                 },
                 Lane::Detached(reason) | Lane::Park(reason) => {
+                    place.failed(&format!("{sink}: {reason}"), Utc::now().timestamp_millis());
                     (None, LaneStatus { reason: reason.clone(), ..LaneStatus::default() })
                 }
             };
@@ -323,8 +339,6 @@ impl Supervisor {
             lanes.push(LaneStart { sink: *sink, attached });
         }
         let mirror = self.mirror(key);
-        let place = self.owned.get(key).map(|owned| owned.place.clone());
-        let place = place.unwrap_or_else(|| Owned::new(feed.clone(), &key.1).place);
         let blueprint = Blueprint {
             feed: feed.clone(),
             source: key.1.clone(),
@@ -394,6 +408,7 @@ impl Supervisor {
         if matches!(owned.phase, Phase::Running(_)) && owned.since.elapsed() > STEADY {
             owned.attempt = 0;
         }
+        owned.place.failed(&reason, Utc::now().timestamp_millis());
         owned.phase = Phase::Establishing;
         let attempt = owned.attempt;
         owned.attempt += 1;
@@ -424,6 +439,7 @@ impl Supervisor {
         let Some(owned) = self.owned.get_mut(key) else { return };
         error!(target: "tidegate::supervisor", feed = %key.0, source = %key.1, reason, "partition parked");
         metrics::PARTITIONS_PARKED.add([&key.0], 1);
+        owned.place.failed(&reason, Utc::now().timestamp_millis());
         owned.phase = Phase::Parked(reason);
         let source = key.1.clone();
         ctx.run_later(self.setup.node.park_retry.get(), move |supervisor, ctx| {

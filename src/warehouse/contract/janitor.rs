@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::lab::*;
 use crate::governance::AuditRow;
+use crate::status::{ErrorTold, NodeTold, PartitionTold};
 use crate::warehouse::{self, JanitorStore, Lease, Run};
 
 on_each_warehouse! {
@@ -14,6 +17,7 @@ on_each_warehouse! {
     the_last_run_of_a_chore_is_known
     old_rows_of_the_audit_go_while_the_lease_is_held
     what_is_asked_for_stands_until_it_is_done
+    nodes_tell_of_themselves_until_they_leave
 }
 
 const LONG: Duration = Duration::from_secs(600);
@@ -119,4 +123,31 @@ async fn old_rows_of_the_audit_go_while_the_lease_is_held(lab: Lab) {
     assert_eq!(store.expire_audit(before, 3, None).await.unwrap(), 1);
     assert_eq!(store.expire_audit(before, 3, None).await.unwrap(), 0);
     assert_eq!(lab.ask("SELECT count(*) FROM tidegate.audit").await, ["2"]);
+}
+
+async fn nodes_tell_of_themselves_until_they_leave(lab: Lab) {
+    let store = store(&lab);
+    assert_eq!(store.beats().await.unwrap(), []);
+    let told = |node: &str, says: &str| {
+        let error = ErrorTold { at_ms: 1, says: says.to_owned() };
+        let partition = PartitionTold { error: Some(error), ..PartitionTold::default() };
+        let told = NodeTold { node: node.to_owned(), ..NodeTold::default() };
+        told.of_partitions(vec![partition], None)
+    };
+    let (a, b) = (Uuid::new_v4(), Uuid::new_v4());
+    store.beat(a, &told("a", "once")).await.unwrap();
+    store.beat(b, &told("a", "of the same name")).await.unwrap();
+    store.beat(a, &told("a", "'; \"again\" é")).await.unwrap();
+    let mut beats = store.beats().await.unwrap();
+    beats.sort_by_key(|beat| beat.instance != a);
+    assert!(beats.iter().all(|beat| (0..60_000).contains(&beat.age_ms)), "{beats:?}");
+    let of: Vec<_> = beats.iter().map(|beat| (beat.instance, beat.told.clone())).collect();
+    let wanted = [(a, told("a", "'; \"again\" é")), (b, told("a", "of the same name"))];
+    assert_eq!(of, wanted);
+    // What no text of a database can hold is no reason to be silent.
+    store.beat(b, &told("b", "a\0b")).await.unwrap();
+    store.leave(a).await.unwrap();
+    store.leave(a).await.unwrap();
+    let left = store.beats().await.unwrap();
+    assert_eq!((left.len(), left[0].told.node.as_str()), (1, "b"));
 }

@@ -544,7 +544,8 @@ async fn migrates_once_from_many_nodes(lab: Lab) {
             "0005_janitor",
             "0006_rights",
             "0007_signals",
-            "0008_expired"
+            "0008_expired",
+            "0009_nodes"
         ]
     );
     assert!(fresh.warehouse.check_schema().await.is_ok());

@@ -450,7 +450,7 @@ async fn a_feed_named_like_the_bookkeeping_has_a_table_of_its_own() {
     }
     let beside = "SELECT tablename FROM pg_tables WHERE schemaname = 'tidegate' \
                   AND tablename NOT IN ('audit', 'chores', 'columns', 'expired', 'expiry', 'former', 'gaps', \
-                                        'installation', 'leases', 'migrations', 'permissions', 'progress', 'quarantine', \
+                                        'installation', 'leases', 'migrations', 'nodes', 'permissions', 'progress', 'quarantine', \
                                         'salt', 'signals', 'snapshots', 'tokens')";
     assert_eq!(lab.ask(beside).await, [""; 0]);
     // A table's schema of its own wins.

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use super::expiry;
 use super::pool::{Sessions, judged};
 use crate::config;
 use crate::record::SinkError;
+use crate::status::{Beat, FORGOTTEN, NodeTold};
 use crate::warehouse::{JanitorStore, Lease, OldRows, Passed, Run, Signal};
 
 const HOLD: &str = "
@@ -46,6 +48,17 @@ const SIGNALS: &str =
     "SELECT chore, asked_by, asked_at::text FROM tidegate.signals ORDER BY asked_at, chore";
 
 const ANSWERED: &str = "DELETE FROM tidegate.signals WHERE chore = $1 AND asked_at::text = $2";
+
+const BEAT: &str = "
+    WITH forgotten AS (
+        DELETE FROM tidegate.nodes WHERE beat_at < now() - make_interval(secs => $4) AND instance <> $1::text::uuid)
+    INSERT INTO tidegate.nodes AS n (instance, node, told)
+    VALUES ($1::text::uuid, $2, $3::text::jsonb)
+    ON CONFLICT (instance) DO UPDATE SET told = excluded.told, beat_at = now()";
+
+const BEATS: &str = "
+    SELECT instance::text, told::text, (extract(epoch FROM now() - beat_at) * 1000)::bigint
+    FROM tidegate.nodes";
 
 /// The lease is locked until the rows are gone, so that it does not pass to another meanwhile.
 const EXPIRE_AUDIT: &str = "
@@ -145,6 +158,38 @@ impl JanitorStore for PostgresJanitor {
     async fn answered(&self, signal: &Signal) -> Result<(), SinkError> {
         let session = self.sessions.get().await?;
         session.execute(ANSWERED, &[&signal.chore, &signal.asked]).await.map_err(judged)?;
+        session.done();
+        Ok(())
+    }
+
+    async fn beat(&self, instance: Uuid, told: &NodeTold) -> Result<(), SinkError> {
+        let session = self.sessions.get().await?;
+        let text = serde_json::to_string(told).map_err(SinkError::lasting)?;
+        // What jsonb cannot hold.
+        let text = text.replace("\\u0000", "\u{fffd}");
+        let (instance, silent) = (instance.to_string(), FORGOTTEN.as_secs_f64());
+        session.execute(BEAT, &[&instance, &told.node, &text, &silent]).await.map_err(judged)?;
+        session.done();
+        Ok(())
+    }
+
+    async fn beats(&self) -> Result<Vec<Beat>, SinkError> {
+        let session = self.sessions.get().await?;
+        let rows = session.query(BEATS, &[]).await.map_err(judged)?;
+        session.done();
+        // Of another release it may not be understood.
+        let beat = |row: &tokio_postgres::Row| {
+            let told = serde_json::from_str(row.get(1)).ok()?;
+            let instance = row.get::<_, &str>(0).parse().ok()?;
+            Some(Beat { instance, told, age_ms: row.get(2) })
+        };
+        Ok(rows.iter().filter_map(beat).collect())
+    }
+
+    async fn leave(&self, instance: Uuid) -> Result<(), SinkError> {
+        let session = self.sessions.get().await?;
+        let gone = "DELETE FROM tidegate.nodes WHERE instance = $1::text::uuid";
+        session.execute(gone, &[&instance.to_string()]).await.map_err(judged)?;
         session.done();
         Ok(())
     }

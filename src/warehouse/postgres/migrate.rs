@@ -56,6 +56,12 @@ const MIGRATIONS: &[Migration] = &[
         breaking: false,
         sql: include_str!("../../../migrations/postgres/0008_expired.sql"),
     },
+    Migration {
+        version: 9,
+        name: "0009_nodes",
+        breaking: false,
+        sql: include_str!("../../../migrations/postgres/0009_nodes.sql"),
+    },
 ];
 
 /// Any number that others are unlikely to take: "tide", and what the lock is for.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::governance::{millis, now_ms, time};
 use super::{Sqlite, expiry};
 use crate::record::SinkError;
+use crate::status::{Beat, FORGOTTEN, NodeTold};
 use crate::warehouse::{JanitorStore, Lease, OldRows, Passed, Run, Signal};
 
 const HOLD: &str = "
@@ -41,6 +42,12 @@ const SIGNALS: &str =
     "SELECT chore, asked_by, asked_at FROM tidegate_signals ORDER BY asked_at, chore";
 
 const ANSWERED: &str = "DELETE FROM tidegate_signals WHERE chore = ?1 AND asked_at = ?2";
+
+const BEAT: &str = "
+    INSERT INTO tidegate_nodes (instance, node, told, beat_at) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (instance) DO UPDATE SET told = excluded.told, beat_at = excluded.beat_at";
+
+const BEATS: &str = "SELECT instance, told, beat_at FROM tidegate_nodes";
 
 const EXPIRE_AUDIT: &str = "
     DELETE FROM tidegate_audit WHERE id IN (
@@ -147,6 +154,49 @@ impl JanitorStore for SqliteJanitor {
         self.0
             .transact("noting that a chore is done", move |connection| {
                 connection.execute(ANSWERED, (chore, asked)).map(drop)
+            })
+            .await
+    }
+
+    async fn beat(&self, instance: Uuid, told: &NodeTold) -> Result<(), SinkError> {
+        let text = serde_json::to_string(told).map_err(SinkError::lasting)?;
+        let node = told.node.clone();
+        self.0
+            .transact("telling of the node", move |connection| {
+                let now = now_ms();
+                let forgotten = now - FORGOTTEN.as_millis() as i64;
+                connection.execute("DELETE FROM tidegate_nodes WHERE beat_at < ?1", [forgotten])?;
+                connection.execute(BEAT, (instance.to_string(), node, text, now)).map(drop)
+            })
+            .await
+    }
+
+    async fn beats(&self) -> Result<Vec<Beat>, SinkError> {
+        self.0
+            .transact("reading what nodes tell", |connection| {
+                let now = now_ms();
+                let mut beats = connection.prepare_cached(BEATS)?;
+                let beat = |row: &rusqlite::Row<'_>| {
+                    let (instance, told): (String, String) = (row.get(0)?, row.get(1)?);
+                    Ok((instance, told, now - row.get::<_, i64>(2)?))
+                };
+                let rows = beats.query_map([], beat)?.collect::<Result<Vec<_>, _>>()?;
+                // Of another release it may not be understood.
+                let beat = |(instance, told, age_ms): (String, String, i64)| {
+                    let (instance, told) =
+                        (instance.parse().ok()?, serde_json::from_str(&told).ok()?);
+                    Some(Beat { instance, told, age_ms })
+                };
+                Ok(rows.into_iter().filter_map(beat).collect())
+            })
+            .await
+    }
+
+    async fn leave(&self, instance: Uuid) -> Result<(), SinkError> {
+        self.0
+            .transact("telling that the node has ended", move |connection| {
+                let gone = "DELETE FROM tidegate_nodes WHERE instance = ?1";
+                connection.execute(gone, [instance.to_string()]).map(drop)
             })
             .await
     }

@@ -56,6 +56,12 @@ const MIGRATIONS: &[Migration] = &[
         breaking: false,
         sql: include_str!("../../../migrations/sqlite/0008_expired.sql"),
     },
+    Migration {
+        version: 9,
+        name: "0009_nodes",
+        breaking: false,
+        sql: include_str!("../../../migrations/sqlite/0009_nodes.sql"),
+    },
 ];
 
 const LIST: &str = "CREATE TABLE IF NOT EXISTS tidegate_migrations (
