@@ -16,10 +16,13 @@ import node
 import reads
 import report
 import system
+import telemetry
 import upkeep
 import workload
 
-PARTS = ("lake", "warehouse", "both", "shapes", "memory", "latency", "system", "upkeep", "reads")
+PARTS = (
+    "lake", "warehouse", "both", "shapes", "memory", "latency", "system", "upkeep", "reads", "telemetry",
+)  # fmt: skip
 SMALL_BUDGET_MIB = 64
 
 
@@ -92,6 +95,8 @@ class Bench:
             wanted.append("wide")
         if self.wants("shapes"):
             wanted += ["shaped", "shaped_avro"]
+        if self.wants("telemetry"):
+            wanted.append("traced")
         if wanted:
             print(f"filling {', '.join(wanted)}: {self.options.messages} records each", flush=True)
         context = multiprocessing.get_context("spawn")
@@ -129,6 +134,11 @@ class Bench:
         if self.wants("reads"):
             self.runs += 1
             for name, found in reads.measure(self.place, f"reads-{self.runs}", self.expected["reference"]):
+                self.results.add(name, found)
+        if self.wants("telemetry"):
+            self.runs += 1
+            told = telemetry.measure(self.place, f"telemetry-{self.runs}", self.expected["traced"])
+            for name, found in told:
                 self.results.add(name, found)
         if self.wants("system"):
             self.runs += 1

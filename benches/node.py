@@ -35,7 +35,9 @@ class Place:
 class World:
     """Configuration, database and lake of one run."""
 
-    def __init__(self, place, name, topic, lake=True, warehouse=True, budget=None, **shape):
+    def __init__(
+        self, place, name, topic, lake=True, warehouse=True, budget=None, telemetry=None, **shape
+    ):
         self.place, self.name, self.topic = place, name, topic
         self.folder = place.folder / "runs" / name
         (self.folder / "feeds").mkdir(parents=True)
@@ -52,6 +54,8 @@ class World:
             node["schema_registry"] = {"url": place.registry}
         if budget:
             node["memory"] = {"budget": budget}
+        if telemetry:
+            node["telemetry"] = telemetry
         self.config = self.folder / "node.yaml"
         # JSON is YAML.
         self.config.write_text(json.dumps(node))

@@ -74,6 +74,7 @@ def show(results):
     _system(results)
     _upkeep(results)
     _reads(results)
+    _telemetry(results)
     _hotspots(results)
 
 
@@ -207,6 +208,21 @@ def _reads(results):
     for line in results.named("reads decisions"):
         rate, seen = line["decisions"] / line["decide"]["cpu"], line["decisions"] / line["view"]["cpu"]
         print(f"  decisions a second from {line['permission_rows']} rows: {rate:,.0f}; with what they show: {seen:,.0f}")
+
+
+def _telemetry(results):
+    """Runs that came one after the other are held against each other: the machine drifts."""
+    ways = list(dict.fromkeys(line["name"] for line in results.named("telemetry ")))
+    if not ways:
+        return
+    print(f"\nTelling of itself, CPU per million records{'':10}{'CPU s':>10}{'/ nothing':>12}{'spread':>16}")
+    cpu = {way: [line["node_cpu"] for line in results.named(way) if line["name"] == way] for way in ways}
+    for way in ways:
+        ratios = sorted(one / base for one, base in zip(cpu[way], cpu[ways[0]]))
+        ratio, spread = statistics.median(ratios), f"{ratios[0]:.3f}-{ratios[-1]:.3f}"
+        aim = "" if way == ways[0] else _aim(ratio, 1.03)
+        text = way.removeprefix("telemetry ")
+        print(f"  {text:48}{statistics.median(cpu[way]):12.2f}{ratio:12.3f}{spread:>16}{aim}")
 
 
 def _upkeep(results):

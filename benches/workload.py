@@ -5,6 +5,7 @@ reference   a purchase transaction: 18 fields, three of them objects, about 660 
 changelog   running totals by user and type: 40,000 keys, 2% tombstones, about 100 bytes with key
 wide        the changelog again, over 500 partitions
 shaped      the reference message with an array, and three fields that come one after the other
+traced      the reference messages, each with a `traceparent`
 shaped_avro the same as Avro; its one schema has all the fields from the start, and null until then
 """
 
@@ -18,7 +19,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 import avro
 
 SEED = 20260101
-PARTITIONS = {"reference": 8, "changelog": 8, "wide": 500, "shaped": 8, "shaped_avro": 8}
+PARTITIONS = {
+    "reference": 8, "changelog": 8, "wide": 500, "shaped": 8, "shaped_avro": 8, "traced": 8,
+}  # fmt: skip
 TYPES = ("purchase", "refund", "payment", "withdrawal")
 USERS = 10_000
 TOMBSTONES = 0.02
@@ -85,7 +88,12 @@ def shaped_avro(count):
         yield key, frame(json.loads(value)), cents
 
 
-STREAMS = {"reference": transactions, "shaped": shaped, "shaped_avro": shaped_avro}
+STREAMS = {
+    "reference": transactions,
+    "shaped": shaped,
+    "shaped_avro": shaped_avro,
+    "traced": transactions,
+}
 
 
 def totals(count):
@@ -107,6 +115,8 @@ def totals(count):
 
 def fill(bootstrap, name, count):
     """Makes the topic and publishes to it. Answers what must be found in the sinks."""
+    import telemetry  # which knows of this module
+
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for made in admin.create_topics([NewTopic(name, PARTITIONS[name], 1)]).values():
         made.result()
@@ -123,10 +133,13 @@ def fill(bootstrap, name, count):
         "queue.buffering.max.kbytes": 400_000,
     })  # fmt: skip
 
+    headers = telemetry.headers(count) if name == "traced" else None
+
     def send(key, value):
+        more = {"headers": next(headers)} if headers else {}
         while True:
             try:
-                return producer.produce(name, value, key)
+                return producer.produce(name, value, key, **more)
             except BufferError:
                 producer.poll(0.05)
 
@@ -221,7 +234,7 @@ def topic_of(shape):
 def feed(topic, lake, warehouse, shape="flat"):
     """The feed file of a topic, with every option as it is by default."""
     file = {"feed": topic, "topic": topic}
-    if topic == "reference":
+    if topic in ("reference", "traced"):
         file |= {"type": "stream", "columns": REFERENCE, "time": "timestamp"}
     elif topic in ("shaped", "shaped_avro"):
         file |= {"type": "stream", "time": "timestamp"} | SHAPES[shape]

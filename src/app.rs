@@ -217,9 +217,10 @@ impl App {
             let total = node.memory.budget.bytes();
             let (queue, work) = (total / 4, total / 8);
             let config = node.clone();
+            let watched = pulse.clone();
             let open_source = Box::new(move |stream, protocol, topics, budget, events| {
                 let membership = Opening { stream, protocol, topics, mode };
-                open_source(&config, membership, budget, queue, events)
+                open_source(&config, membership, budget, queue, &watched, events)
             });
             let log = edges.log.clone();
             vitals::beat(&io, pulse.clone());
@@ -390,6 +391,7 @@ fn open_source(
     Opening { stream, protocol, topics, mode }: Opening,
     budget: Budget,
     queue: usize,
+    pulse: &Pulse,
     events: Recipient<crate::actors::message::SourceEvent>,
 ) -> Result<KafkaSource, String> {
     // A catch-up is rare, so its queue has no part set aside and takes from the budget while it lives.
@@ -410,7 +412,8 @@ fn open_source(
             (format!("tidegate-{sink}"), Membership::Manual)
         }
     };
-    KafkaSource::start(&name, &config, membership, budget, move |event| {
+    let alive = pulse.watch(&name, chrono::Utc::now().timestamp_millis());
+    KafkaSource::start(&name, &config, membership, budget, alive, move |event| {
         let _ = &held;
         // The supervisor's mailbox is as good as unbounded; without it nothing would be answered.
         drop(events.try_send(crate::actors::message::SourceEvent { stream, event }));

@@ -246,7 +246,9 @@ impl PartitionConsumer {
         let raw = &read.raw;
         let range = OffsetRange::new(from.max(raw.range.start), raw.range.end);
         let processing = read.polled.processed(&self.feed.name, &self.source, range);
+        let since = Instant::now();
         let mut batch = self.decoder.decode(raw, from);
+        let decoding = since.elapsed().as_secs_f64();
         if let Some(new) = self.decoder.new_fields() {
             self.stop_to_evolve(new);
             return None;
@@ -276,6 +278,9 @@ impl PartitionConsumer {
         let feed = &*self.feed.name;
         metrics::RECORDS_READ.add([feed], records as u64);
         metrics::BYTES_READ.add([feed], raw.payload_bytes() as u64);
+        let topic = &*self.source.topic;
+        metrics::CONSUMED_MESSAGES.add(["kafka", "poll", topic], records as u64);
+        metrics::PROCESS_SECONDS.record(["kafka", "process", topic], decoding);
         let mut classes: BTreeMap<&str, u64> = BTreeMap::new();
         for reject in batch.rejects.iter() {
             *classes.entry(reject.class.name()).or_default() += 1;

@@ -22,6 +22,7 @@ use super::{Assignment, Command, Event, Route};
 use crate::flow::budget::Budget;
 use crate::record::TopicPartition;
 use crate::telemetry::fault;
+use crate::telemetry::pulse::Thread;
 
 /// How partitions come to this consumer.
 pub enum Membership {
@@ -46,12 +47,13 @@ pub struct KafkaSource {
 }
 
 impl KafkaSource {
-    /// Starts the thread. `on_event` is called on it and must not block.
+    /// Starts the thread, which beats in `alive`. `on_event` is called on it and must not block.
     pub fn start(
         name: &str,
         config: &ClientConfig,
         membership: Membership,
         budget: Budget,
+        alive: Arc<Thread>,
         on_event: impl Fn(Event) + Send + 'static,
     ) -> Result<Self, String> {
         // One without a group has the name of one nevertheless: librdkafka asks for it.
@@ -76,6 +78,7 @@ impl KafkaSource {
             inbox,
             budget,
             group,
+            alive,
             on_event: Box::new(on_event),
             slots: Vec::new(),
             index: HashMap::new(),
@@ -90,7 +93,8 @@ impl KafkaSource {
             .spawn(move || {
                 let ended = catch_unwind(AssertUnwindSafe(|| poll.run()));
                 poll.consumer.context().close();
-                let Poll { consumer, on_event, .. } = poll;
+                // Watched to its end, which takes as long as it takes to leave the group.
+                let Poll { consumer, on_event, alive: _alive, .. } = poll;
                 // Leaves the group and commits what was stored.
                 drop(consumer);
                 if ended.is_err() {
@@ -132,6 +136,7 @@ struct Poll {
     budget: Budget,
     /// The group's name, for those who follow a batch.
     group: Option<Arc<str>>,
+    alive: Arc<Thread>,
     on_event: Box<dyn Fn(Event) + Send>,
     slots: Vec<Slot>,
     index: HashMap<TopicPartition, usize>,
@@ -147,6 +152,7 @@ struct Poll {
 impl Poll {
     fn run(&mut self) {
         while self.take_commands() {
+            self.alive.beat(chrono::Utc::now().timestamp_millis());
             let events = self.consumer.context().take();
             for event in events {
                 if let Event::Lost(partitions) = &event {

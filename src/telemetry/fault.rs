@@ -1,7 +1,7 @@
 //! Points where a test can break this very binary: a panic, a stop, an exit, at the n-th passing.
 //!
 //! `TIDEGATE_FAULT=POINT=ACTION[@N][,…]`, with ACTION one of `panic`, `stop` (SIGSTOP to the whole
-//! process) and `exit`. Without the variable a point costs one comparison.
+//! process), `hang` (this thread, for good) and `exit`. Without the variable a point costs one comparison.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +46,9 @@ pub fn point(name: &str) {
                 // To this thread, so that it is stopped before it goes a step further.
                 let _ = unsafe { libc::raise(libc::SIGSTOP) };
             }
+            "hang" => loop {
+                std::thread::park();
+            },
             "exit" => std::process::exit(70),
             other => tracing::warn!(target: "tidegate::fault", action = other, "unknown action"),
         }

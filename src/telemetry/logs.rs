@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use opentelemetry::Context;
 use opentelemetry::trace::TraceContextExt;
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_appender::rolling::{Builder, Rotation};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::{self, Format, JsonFields, Writer};
 use tracing_subscriber::fmt::{self, FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
@@ -59,7 +60,10 @@ pub fn begin(format: LogFormat, default: &str, folder: Option<&Path>) -> io::Res
     };
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = lines(format, io::stderr, colours);
-    let subscriber = tracing_subscriber::registry().with(filter).with(lines).with(files);
+    // Libraries write what they send into their finer lines, values of records too.
+    let plain = filter_fn(|of| is_ours(of.target()) || *of.level() <= Level::INFO);
+    let subscriber =
+        tracing_subscriber::registry().with(filter).with(plain).with(lines).with(files);
     // A second call (a test, a demo inside a node) leaves the first in place.
     let _ = subscriber.try_init();
     Ok(Kept(guards))
@@ -162,12 +166,19 @@ impl Files {
     }
 }
 
+fn is_ours(target: &str) -> bool {
+    target == "tidegate" || target.starts_with("tidegate::") || target == LIBRDKAFKA
+}
+
+/// Its lines come through a callback of ours.
+const LIBRDKAFKA: &str = "librdkafka";
+
 /// Which role says what has this target.
 fn role_of(target: &str) -> usize {
     let room = match target.strip_prefix("tidegate::") {
         Some(rest) => rest.split("::").next().unwrap_or(rest),
         // Consumers and producers alike.
-        None if target == "librdkafka" => "source",
+        None if target == LIBRDKAFKA => "source",
         None => target,
     };
     let last = ROLES.len() - 1;

@@ -95,6 +95,8 @@ families! {
     gauge KAFKA_RECEIVED_BYTES ["stream"] = "tidegate.kafka.received", "By", "Bytes that librdkafka has received since its consumer began";
     gauge KAFKA_REQUESTS ["stream"] = "tidegate.kafka.requests", "{request}", "Requests that librdkafka has sent since its consumer began";
     gauge KAFKA_REBALANCES ["stream"] = "tidegate.kafka.rebalances", "{rebalance}", "Rebalances of the group since this consumer began";
+    counter CONSUMED_MESSAGES ["messaging.system", "messaging.operation.name", "messaging.destination.name"] = "messaging.client.consumed.messages", "{message}", "Messages that were decoded, by topic, by OpenTelemetry's conventions";
+    histogram PROCESS_SECONDS ["messaging.system", "messaging.operation.name", "messaging.destination.name"] = "messaging.process.duration", "s", "How long a batch took to be decoded, by OpenTelemetry's conventions", SECONDS;
     histogram DB_OPERATION_SECONDS ["db.system.name", "db.operation.name"] = "db.client.operation.duration", "s", "How long a statement of a transaction took, by OpenTelemetry's conventions", SECONDS;
     gauge BUILD ["version"] = "tidegate.build", "1", "One, of the release that runs";
 }
@@ -173,6 +175,30 @@ mod tests {
             );
             assert!(!about.meaning.ends_with('.'), "{}", about.name);
             assert!(about.labels.iter().all(|label| *label != "partition"), "{}", about.name);
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_as_the_conventions_have_it() {
+        use opentelemetry_semantic_conventions::{attribute, metric};
+        let published = [
+            (metric::MESSAGING_CLIENT_CONSUMED_MESSAGES, "{message}", Kind::Counter),
+            (metric::MESSAGING_PROCESS_DURATION, "s", Kind::Histogram),
+            (metric::DB_CLIENT_OPERATION_DURATION, "s", Kind::Histogram),
+        ];
+        let labels = [
+            attribute::MESSAGING_SYSTEM,
+            attribute::MESSAGING_OPERATION_NAME,
+            attribute::MESSAGING_DESTINATION_NAME,
+            attribute::DB_SYSTEM_NAME,
+            attribute::DB_OPERATION_NAME,
+        ];
+        let others = ALL.iter().map(|family| family.about());
+        let others: Vec<_> = others.filter(|about| !about.name.starts_with("tidegate.")).collect();
+        assert_eq!(others.len(), published.len());
+        for about in others {
+            assert!(published.contains(&(about.name, about.unit, about.kind)), "{about:?}");
+            assert!(about.labels.iter().all(|label| labels.contains(label)), "{about:?}");
         }
     }
 

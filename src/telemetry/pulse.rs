@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use serde::Serialize;
 
@@ -27,11 +27,26 @@ pub struct Pulse {
     /// Milliseconds since the epoch; 0: not yet.
     supervisor: AtomicI64,
     io: AtomicI64,
+    /// Of threads that come and go, for as long as they are.
+    threads: Mutex<Vec<Weak<Thread>>>,
     /// The group gave this node what it is to have, be it nothing.
     joined: AtomicBool,
     draining: AtomicBool,
     standing: RwLock<Standing>,
     budget: RwLock<Option<Budget>>,
+}
+
+/// A thread that is watched until it lets go of this.
+#[derive(Debug)]
+pub struct Thread {
+    name: String,
+    last: AtomicI64,
+}
+
+impl Thread {
+    pub fn beat(&self, now_ms: i64) {
+        self.last.store(now_ms, Ordering::Relaxed);
+    }
 }
 
 /// The node's partitions, as the supervisor sees them.
@@ -61,6 +76,15 @@ impl Answer {
 impl Pulse {
     pub fn beat(&self, heart: Heart, now_ms: i64) {
         self.last(heart).store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Watches a thread from now on.
+    pub fn watch(&self, name: &str, now_ms: i64) -> Arc<Thread> {
+        let thread = Arc::new(Thread { name: name.to_owned(), last: AtomicI64::new(now_ms) });
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| thread.strong_count() > 0);
+        threads.push(Arc::downgrade(&thread));
+        thread
     }
 
     fn last(&self, heart: Heart) -> &AtomicI64 {
@@ -111,14 +135,19 @@ impl Pulse {
 
     /// Whether its actors and its I/O still move. One that has not begun yet is not stuck.
     pub fn lives(&self, now_ms: i64) -> Answer {
-        let stuck = |(heart, what): (Heart, &str)| {
-            let last = self.last(heart).load(Ordering::Relaxed);
+        let stuck = |last: i64, what: &str| {
             let ago = now_ms - last;
             (last > 0 && ago > STUCK_MS)
                 .then(|| format!("{what} has stood still for {} s", ago / 1000))
         };
         let hearts = [(Heart::Supervisor, "the supervisor"), (Heart::Io, "the I/O runtime")];
-        Answer::of(hearts.into_iter().filter_map(stuck).collect())
+        let hearts =
+            hearts.map(|(heart, what)| stuck(self.last(heart).load(Ordering::Relaxed), what));
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let threads = threads.iter().filter_map(Weak::upgrade);
+        let threads = threads
+            .map(|it| stuck(it.last.load(Ordering::Relaxed), &format!("the thread {}", it.name)));
+        Answer::of(hearts.into_iter().chain(threads).flatten().collect())
     }
 
     /// Whether it has joined the group and each of its partitions is claimed, or known to be refused: a sink that
@@ -166,6 +195,14 @@ mod tests {
         let stuck = pulse.lives(70_000);
         assert_eq!(stuck.reasons, ["the supervisor has stood still for 69 s"]);
         assert_eq!(pulse.lives(200_000).reasons.len(), 2);
+        // A thread counts for as long as it is.
+        let thread = pulse.watch("tidegate-poll", 100_000);
+        let said = pulse.lives(200_000).reasons;
+        assert_eq!(said[2], "the thread tidegate-poll has stood still for 100 s");
+        thread.beat(190_000);
+        assert_eq!(pulse.lives(200_000).reasons.len(), 2);
+        drop(thread);
+        assert_eq!(pulse.lives(900_000).reasons.len(), 2);
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod janitor;
 mod killed;
 mod lake_load;
 mod layouts;
+mod logs;
 mod lost_answers;
 mod metadata;
 mod modes;
