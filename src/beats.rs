@@ -33,6 +33,7 @@ impl Beats {
         }
     }
 
+    /// Those of all nodes.
     pub async fn all(&self) -> Result<Vec<Beat>, SinkError> {
         match self {
             Self::Database(store) => store.beats().await,

@@ -256,7 +256,7 @@ impl PartitionConsumer {
         self.warn();
         let records = batch.num_rows() + batch.rejects.len();
         let rejected = batch.rejects.len();
-        processing.decoded(batch.range, records, rejected);
+        processing.decoded(batch.range, records, &batch.rejects);
         let limits = &self.feed.quarantine;
         if records >= limits.park_min_records
             && rejected as f64 > limits.park_above * records as f64

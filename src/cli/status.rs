@@ -1,5 +1,6 @@
+use std::collections::HashMap;
 use std::io::{IsTerminal, stdout};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -12,6 +13,7 @@ use crate::source::Log;
 use crate::status::{Cluster, FeedLine, Member};
 use crate::telemetry::print::answer;
 use crate::verify::counted;
+use crate::warehouse;
 
 /// Tell of the whole cluster: its nodes, how far behind each feed is in each sink, and what is not well.
 ///
@@ -37,11 +39,35 @@ pub struct Status {
 }
 
 const AGAIN: Duration = Duration::from_secs(2);
+/// What is in quarantine is counted that often: there may be much.
+const COUNT_EVERY: Duration = Duration::from_secs(30);
+
+/// What the warehouse's quarantine held when it was counted last, by feed.
+#[derive(Default)]
+struct Quarantine(Option<(Instant, HashMap<String, u64>)>);
+
+impl Quarantine {
+    async fn of(&mut self, node: &Node) -> HashMap<String, u64> {
+        match &self.0 {
+            Some((at, known)) if at.elapsed() < COUNT_EVERY => known.clone(),
+            _ => {
+                let mut open: HashMap<String, u64> = HashMap::new();
+                let counted = counted(node, SinkKind::Warehouse).await.unwrap_or_default();
+                for of in counted.into_iter().filter(|of| of.state == "open") {
+                    *open.entry(of.feed).or_default() += of.records;
+                }
+                self.0 = Some((Instant::now(), open.clone()));
+                open
+            }
+        }
+    }
+}
 
 impl Status {
     pub fn run(self) -> Exit {
+        let mut quarantine = Quarantine::default();
         loop {
-            let cluster = match self.ask() {
+            let cluster = match self.ask(&mut quarantine) {
                 Ok(cluster) => cluster,
                 // It may be told again when what was away is back.
                 Err(exit) if !self.watch || exit == Exit::UsedWrongly => return exit,
@@ -62,12 +88,12 @@ impl Status {
         }
     }
 
-    fn ask(&self) -> Result<Cluster, Exit> {
+    fn ask(&self, quarantine: &mut Quarantine) -> Result<Cluster, Exit> {
         let cluster = match self.server.remote()? {
             Some(remote) => remote.get(&["v1", "cluster"], &[])?,
             None => {
                 let (node, files) = self.file.load()?;
-                match block_on(gather(&node, &files))? {
+                match block_on(gather(&node, &files, quarantine))? {
                     Ok(cluster) => cluster,
                     Err(error) => return Err(failed(error)),
                 }
@@ -123,7 +149,15 @@ impl Status {
     }
 }
 
-async fn gather(node: &Node, files: &[FeedFile]) -> Result<Cluster, String> {
+async fn gather(
+    node: &Node,
+    files: &[FeedFile],
+    quarantine: &mut Quarantine,
+) -> Result<Cluster, String> {
+    if let Some(config) = &node.warehouse {
+        let warehouse = warehouse::open(config).map_err(|error| error.to_string())?;
+        warehouse.check_schema().await.map_err(|error| error.to_string())?;
+    }
     let beats = Beats::open(node).map_err(|error| error.to_string())?;
     let beats =
         beats.ok_or("neither a `warehouse` nor a `lake`: nodes can tell nobody of themselves")?;
@@ -135,19 +169,10 @@ async fn gather(node: &Node, files: &[FeedFile]) -> Result<Cluster, String> {
     let expected = expected.await.ok().and_then(Result::ok).unwrap_or_default();
     let mut cluster = Cluster::of(told, &expected);
     if node.warehouse.is_some() {
-        for of in counted(node, SinkKind::Warehouse).await.unwrap_or_default() {
-            let line = cluster
-                .feeds
-                .iter_mut()
-                .find(|line| line.feed == of.feed && line.sink == SinkKind::Warehouse.name());
-            if let Some(line) = line.filter(|_| of.state == "open") {
-                *line.quarantine.get_or_insert(0) += of.records;
-            }
-        }
-        for line in &mut cluster.feeds {
-            if line.sink == SinkKind::Warehouse.name() {
-                line.quarantine.get_or_insert(0);
-            }
+        let open = quarantine.of(node).await;
+        let lines = cluster.feeds.iter_mut();
+        for line in lines.filter(|line| line.sink == SinkKind::Warehouse.name()) {
+            line.quarantine = Some(open.get(&line.feed).copied().unwrap_or(0));
         }
     }
     Ok(cluster)

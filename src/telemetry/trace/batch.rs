@@ -9,7 +9,7 @@ use opentelemetry::{Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
 use super::{MOST_LINKS, Span, Start, convention, is_on};
-use crate::record::{Headers, OffsetRange, RawBatch, SinkKind, TopicPartition};
+use crate::record::{Headers, OffsetRange, RawBatch, Reject, SinkKind, TopicPartition};
 
 const TRACEPARENT: &str = "traceparent";
 /// `00-<32>-<16>-<flags>`.
@@ -163,14 +163,18 @@ struct Processed {
 }
 
 impl Processing {
-    /// What came of the decoding.
-    pub fn decoded(&self, range: OffsetRange, records: usize, rejects: usize) {
-        if let Some(processed) = &self.0 {
-            let span = &processed.batch;
-            span.set(convention::MESSAGING_BATCH_MESSAGE_COUNT, records as i64);
-            span.set("tidegate.offset.start", range.start);
-            span.set("tidegate.offset.end", range.end);
-            span.set("tidegate.rejects", rejects as i64);
+    /// What came of the decoding: so many records, rejects included.
+    pub fn decoded(&self, range: OffsetRange, records: usize, rejects: &[Reject]) {
+        let Some(processed) = &self.0 else { return };
+        let span = &processed.batch;
+        span.set(convention::MESSAGING_BATCH_MESSAGE_COUNT, records as i64);
+        span.set("tidegate.offset.start", range.start);
+        span.set("tidegate.offset.end", range.end);
+        span.set("tidegate.rejects", rejects.len() as i64);
+        for (offset, record) in &processed.records {
+            if let Some(reject) = rejects.iter().find(|reject| reject.offset == *offset) {
+                record.failed(reject.class.name(), "rejected: it is in quarantine, and no row");
+            }
         }
     }
 
