@@ -135,6 +135,20 @@ impl<'a> Headers<'a> {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// What the last header of this name says, in whatever case the name is written. Cheaper than to go through
+    /// them.
+    pub fn named(&self, name: &str) -> Option<&'a [u8]> {
+        let (mut rest, mut found) = (self.0, None);
+        while !rest.is_empty() {
+            let is_it = take(&mut rest)?.eq_ignore_ascii_case(name.as_bytes());
+            let content = take(&mut rest);
+            if is_it {
+                found = content;
+            }
+        }
+        found
+    }
 }
 
 impl<'a> Iterator for Headers<'a> {
@@ -185,6 +199,8 @@ mod tests {
         assert_eq!((second.offset, second.key, second.value), (7, None, Some(&b"v"[..])));
         let headers: Vec<_> = second.headers.collect();
         assert_eq!(headers, [("a", Some(&b"1"[..])), ("b", None), ("a", Some(&b""[..]))]);
+        let of = |name| second.headers.named(name);
+        assert_eq!((of("A"), of("b"), of("c")), (Some(&b""[..]), None, None));
         assert_eq!(batch.iter_from(6).map(|record| record.offset).collect::<Vec<_>>(), [7]);
     }
 }

@@ -159,7 +159,7 @@ impl ConsumerContext for Rebalance {
         }
         let failed = result.err().map(|error| error.to_string());
         for (topic, partitions) in topics {
-            trace::mirrored(&topic, &partitions, self.group.as_deref(), failed.clone());
+            trace::mirrored(&topic, &partitions, self.group.as_ref(), failed.clone());
         }
     }
 

@@ -12,8 +12,8 @@ use super::{MOST_LINKS, Span, Start, convention, is_on};
 use crate::record::{Headers, OffsetRange, RawBatch, Reject, SinkKind, TopicPartition};
 
 const TRACEPARENT: &str = "traceparent";
-/// `00-<32>-<16>-<flags>`.
-const FLAGS: std::ops::Range<usize> = 53..55;
+/// `00-<32>-<16>-<flags>`: the digit that says whether it is kept.
+const FLAGS: usize = 54;
 
 /// A record that its producer traces, and keeps.
 #[derive(Debug, Clone)]
@@ -28,8 +28,7 @@ struct Carrier<'a>(Headers<'a>);
 
 impl<'a> Extractor for Carrier<'a> {
     fn get(&self, key: &str) -> Option<&str> {
-        let found = self.0.filter(|(name, _)| name.eq_ignore_ascii_case(key)).last();
-        found.and_then(|(_, value)| std::str::from_utf8(value?).ok())
+        std::str::from_utf8(self.0.named(key)?).ok()
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -50,9 +49,8 @@ fn origins(raw: &RawBatch) -> Vec<Origin> {
 
 /// A quick look, which most records do not pass.
 fn is_sampled(headers: Headers<'_>) -> bool {
-    let carrier = Carrier(headers);
-    let flags = carrier.get(TRACEPARENT).and_then(|text| text.get(FLAGS));
-    flags.and_then(|flags| u8::from_str_radix(flags, 16).ok()).is_some_and(|flags| flags & 1 == 1)
+    let flags = headers.named(TRACEPARENT).and_then(|text| text.get(FLAGS));
+    flags.and_then(|flags| char::from(*flags).to_digit(16)).is_some_and(|flags| flags & 1 == 1)
 }
 
 fn messaging(
@@ -65,19 +63,19 @@ fn messaging(
         .with(convention::MESSAGING_SYSTEM, "kafka")
         .with(convention::MESSAGING_OPERATION_NAME, name)
         .with(convention::MESSAGING_OPERATION_TYPE, operation)
-        .with(convention::MESSAGING_DESTINATION_NAME, source.topic.to_string())
+        .with(convention::MESSAGING_DESTINATION_NAME, source.topic.clone())
         .with(convention::MESSAGING_DESTINATION_PARTITION_ID, source.partition.to_string())
 }
 
-fn grouped(start: Start, group: Option<&str>) -> Start {
+fn grouped(start: Start, group: Option<&Arc<str>>) -> Start {
     match group {
-        Some(group) => start.with(convention::MESSAGING_CONSUMER_GROUP_NAME, group.to_owned()),
+        Some(group) => start.with(convention::MESSAGING_CONSUMER_GROUP_NAME, group.clone()),
         None => start,
     }
 }
 
 /// Offsets of a topic were committed to the group, or were not. When that began nobody tells.
-pub fn mirrored(topic: &str, partitions: &[i32], group: Option<&str>, failed: Option<String>) {
+pub fn mirrored(topic: &str, partitions: &[i32], group: Option<&Arc<str>>, failed: Option<String>) {
     if !is_on() {
         return;
     }
@@ -121,13 +119,18 @@ impl Polled {
         let start = messaging("poll", SpanKind::Client, "receive", &raw.source)
             .since(since)
             .linked(origins.iter().map(|origin| origin.sender.clone()));
-        let span = grouped(spanning(start, raw.range, raw.len()), group.as_deref()).root();
+        let span = grouped(spanning(start, raw.range, raw.len()), group.as_ref()).root();
         span.end();
         Self { span, origins: origins.into(), group }
     }
 
     /// It is being decoded for a feed, from an offset on, until every sink holds it.
-    pub fn processed(&self, feed: &str, source: &TopicPartition, range: OffsetRange) -> Processing {
+    pub fn processed(
+        &self,
+        feed: &Arc<str>,
+        source: &TopicPartition,
+        range: OffsetRange,
+    ) -> Processing {
         if !is_on() {
             return Processing::default();
         }
@@ -135,7 +138,7 @@ impl Polled {
             self.origins.iter().filter(|origin| range.contains(origin.offset)).collect();
         let start = || {
             let start = messaging("process", SpanKind::Consumer, "process", source);
-            grouped(start, self.group.as_deref()).with("tidegate.feed", feed.to_owned())
+            grouped(start, self.group.as_ref()).with("tidegate.feed", feed.clone())
         };
         let linked = start().linked(wanted.iter().map(|origin| origin.sender.clone()));
         let batch = self.span.child(linked);
