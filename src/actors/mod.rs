@@ -88,6 +88,8 @@ const REBUILD: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_
 
 /// Builds an actor that stands alone on its arbiter, and another one whenever it has died.
 async fn tend(what: &str, mut build: impl FnMut(Alive)) {
+    // From the beginning, so that the first death is seen as one more.
+    metrics::ACTOR_RESTARTS.add([what], 0);
     let mut attempt = 0;
     loop {
         let (alive, death) = oneshot::channel();

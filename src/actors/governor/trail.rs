@@ -44,6 +44,8 @@ enum Sent {
 
 impl Trail {
     pub fn new(spool: Arc<Mutex<Spool>>) -> Self {
+        // The first that is refused is seen as one more.
+        metrics::AUDIT_REFUSED.add([], 0);
         Self { spool, waiting: Vec::new(), writing: false, sending: false, away: false }
     }
 

@@ -92,6 +92,11 @@ pub struct Kept(Arc<Mutex<Option<Addr<Janitor>>>>);
 
 /// Keeps a janitor alive on this arbiter from now on.
 pub fn live(setup: Setup, arbiter: &ArbiterHandle) -> Kept {
+    for chore in Chore::ALL {
+        // The first that fails is seen as one more.
+        metrics::CHORES_RUN.add([chore.name()], 0);
+        metrics::CHORES_FAILED.add([chore.name()], 0);
+    }
     let kept = Kept(Arc::default());
     let lives = kept.clone();
     arbiter.spawn(tend("janitor", move |alive| {

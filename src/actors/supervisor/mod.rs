@@ -113,6 +113,9 @@ pub struct Supervisor {
 
 impl Supervisor {
     pub fn build(setup: Setup) -> Self {
+        for what in ["source", "partition", "writer"] {
+            metrics::ACTOR_RESTARTS.add([what], 0);
+        }
         Self {
             protocol: setup.node.kafka.protocol,
             snapshots: Clock::new(setup.node.memory.budget.bytes()),
