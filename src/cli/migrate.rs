@@ -1,5 +1,7 @@
+use std::time::Instant;
+
 use super::{Exit, NodeFile, block_on, failed, permissions};
-use crate::config::{Feed, FeedFile};
+use crate::config::{Duration, Feed, FeedFile, Warehouse};
 use crate::grants::Grants;
 use crate::record::SinkError;
 use crate::telemetry::print::{answer, tell};
@@ -17,6 +19,10 @@ pub struct Migrate {
     /// node may not create them. Asks no database.
     #[arg(long)]
     print: bool,
+    /// Only wait until the schema is what this release needs, for so long at most, and change nothing: for
+    /// nodes that start while somebody else migrates.
+    #[arg(long, value_name = "DURATION", conflicts_with_all = ["print", "admin"])]
+    wait: Option<Duration>,
     /// Let this user grant and revoke, if nobody may yet: the first row of all.
     #[arg(long, value_name = "NAME", conflicts_with = "print")]
     admin: Option<String>,
@@ -29,6 +35,10 @@ impl Migrate {
             Err(exit) => return exit,
         };
         let Some(config) = node.warehouse else {
+            if self.wait.is_some() {
+                answer!("No `warehouse` is configured: there is nothing to wait for.");
+                return Exit::Good;
+            }
             tell!(
                 "{}: no `warehouse` is configured: nothing to migrate",
                 self.file.path().display()
@@ -50,6 +60,9 @@ impl Migrate {
                 );
             }
             return Exit::Good;
+        }
+        if let Some(patience) = self.wait {
+            return wait(&config, patience.get());
         }
         let migrated = block_on(async {
             let applied = warehouse::open(&config)?.migrate().await?;
@@ -77,6 +90,31 @@ impl Migrate {
             Ok(Err(error)) => failed(error),
             Err(exit) => exit,
         }
+    }
+}
+
+/// How often the schema is looked at.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
+fn wait(config: &Warehouse, patience: std::time::Duration) -> Exit {
+    let until = Instant::now() + patience;
+    let looking = async {
+        let warehouse = warehouse::open(config)?;
+        loop {
+            match warehouse.check_schema().await {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() >= until => return Err(error),
+                Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        }
+    };
+    match block_on(looking) {
+        Ok(Ok(())) => {
+            answer!("The schema is what this release needs.");
+            Exit::Good
+        }
+        Ok(Err(error)) => failed(format_args!("after {} s: {error}", patience.as_secs())),
+        Err(exit) => exit,
     }
 }
 

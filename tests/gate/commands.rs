@@ -301,10 +301,15 @@ fn a_database_is_migrated_once() {
     assert_eq!(refused.code, 1, "{}", refused.err);
     assert!(refused.err.contains("tidegate migrate"), "no remedy: {}", refused.err);
     println!("{}", refused.err.lines().last().unwrap_or_default());
-    // From several places at once: one does it, the others find it done.
+    // Whoever waits changes nothing.
+    let waited = with_config(&["migrate", "--wait", "1s"], config);
+    assert_eq!((waited.code, waited.err.contains("tidegate migrate")), (1, true), "{}", waited.err);
+    // From several places at once: one does it, the others find it done; and who waits sees it.
     let both: Vec<Ended> = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| with_config(&["migrate", "--wait", "1m"], config));
         let migrate = || with_config(&["migrate"], config);
         let threads: Vec<_> = (0..3).map(|_| scope.spawn(migrate)).collect();
+        assert_eq!(waiting.join().expect("it ended").code, 0);
         threads.into_iter().map(|thread| thread.join().expect("it ended")).collect()
     });
     assert!(both.iter().all(|ended| ended.code == 0), "{}", both[0].err);
