@@ -85,11 +85,13 @@ fn each_alert_fires_and_has_a_paragraph_in_the_runbook() {
 /// The rules as they are, but that an alert waits for nothing, and windows and waits are of seconds. Each is
 /// named here: a rule with another would never clear within a test.
 fn hasty(rules: &str) -> String {
-    const SHORTER: [(&str, &str); 6] = [
+    const SHORTER: [(&str, &str); 8] = [
         ("[5m]", "[10s]"),
         ("[10m]", "[10s]"),
         ("[15m]", "[10s]"),
         ("[1h]", "[10s]"),
+        ("[7h]", "[10s]"),
+        ("[1d]", "[10s]"),
         ("_age_seconds) > 300\n", "_age_seconds) > 3\n"),
         ("_due_seconds) > 1800\n", "_due_seconds) > 5\n"),
     ];
