@@ -256,7 +256,7 @@ fn prometheus_hears_of_a_parked_partition_of_rejects_and_of_a_node_that_is_gone(
     place.feed("orders", &feed("1.0"));
     prometheus.clears("TidegatePartitionParked");
     place.wait_for_watermarks("orders", &[120]);
-    // They are in quarantine now; one in a hundred would be told of.
+    // They are in quarantine now; one in a hundred would be told of. The first of a class only make its counter.
     let mut sent = 120;
     prometheus.fires_under("TidegateManyRejects", || {
         crate::quarantine::raw(&topic, &["{"; 5]);
