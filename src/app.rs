@@ -7,6 +7,7 @@ mod front;
 mod vitals;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -80,6 +81,8 @@ struct Ends {
     front: Option<Open>,
     vitals: Option<ServerHandle>,
     presence: Option<Presence>,
+    /// Nothing is waited for any more.
+    at_once: Arc<AtomicBool>,
 }
 
 impl Ends {
@@ -151,7 +154,11 @@ impl App {
         let known = Known::new(feeds.clone(), edges.catalog.clone(), edges.log.clone());
         let io = Io::new(runtime.handle().clone());
         let files = build_files(&node, mode, &known, &edges);
-        let beats = Beats::open(&node)?;
+        // A node that cannot tell of itself is one that works nevertheless.
+        let beats = Beats::open(&node).unwrap_or_else(|error| {
+            warn!(target: "tidegate::app", %error, "others cannot be told of this node");
+            None
+        });
         let front = Front::build(&node, &known, &edges, &io, files)?;
         let group_of = node.kafka.group.clone();
         let presence = beats.map(|beats| Presence::new(beats, group_of, pulse.clone(), io.clone()));
@@ -209,6 +216,8 @@ impl App {
         let Self { front, vitals, pulse, presence, export, runtime, .. } = self;
         let io = Io::new(runtime.handle().clone());
         let followed = edges.clone();
+        let at_once = Arc::new(AtomicBool::new(false));
+        let hurried = at_once.clone();
         let system = System::new();
         system.block_on(async move {
             let arbiters: Vec<Arbiter> = (0..io.cores().max(2)).map(|_| Arbiter::new()).collect();
@@ -245,7 +254,8 @@ impl App {
             if let Some(presence) = presence.clone() {
                 actix::spawn(presence.tell(supervisor.clone()));
             }
-            let ends = Ends { supervisor: supervisor.clone(), janitor, front, vitals, presence };
+            let supervised = supervisor.clone();
+            let ends = Ends { supervisor: supervised, janitor, front, vitals, presence, at_once };
             started(ends.clone(), System::current());
             if signals {
                 actix::spawn(stop_on_signal(ends));
@@ -255,9 +265,11 @@ impl App {
             }
         });
         let code = system.run_with_code().unwrap_or(1);
-        let last_word = async { tokio::time::timeout(LAST_WORD, followed.finish()).await };
-        drop(runtime.block_on(last_word));
-        export.finish();
+        if !hurried.load(Ordering::Relaxed) {
+            let last_word = async { tokio::time::timeout(LAST_WORD, followed.finish()).await };
+            drop(runtime.block_on(last_word));
+            export.finish();
+        }
         // Work that outlived its actors is fenced; it need not be waited for.
         runtime.shutdown_background();
         code
@@ -435,7 +447,10 @@ async fn stop_on_signal(ends: Ends) {
     };
     tokio::select! {
         () = ends.drain() => info!(target: "tidegate::app", "drained"),
-        () = again => warn!(target: "tidegate::app", "stopped at once; what was in flight will be read again"),
+        () = again => {
+            ends.at_once.store(true, Ordering::Relaxed);
+            warn!(target: "tidegate::app", "stopped at once; what was in flight will be read again");
+        }
     }
     System::current().stop();
 }

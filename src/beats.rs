@@ -1,13 +1,14 @@
 //! What nodes tell of themselves, wherever the cluster keeps it: in the database, and without one in the lake.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use crate::config::Node;
 use crate::lake::{Board, LakeStore};
 use crate::record::SinkError;
-use crate::status::{Beat, NodeTold};
+use crate::status::{BEAT_EVERY, Beat, NodeTold};
 use crate::warehouse::{JanitorStore, open_janitor};
 
 #[derive(Clone)]
@@ -24,6 +25,14 @@ impl Beats {
         }
         let lake = node.lake.as_ref().map(LakeStore::open).transpose()?;
         Ok(lake.map(|lake| Self::Lake(Arc::new(Board::new(&lake)))))
+    }
+
+    /// How often a node tells of itself. Each time in a bucket costs a little.
+    pub fn every(&self) -> Duration {
+        match self {
+            Self::Database(_) => BEAT_EVERY,
+            Self::Lake(_) => 3 * BEAT_EVERY,
+        }
     }
 
     pub async fn tell(&self, instance: Uuid, told: &NodeTold) -> Result<(), SinkError> {

@@ -114,7 +114,7 @@ async fn commit_patiently(
         match table.commit(sets).await {
             Err(error) if error.blame == Blame::Passing && since.elapsed() < patience => {
                 metrics::SINK_RETRIES.add([feed, LAKE], 1);
-                warn!(target: "tidegate::lake", %error, attempt, "commit failed; trying again");
+                warn!(target: "tidegate::lake", feed, %error, attempt, "commit failed; trying again");
                 tokio::time::sleep(RETRY.wait(attempt, rand::random())).await;
                 attempt += 1;
             }

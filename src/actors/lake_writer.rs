@@ -201,7 +201,7 @@ async fn stage_patiently(
         match table.stage(parts.clone()).await {
             Err(error) if error.blame == Blame::Passing && since.elapsed() < patience => {
                 metrics::SINK_RETRIES.add([feed, SinkKind::Lake.name()], 1);
-                warn!(target: "tidegate::lake", %error, attempt, "staging failed; trying again");
+                warn!(target: "tidegate::lake", feed, %error, attempt, "staging failed; trying again");
                 tokio::time::sleep(RETRY.wait(attempt, rand::random())).await;
                 attempt += 1;
             }

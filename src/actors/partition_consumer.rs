@@ -245,7 +245,7 @@ impl PartitionConsumer {
         fault::point("partition_consumer.decode");
         let raw = &read.raw;
         let range = OffsetRange::new(from.max(raw.range.start), raw.range.end);
-        let processing = read.polled.processed(&self.feed.name, &self.source, range);
+        let processing = read.polled.processed(&self.feed.name, &self.source, range, &self.budget);
         let since = Instant::now();
         let mut batch = self.decoder.decode(raw, from);
         let decoding = since.elapsed().as_secs_f64();
@@ -263,11 +263,12 @@ impl PartitionConsumer {
         {
             let reason = format!(
                 "{rejected} of {records} records in {} of {} were rejected, the first, at {}, because: \
-                 {}; correct the feed (`quarantine.park_above` is {})",
+                 {} ({}); correct the feed (`quarantine.park_above` is {})",
                 batch.range,
                 self.source,
                 batch.rejects[0].offset,
                 told(&batch.rejects[0].reason),
+                batch.rejects[0].class.name(),
                 limits.park_above
             );
             for index in 0..self.lanes.len() {
@@ -279,8 +280,8 @@ impl PartitionConsumer {
         metrics::RECORDS_READ.add([feed], records as u64);
         metrics::BYTES_READ.add([feed], raw.payload_bytes() as u64);
         let topic = &*self.source.topic;
-        metrics::CONSUMED_MESSAGES.add(["kafka", "poll", topic], records as u64);
-        metrics::PROCESS_SECONDS.record(["kafka", "process", topic], decoding);
+        metrics::CONSUMED_MESSAGES.add([topic, "kafka", "poll"], records as u64);
+        metrics::PROCESS_SECONDS.record([topic, "kafka", "process"], decoding);
         let mut classes: BTreeMap<&str, u64> = BTreeMap::new();
         for reject in batch.rejects.iter() {
             *classes.entry(reject.class.name()).or_default() += 1;

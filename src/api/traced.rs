@@ -6,10 +6,10 @@ use actix_web::http::header::HeaderMap;
 use actix_web::middleware::Next;
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::SpanKind;
+use opentelemetry::trace::{SpanKind, TraceContextExt};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-use crate::telemetry::trace::{self, Start, convention};
+use crate::telemetry::trace::{self, Start, convention, remote};
 
 struct Carrier<'a>(&'a HeaderMap);
 
@@ -23,6 +23,9 @@ impl Extractor for Carrier<'_> {
     }
 }
 
+/// Methods that are told by their names.
+const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
 /// The query is left out: it may tell of what is in the rows.
 pub async fn traced(
     request: ServiceRequest,
@@ -34,15 +37,24 @@ pub async fn traced(
     }
     let sender = &Carrier(request.headers());
     let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), sender);
+    let parent = match parent.span().span_context() {
+        sender if sender.is_valid() => Context::new().with_remote_span_context(remote(sender)),
+        _ => Context::new(),
+    };
+    // What strangers write is not told on.
     let route = request.match_pattern();
-    let method = request.method().to_string();
+    let method = match request.method() {
+        method if KNOWN.contains(&method.as_str()) => method.to_string(),
+        _ => "_OTHER".to_owned(),
+    };
     let name = route.as_ref().map_or_else(|| method.clone(), |route| format!("{method} {route}"));
     let mut start = Start::new(name, SpanKind::Server)
         .with(convention::HTTP_REQUEST_METHOD, method)
-        .with(convention::URL_PATH, request.path().to_owned())
-        .with(convention::URL_SCHEME, request.connection_info().scheme().to_owned());
+        .with(convention::URL_SCHEME, if request.app_config().secure() { "https" } else { "http" });
     if let Some(route) = route {
-        start = start.with(convention::HTTP_ROUTE, route);
+        start = start
+            .with(convention::URL_PATH, request.path().to_owned())
+            .with(convention::HTTP_ROUTE, route);
     }
     let span = start.below(&parent);
     let answered = span.around(next.call(request)).await;

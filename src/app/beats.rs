@@ -1,11 +1,11 @@
 //! What the node tells of itself to all who ask, every few seconds, for as long as it runs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::Addr;
 use chrono::Utc;
+use tokio::sync::Mutex;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use crate::actors::{Io, Supervisor};
 use crate::beats::Beats;
 use crate::grants::node_name;
 use crate::record::SinkError;
-use crate::status::{BEAT_EVERY, NodeTold, PartitionTold, Progress};
+use crate::status::{NodeTold, PartitionTold, Progress};
 use crate::telemetry::metrics;
 use crate::telemetry::pulse::Pulse;
 
@@ -32,7 +32,8 @@ pub struct Presence {
     beats: Beats,
     pulse: Arc<Pulse>,
     io: Io,
-    left: Arc<AtomicBool>,
+    /// Whether it has left. Held while others are told, so that nothing is told behind its leave.
+    left: Arc<Mutex<bool>>,
 }
 
 impl Presence {
@@ -50,25 +51,28 @@ impl Presence {
             let progress = Progress::of(at_ms, &partitions);
             let told = self.told(at_ms).of_partitions(partitions, before.as_ref());
             before = Some(progress);
-            if self.left.load(Ordering::Relaxed) {
-                return;
-            }
             let (beats, instance) = (self.beats.clone(), self.instance);
-            if let Err(error) =
-                self.within(WITHIN, async move { beats.tell(instance, &told).await }).await
-            {
+            let left = self.left.clone();
+            let telling = async move {
+                let left = left.lock().await;
+                if *left { Ok(()) } else { beats.tell(instance, &told).await }
+            };
+            if let Err(error) = self.within(WITHIN, telling).await {
                 warn!(target: "tidegate::app", %error, "others cannot be told of this node: to them it is silent");
             }
-            tokio::time::sleep(BEAT_EVERY).await;
+            tokio::time::sleep(self.beats.every()).await;
         }
     }
 
     /// It is no part of the cluster any more.
     pub async fn leave(&self) {
-        self.left.store(true, Ordering::Relaxed);
-        let (beats, instance) = (self.beats.clone(), self.instance);
+        let (beats, instance, left) = (self.beats.clone(), self.instance, self.left.clone());
+        let leaving = async move {
+            *left.lock().await = true;
+            beats.leave(instance).await
+        };
         // Else it is forgotten after a while.
-        drop(self.within(LEAVE_WITHIN, async move { beats.leave(instance).await }).await);
+        drop(self.within(LEAVE_WITHIN, leaving).await);
     }
 
     async fn within(

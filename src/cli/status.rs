@@ -10,8 +10,8 @@ use crate::beats::Beats;
 use crate::config::{FeedFile, Node};
 use crate::record::SinkKind;
 use crate::source::Log;
-use crate::status::{Cluster, FeedLine, Member};
-use crate::telemetry::print::answer;
+use crate::status::{Cluster, FeedLine, Member, Problem, Wanted};
+use crate::telemetry::print::{answer, tell};
 use crate::verify::counted;
 use crate::warehouse;
 
@@ -47,19 +47,20 @@ const COUNT_EVERY: Duration = Duration::from_secs(30);
 struct Quarantine(Option<(Instant, HashMap<String, u64>)>);
 
 impl Quarantine {
-    async fn of(&mut self, node: &Node) -> HashMap<String, u64> {
-        match &self.0 {
-            Some((at, known)) if at.elapsed() < COUNT_EVERY => known.clone(),
-            _ => {
-                let mut open: HashMap<String, u64> = HashMap::new();
-                let counted = counted(node, SinkKind::Warehouse).await.unwrap_or_default();
-                for of in counted.into_iter().filter(|of| of.state == "open") {
-                    *open.entry(of.feed).or_default() += of.records;
-                }
-                self.0 = Some((Instant::now(), open.clone()));
-                open
-            }
+    /// None: it could not be counted.
+    async fn of(&mut self, node: &Node) -> Option<HashMap<String, u64>> {
+        if let Some((at, known)) = &self.0
+            && at.elapsed() < COUNT_EVERY
+        {
+            return Some(known.clone());
         }
+        let mut open: HashMap<String, u64> = HashMap::new();
+        let counted = counted(node, SinkKind::Warehouse).await.ok()?;
+        for of in counted.into_iter().filter(|of| of.state == "open") {
+            *open.entry(of.feed).or_default() += of.records;
+        }
+        self.0 = Some((Instant::now(), open.clone()));
+        Some(open)
     }
 }
 
@@ -99,10 +100,14 @@ impl Status {
                 }
             }
         };
-        Ok(match &self.feed {
-            Some(only) => cluster.only(|feed| feed == only, |_| true),
-            None => cluster,
-        })
+        let Some(only) = &self.feed else { return Ok(cluster) };
+        let cluster = cluster.only(|feed| feed == only, |_| true);
+        // Of one that nobody has it is told that nobody has it.
+        if cluster.feeds.is_empty() && cluster.problems.iter().all(|it| it.feed.is_none()) {
+            tell!("--feed {only}: no such feed, or it has no topic yet");
+            return Err(Exit::UsedWrongly);
+        }
+        Ok(cluster)
     }
 
     fn show(&self, cluster: &Cluster) {
@@ -111,9 +116,7 @@ impl Status {
             // The screen anew, from its top.
             answer!("\x1b[2J\x1b[H{}", now.to_rfc3339_opts(SecondsFormat::Secs, true));
         }
-        if cluster.members.is_empty() {
-            answer!("No node tells of itself.");
-        } else {
+        if !cluster.members.is_empty() {
             let head = ["NODE", "GROUP", "VERSION", "UP", "HEARD", "PARTITIONS", "MEMORY", ""];
             table(&head, cluster.members.iter().map(member).collect());
         }
@@ -163,26 +166,30 @@ async fn gather(
         beats.ok_or("neither a `warehouse` nor a `lake`: nodes can tell nobody of themselves")?;
     let told = beats.all().await.map_err(|error| error.to_string())?;
     let kafka = node.kafka.clone();
-    let files = files.to_vec();
-    let expected = tokio::task::spawn_blocking(move || expected(&kafka, &files));
-    // Without a broker it is not known which partitions there are; the nodes tell of it themselves.
-    let expected = expected.await.ok().and_then(Result::ok).unwrap_or_default();
-    let mut cluster = Cluster::of(told, &expected);
+    let asked = files.to_vec();
+    let expected = tokio::task::spawn_blocking(move || expected(&kafka, &asked));
+    let expected = expected.await.unwrap_or_else(|error| Err(error.to_string()));
+    let mut cluster = Cluster::of(told, expected.as_deref().unwrap_or_default());
+    // Without a broker it is not known which partitions there are; the nodes tell of theirs.
+    if let Err(says) = expected {
+        cluster.problems.push(Problem { about: "the broker".to_owned(), feed: None, says });
+    }
+    if cluster.members.is_empty() && files.iter().any(|file| file.enabled) {
+        let says = "no node tells of itself".to_owned();
+        cluster.problems.push(Problem { about: "the cluster".to_owned(), feed: None, says });
+    }
     if node.warehouse.is_some() {
         let open = quarantine.of(node).await;
         let lines = cluster.feeds.iter_mut();
         for line in lines.filter(|line| line.sink == SinkKind::Warehouse.name()) {
-            line.quarantine = Some(open.get(&line.feed).copied().unwrap_or(0));
+            line.quarantine = open.as_ref().map(|open| open.get(&line.feed).copied().unwrap_or(0));
         }
     }
     Ok(cluster)
 }
 
 /// The partitions that the feeds' topics have.
-fn expected(
-    kafka: &crate::config::Kafka,
-    files: &[FeedFile],
-) -> Result<Vec<(String, String, i32)>, String> {
+fn expected(kafka: &crate::config::Kafka, files: &[FeedFile]) -> Result<Vec<Wanted>, String> {
     let log = Log::open(kafka)?;
     let topics = log.topics()?;
     let mut expected = Vec::new();
@@ -191,7 +198,17 @@ fn expected(
             let count = log.partitions(topic)?.unwrap_or(0);
             // One whose name would be none is told of by the nodes.
             let Ok(feed) = file.name_for(topic) else { continue };
-            expected.extend((0..count).map(|number| (feed.clone(), topic.clone(), number)));
+            let lake = file.lake.is_some().then_some(SinkKind::Lake);
+            let warehouse = file.warehouse.is_some().then_some(SinkKind::Warehouse);
+            for sink in lake.into_iter().chain(warehouse) {
+                let wanted = |partition| Wanted {
+                    feed: feed.clone(),
+                    topic: topic.clone(),
+                    partition,
+                    sink: sink.name().to_owned(),
+                };
+                expected.extend((0..count).map(wanted));
+            }
         }
     }
     Ok(expected)

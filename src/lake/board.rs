@@ -1,6 +1,7 @@
 //! Where nodes of clusters without a database tell of themselves: a document for each, in the lake.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -12,31 +13,51 @@ use super::log::{judged, judged_write};
 use crate::record::SinkError;
 use crate::status::{Beat, FORGOTTEN, NodeTold};
 
-pub struct Board(Arc<dyn ObjectStore>);
+pub struct Board {
+    lake: LakeStore,
+    nodes: Arc<dyn ObjectStore>,
+    beats: AtomicU32,
+}
+
+/// So seldom those that are silent are looked for.
+const SWEEP: u32 = 20;
 
 impl Board {
     pub fn new(lake: &LakeStore) -> Self {
-        Self(lake.below("_tidegate/nodes"))
+        let nodes = lake.below("_tidegate/nodes");
+        Self { lake: lake.clone(), nodes, beats: AtomicU32::new(0) }
     }
 
     /// What a node tells of itself, in the place of what it told before. Those that were silent for long, by the
     /// times of the store's files, are forgotten with it.
     pub async fn beat(&self, instance: Uuid, told: &NodeTold) -> Result<(), SinkError> {
         let body = serde_json::to_vec(told).map_err(SinkError::lasting)?;
-        self.0.put(&document(instance), body.into()).await.map_err(|error| judged_write(&error))?;
-        for (silent, age_ms) in self.there().await? {
-            if age_ms > FORGOTTEN.as_millis() as i64 {
+        let written = self.nodes.put(&document(instance), body.into()).await;
+        written.map_err(|error| judged_write(&error))?;
+        if !self.beats.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP) {
+            return Ok(());
+        }
+        let there = self.there().await?;
+        // This node's own is new, whatever clocks say.
+        let newest = there.iter().map(|(_, at_ms)| *at_ms).max().unwrap_or(0);
+        for (silent, at_ms) in there {
+            if newest - at_ms > FORGOTTEN.as_millis() as i64 {
                 self.leave(silent).await?;
             }
         }
         Ok(())
     }
 
-    /// What all told last. Ages are by this machine's clock, or the store's if that is ahead.
+    /// What all told last. Ages are by the store's clock.
     pub async fn beats(&self) -> Result<Vec<Beat>, SinkError> {
-        let mut beats = Vec::new();
-        for (instance, age_ms) in self.there().await? {
-            let body = match self.0.get(&document(instance)).await {
+        let there = self.there().await?;
+        if there.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (now_ms, mut beats) = (self.lake.now_ms().await?, Vec::new());
+        for (instance, at_ms) in there {
+            let age_ms = (now_ms - at_ms).max(0);
+            let body = match self.nodes.get(&document(instance)).await {
                 Ok(found) => found.bytes().await.map_err(|error| judged(&error))?,
                 Err(Error::NotFound { .. }) => continue,
                 Err(error) => return Err(judged(&error)),
@@ -51,23 +72,21 @@ impl Board {
 
     /// It has ended.
     pub async fn leave(&self, instance: Uuid) -> Result<(), SinkError> {
-        match self.0.delete(&document(instance)).await {
+        match self.nodes.delete(&document(instance)).await {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(judged(&error)),
         }
     }
 
+    /// When each told last, by the store's clock: milliseconds since the epoch.
     async fn there(&self) -> Result<Vec<(Uuid, i64)>, SinkError> {
         let listed: Vec<_> =
-            self.0.list(None).try_collect().await.map_err(|error: Error| judged(&error))?;
+            self.nodes.list(None).try_collect().await.map_err(|error: Error| judged(&error))?;
         let named = listed.iter().filter_map(|file| {
             let name = file.location.filename()?.strip_suffix(".json")?;
             Some((name.parse::<Uuid>().ok()?, file.last_modified.timestamp_millis()))
         });
-        let named: Vec<(Uuid, i64)> = named.collect();
-        let newest = named.iter().map(|(_, at)| *at).max().unwrap_or(0);
-        let newest = newest.max(chrono::Utc::now().timestamp_millis());
-        Ok(named.into_iter().map(|(instance, at)| (instance, newest - at)).collect())
+        Ok(named.collect())
     }
 }
 

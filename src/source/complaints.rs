@@ -214,12 +214,12 @@ impl ClientContext for Complaints {
             }
             // The same comes as an error, and is said there.
             ("FAIL" | "ERROR", _) => debug!(target: "librdkafka", "{facility} {line}"),
-            (_, RDKafkaLogLevel::Warning) => warn!(target: "librdkafka", "{facility} {line}"),
+            (_, RDKafkaLogLevel::Warning) => warn!(target: "librdkafka", facility, "{line}"),
             (_, RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info) => {
                 info!(target: "librdkafka", "{facility} {line}");
             }
             (_, RDKafkaLogLevel::Debug) => debug!(target: "librdkafka", "{facility} {line}"),
-            _ => error!(target: "librdkafka", "{facility} {line}"),
+            _ => error!(target: "librdkafka", facility, "{line}"),
         }
     }
 }

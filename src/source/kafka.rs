@@ -189,7 +189,11 @@ impl Poll {
         loop {
             match self.inbox.try_recv() {
                 Ok(Command::Close) | Err(TryRecvError::Disconnected) => return false,
-                Ok(command) => self.obey(command),
+                // Each may take a while.
+                Ok(command) => {
+                    self.alive.beat(chrono::Utc::now().timestamp_millis());
+                    self.obey(command);
+                }
                 Err(TryRecvError::Empty) => return true,
             }
         }

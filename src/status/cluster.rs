@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{Beat, FeedTold, PartitionTold, SILENT_MS};
 
@@ -60,6 +61,15 @@ pub struct Owned {
     pub told: PartitionTold,
 }
 
+/// A partition that a feed has in the broker, and one of the sinks it should go to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wanted {
+    pub feed: String,
+    pub topic: String,
+    pub partition: i32,
+    pub sink: String,
+}
+
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -71,9 +81,24 @@ pub struct Problem {
 }
 
 impl Cluster {
-    /// `expected` are the partitions that feeds have by the broker: feed, topic, number.
-    pub fn of(mut beats: Vec<Beat>, expected: &[(String, String, i32)]) -> Self {
+    /// `expected` is what somebody should have, by the feeds and the broker.
+    pub fn of(mut beats: Vec<Beat>, expected: &[Wanted]) -> Self {
         beats.sort_by(|a, b| (&a.told.node, a.instance).cmp(&(&b.told.node, b.instance)));
+        // A node that was killed and is back is one.
+        let back = |beat: &Beat| {
+            let (node, group) = (&beat.told.node, &beat.told.group);
+            beats.iter().any(|other| {
+                (&other.told.node, &other.told.group) == (node, group)
+                    && other.age_ms <= SILENT_MS
+                    && other.told.started_ms >= beat.told.at_ms
+            })
+        };
+        let gone: BTreeSet<Uuid> = beats
+            .iter()
+            .filter(|beat| beat.age_ms > SILENT_MS && back(beat))
+            .map(|beat| beat.instance)
+            .collect();
+        beats.retain(|beat| !gone.contains(&beat.instance));
         let mut cluster = Self::default();
         let mut feeds: BTreeMap<(String, String), FeedLine> = BTreeMap::new();
         let mut owned = BTreeSet::new();
@@ -106,11 +131,14 @@ impl Cluster {
                 feeds.entry(key).or_default().add(feed);
             }
             for partition in told.partitions {
-                owned.insert((
-                    partition.feed.clone(),
-                    partition.topic.clone(),
-                    partition.partition,
-                ));
+                for sink in &partition.sinks {
+                    owned.insert(Wanted {
+                        feed: partition.feed.clone(),
+                        topic: partition.topic.clone(),
+                        partition: partition.partition,
+                        sink: sink.sink.clone(),
+                    });
+                }
                 cluster.partitions.push(Owned { node: told.node.clone(), told: partition });
             }
         }
@@ -121,15 +149,11 @@ impl Cluster {
         for partition in &cluster.partitions {
             cluster.problems.extend(partition.problem());
         }
-        // Of those that are left out nobody knows who has them.
-        if cluster.left_out == 0 {
-            let missing = expected.iter().filter(|it| !owned.contains(*it));
-            cluster.problems.extend(missing.map(|(feed, topic, number)| Problem {
-                about: format!("{topic}-{number} of {feed}"),
-                feed: Some(feed.clone()),
-                says: "no node has it".to_owned(),
-            }));
-        }
+        cluster.problems.extend(match cluster.left_out {
+            0 => missing(expected.iter().filter(|it| !owned.contains(*it))),
+            // One by one nobody knows who has them.
+            _ => too_few(expected, &cluster.feeds),
+        });
         cluster
     }
 
@@ -149,6 +173,38 @@ impl Cluster {
         }
         self
     }
+}
+
+/// Partitions that nobody has, or not for all of their sinks.
+fn missing<'w>(wanted: impl Iterator<Item = &'w Wanted>) -> Vec<Problem> {
+    let mut sinks: BTreeMap<(&str, &str, i32), Vec<&str>> = BTreeMap::new();
+    for Wanted { feed, topic, partition, sink } in wanted {
+        sinks.entry((feed, topic, *partition)).or_default().push(sink);
+    }
+    let problem = |((feed, topic, partition), sinks): ((&str, &str, i32), Vec<&str>)| Problem {
+        about: format!("{topic}-{partition} of {feed}"),
+        feed: Some(feed.to_owned()),
+        says: format!("no node has it for the {}", sinks.join(" and the ")),
+    };
+    sinks.into_iter().map(problem).collect()
+}
+
+/// The same in numbers.
+fn too_few(expected: &[Wanted], feeds: &[FeedLine]) -> Vec<Problem> {
+    let mut wanted: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for Wanted { feed, sink, .. } in expected {
+        *wanted.entry((feed, sink)).or_default() += 1;
+    }
+    let problem = |((feed, sink), wanted): ((&str, &str), usize)| {
+        let line = feeds.iter().find(|line| line.feed == feed && line.sink == sink);
+        let lacks = wanted.checked_sub(line.map_or(0, |line| line.partitions))?;
+        (lacks > 0).then(|| Problem {
+            about: feed.to_owned(),
+            feed: Some(feed.to_owned()),
+            says: format!("no node has {lacks} of its {wanted} partitions for the {sink}"),
+        })
+    };
+    wanted.into_iter().filter_map(problem).collect()
 }
 
 impl FeedLine {
@@ -188,8 +244,6 @@ impl Owned {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::super::{ErrorTold, NodeTold, SinkTold};
     use super::*;
 
@@ -222,8 +276,7 @@ mod tests {
 
     #[test]
     fn a_cluster_is_what_its_nodes_tell_of_themselves() {
-        let expected: Vec<(String, String, i32)> =
-            (0..4).map(|number| ("f".to_owned(), "t".to_owned(), number)).collect();
+        let expected = wanted(4);
         let cluster = Cluster::of(
             vec![
                 beat("b", 1_000, vec![told("f", 1, "parked", true)]),
@@ -247,10 +300,56 @@ mod tests {
                 "c: has not been heard of for 30 s",
                 "t-0 of f: on a the warehouse is detached: it is away",
                 "t-1 of f: parked on b: of a reason",
-                "t-2 of f: no node has it",
-                "t-3 of f: no node has it",
+                "t-2 of f: no node has it for the lake and the warehouse",
+                "t-3 of f: no node has it for the lake and the warehouse",
             ]
         );
+    }
+
+    /// The partitions of one feed, for both sinks.
+    fn wanted(partitions: i32) -> Vec<Wanted> {
+        let one = |partition, sink: &str| Wanted {
+            feed: "f".to_owned(),
+            topic: "t".to_owned(),
+            partition,
+            sink: sink.to_owned(),
+        };
+        (0..partitions).flat_map(|it| [one(it, "lake"), one(it, "warehouse")]).collect()
+    }
+
+    #[test]
+    fn nodes_of_one_sink_alone_leave_the_other_to_nobody() {
+        let mut half = told("f", 0, "running", true);
+        half.sinks.truncate(1);
+        let cluster = Cluster::of(vec![beat("a", 0, vec![half])], &wanted(1));
+        assert_eq!(cluster.problems[0].says, "no node has it for the warehouse");
+    }
+
+    #[test]
+    fn of_very_many_partitions_it_is_told_how_many_nobody_has() {
+        let many = (0..1500).map(|number| told("f", number, "running", true)).collect();
+        let cluster = Cluster::of(vec![beat("a", 0, many)], &wanted(1510));
+        let says: Vec<&str> = cluster.problems.iter().map(|it| &*it.says).collect();
+        assert_eq!(
+            says,
+            [
+                "no node has 10 of its 1510 partitions for the lake",
+                "no node has 10 of its 1510 partitions for the warehouse",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_node_that_was_killed_and_is_back_is_one() {
+        let mut killed = beat("a", SILENT_MS + 1, Vec::new());
+        (killed.told.started_ms, killed.told.at_ms) = (1, 10);
+        let mut back = beat("a", 0, vec![told("f", 0, "running", true)]);
+        (back.told.started_ms, back.told.at_ms) = (20, 30);
+        let beside = beat("b", SILENT_MS + 1, Vec::new());
+        let cluster = Cluster::of(vec![killed, back, beside], &[]);
+        let members: Vec<(&str, bool)> =
+            cluster.members.iter().map(|it| (&*it.node, it.silent)).collect();
+        assert_eq!(members, [("a", false), ("b", true)]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use cluster::{Cluster, FeedLine, Member, Problem};
+pub use cluster::{Cluster, FeedLine, Member, Problem, Wanted};
 
 /// How often a node tells of itself.
 pub const BEAT_EVERY: Duration = Duration::from_secs(5);

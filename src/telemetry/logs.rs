@@ -152,7 +152,8 @@ impl Files {
         let open = |(role, _): &(&str, _)| {
             let file = Builder::new()
                 .rotation(Rotation::DAILY)
-                .filename_prefix(*role)
+                // Of a folder with others' logs those are deleted that are named like this.
+                .filename_prefix(format!("tidegate-{role}"))
                 .filename_suffix("log")
                 .max_log_files(DAYS)
                 .build(folder)
@@ -261,11 +262,13 @@ mod tests {
         let lines = said(LogFormat::Json, || {
             for attempt in 0..100 {
                 warn!(feed = "a", attempt, "failed");
+                warn!(id = attempt, "said once");
                 info!(feed = "a", attempt, "done");
             }
         });
         let with = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
         assert_eq!((with("failed"), with("done")), (limit::BURST as usize, 100));
+        assert_eq!(with("said once"), 100);
     }
 
     #[test]
@@ -288,7 +291,8 @@ mod tests {
         let text = |role: &str| {
             let files = std::fs::read_dir(folder.path()).unwrap().flatten();
             let found = files.map(|it| it.path()).find(|path| {
-                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(role))
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.starts_with(&format!("tidegate-{role}"))
             });
             std::fs::read_to_string(found.unwrap()).unwrap()
         };

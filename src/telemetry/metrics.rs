@@ -79,7 +79,7 @@ families! {
     histogram CHORE_SECONDS ["chore"] = "tidegate.chores.duration", "s", "How long a chore took", SECONDS;
     gauge CHORE_LAST ["chore"] = "tidegate.chores.last", "s", "When a chore was done last, by whichever node: seconds since 1970, told by the janitor's node alone";
     gauge CHORE_DUE ["chore"] = "tidegate.chores.due", "s", "When a chore is due next: seconds since 1970, told by the janitor's node alone";
-    gauge JANITOR [] = "tidegate.janitor.active", "1", "One on the node that is the janitor, else nothing";
+    gauge JANITOR [] = "tidegate.janitor.active", "{node}", "One on the node that is the janitor, else nothing";
     counter ROWS_EXPIRED ["sink"] = "tidegate.retention.rows", "{row}", "Rows that retention took out";
     counter FILES_COMPACTED [] = "tidegate.compaction.files", "{file}", "Small files that were joined";
     counter LOG_FILES_TAKEN_OUT [] = "tidegate.log.files", "{file}", "Old entries and checkpoints taken out of Delta logs";
@@ -95,15 +95,20 @@ families! {
     gauge KAFKA_RECEIVED_BYTES ["stream"] = "tidegate.kafka.received", "By", "Bytes that librdkafka has received since its consumer began";
     gauge KAFKA_REQUESTS ["stream"] = "tidegate.kafka.requests", "{request}", "Requests that librdkafka has sent since its consumer began";
     gauge KAFKA_REBALANCES ["stream"] = "tidegate.kafka.rebalances", "{rebalance}", "Rebalances of the group since this consumer began";
-    counter CONSUMED_MESSAGES ["messaging.system", "messaging.operation.name", "messaging.destination.name"] = "messaging.client.consumed.messages", "{message}", "Messages that were decoded, by topic, by OpenTelemetry's conventions";
-    histogram PROCESS_SECONDS ["messaging.system", "messaging.operation.name", "messaging.destination.name"] = "messaging.process.duration", "s", "How long a batch took to be decoded, by OpenTelemetry's conventions", SECONDS;
+    counter CONSUMED_MESSAGES ["messaging.destination.name", "messaging.system", "messaging.operation.name"] = "messaging.client.consumed.messages", "{message}", "Messages that were decoded, by topic, by OpenTelemetry's conventions";
+    histogram PROCESS_SECONDS ["messaging.destination.name", "messaging.system", "messaging.operation.name"] = "messaging.process.duration", "s", "How long a batch took to be decoded, by OpenTelemetry's conventions", SECONDS;
     histogram DB_OPERATION_SECONDS ["db.system.name", "db.operation.name"] = "db.client.operation.duration", "s", "How long a statement of a transaction took, by OpenTelemetry's conventions", SECONDS;
-    gauge BUILD ["version"] = "tidegate.build", "1", "One, of the release that runs";
+    gauge BUILD ["version"] = "tidegate.build", "{release}", "One, of the release that runs";
+}
+
+/// Something that is there as long as the node is.
+fn say_build() {
+    BUILD.set([env!("CARGO_PKG_VERSION")], 1.0);
 }
 
 /// All numbers as Prometheus reads them (text format 0.0.4).
 pub fn exposition() -> String {
-    BUILD.set([env!("CARGO_PKG_VERSION")], 1.0);
+    say_build();
     let mut text = String::new();
     ALL.iter().for_each(|family| family.expose(&mut text));
     text
@@ -112,6 +117,7 @@ pub fn exposition() -> String {
 /// Offers every family to the global OpenTelemetry meter provider. `observe` sets the gauges anew: it is called
 /// before each of them is read, and so does something once in a while only.
 pub fn register(observe: impl Fn() + Send + Sync + 'static) {
+    say_build();
     let meter = global::meter("tidegate");
     // What is registered first is read first.
     let _ = meter

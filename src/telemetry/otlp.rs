@@ -3,18 +3,26 @@
 //!
 //! `telemetry.otlp` of the node file comes first, then the variables of OpenTelemetry's specification.
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{KeyValue, global};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{
-    ExporterBuildError, MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig,
+    MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+    tonic_types,
 };
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, ShouldSample};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, ShouldSample,
+};
+use reqwest::Certificate;
+use reqwest::redirect::Policy;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
@@ -57,7 +65,17 @@ struct Route {
     protocol: OtlpProtocol,
     /// None: the exporter's own, which goes by the environment.
     endpoint: Option<String>,
+    encrypted: bool,
+    /// PEM file of the authority that signed the collector's certificate, beside the system's.
+    authority: Option<PathBuf>,
+    /// How long one sending may take.
+    timeout: Duration,
 }
+
+/// The specification's default.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Spans that wait to be sent, at most. With a lake's commit all of its batches' end at once.
+const QUEUE: usize = 16_384;
 
 /// None: it is not sent.
 fn route(config: Option<&Otlp>, signal: Signal, env: Variables<'_>) -> Option<Route> {
@@ -67,16 +85,14 @@ fn route(config: Option<&Otlp>, signal: Signal, env: Variables<'_>) -> Option<Ro
     if is("OTEL_SDK_DISABLED", "true") || is(&format!("OTEL_{upper}_EXPORTER"), "none") {
         return None;
     }
-    let of_env = said(&format!("OTEL_EXPORTER_OTLP_{upper}_ENDPOINT"))
-        .or_else(|| said("OTEL_EXPORTER_OTLP_ENDPOINT"));
+    let of_env = |what: &str| {
+        said(&format!("OTEL_EXPORTER_OTLP_{upper}_{what}"))
+            .or_else(|| said(&format!("OTEL_EXPORTER_OTLP_{what}")))
+    };
     let endpoint = config.and_then(|config| config.endpoint.clone());
-    if endpoint.is_none() && of_env.is_none() {
-        return None;
-    }
+    let encrypted = endpoint.clone().or_else(|| of_env("ENDPOINT"))?.starts_with("https:");
     let protocol = config.and_then(|config| config.protocol).unwrap_or_else(|| {
-        let of_env = said(&format!("OTEL_EXPORTER_OTLP_{upper}_PROTOCOL"))
-            .or_else(|| said("OTEL_EXPORTER_OTLP_PROTOCOL"));
-        match of_env.as_deref() {
+        match of_env("PROTOCOL").map(|it| it.to_lowercase()).as_deref() {
             Some("grpc") => OtlpProtocol::Grpc,
             None | Some("http/protobuf") => OtlpProtocol::Http,
             Some(other) => {
@@ -89,7 +105,10 @@ fn route(config: Option<&Otlp>, signal: Signal, env: Variables<'_>) -> Option<Ro
         OtlpProtocol::Grpc => base,
         OtlpProtocol::Http => format!("{}/v1/{}", base.trim_end_matches('/'), signal.name()),
     });
-    Some(Route { protocol, endpoint })
+    let authority = of_env("CERTIFICATE").map(PathBuf::from);
+    let timeout = of_env("TIMEOUT").and_then(|ms| ms.trim().parse().ok());
+    let timeout = timeout.map_or(TIMEOUT, Duration::from_millis);
+    Some(Route { protocol, endpoint, encrypted, authority, timeout })
 }
 
 /// Which traces are kept.
@@ -123,9 +142,10 @@ fn resource(node: &str, env: Variables<'_>) -> Resource {
         KeyValue::new(convention::SERVICE_INSTANCE_ID, node.to_owned()),
         KeyValue::new(convention::PROCESS_PID, i64::from(std::process::id())),
     ];
-    if env("OTEL_SERVICE_NAME").is_none() {
-        found.push(KeyValue::new(convention::SERVICE_NAME, "tidegate"));
-    }
+    let service = env("OTEL_SERVICE_NAME").filter(|name| !name.is_empty());
+    let is_named = service.is_some();
+    let service = service.unwrap_or_else(|| "tidegate".to_owned());
+    found.push(KeyValue::new(convention::SERVICE_NAME, service));
     if let Some(host) = env("HOSTNAME") {
         found.push(KeyValue::new(convention::HOST_NAME, host));
     }
@@ -149,6 +169,8 @@ fn resource(node: &str, env: Variables<'_>) -> Resource {
         .build()
         .iter()
         .map(|(key, value)| KeyValue::new(key.clone(), value.clone()))
+        // But for the name, which has a variable of its own.
+        .filter(|said| !is_named || said.key.as_str() != convention::SERVICE_NAME)
         .collect();
     Resource::builder().with_attributes(found).with_attributes(said).build()
 }
@@ -165,10 +187,15 @@ impl Export {
         let _within = io.enter();
         let mut export = Self::default();
         if let Some(route) = route(config, Signal::Traces, &env) {
-            let exporter = span_exporter(&route, io).map_err(|error| unusable(&error))?;
+            let exporter = span_exporter(&route, io)?;
             info!(target: "tidegate::telemetry", protocol = route.protocol.name(), endpoint = route.endpoint.as_deref(), "spans are sent");
+            let mut spans = BatchConfigBuilder::default();
+            if env("OTEL_BSP_MAX_QUEUE_SIZE").is_none() {
+                spans = spans.with_max_queue_size(QUEUE);
+            }
+            let spans = BatchSpanProcessor::builder(exporter).with_batch_config(spans.build());
             let provider = SdkTracerProvider::builder()
-                .with_batch_exporter(exporter)
+                .with_span_processor(spans.build())
                 .with_sampler(sampler(config, &env))
                 .with_resource(resource(node, &env))
                 .build();
@@ -176,7 +203,7 @@ impl Export {
             export.traces = Some(provider);
         }
         if let Some(route) = route(config, Signal::Metrics, &env) {
-            let exporter = metric_exporter(&route, io).map_err(|error| unusable(&error))?;
+            let exporter = metric_exporter(&route, io)?;
             let mut reader = PeriodicReader::builder(exporter);
             if let Some(every) = config.and_then(|config| config.metrics_every) {
                 reader = reader.with_interval(every.get());
@@ -194,57 +221,94 @@ impl Export {
 
     /// Sends what waits, for a moment. Blocks.
     pub fn finish(self) {
-        let traces = self.traces.map(|it| it.shutdown_with_timeout(LAST_WORD));
-        let metrics = self.metrics.map(|it| it.shutdown_with_timeout(LAST_WORD));
-        for ended in [traces, metrics].into_iter().flatten() {
-            if let Err(error) = ended {
-                warn!(target: "tidegate::telemetry", %error, "not all that was to be sent was sent");
+        let (tell, told) = std::sync::mpsc::channel();
+        let mut waiting = 0;
+        // Side by side, and not waited for longer: the second does not keep to what it is told.
+        let mut end = |ending: Box<dyn FnOnce() -> OTelSdkResult + Send>| {
+            let tell = tell.clone();
+            waiting += 1;
+            std::thread::spawn(move || drop(tell.send(ending())));
+        };
+        if let Some(traces) = self.traces {
+            end(Box::new(move || traces.shutdown_with_timeout(LAST_WORD)));
+        }
+        if let Some(metrics) = self.metrics {
+            end(Box::new(move || metrics.shutdown_with_timeout(LAST_WORD)));
+        }
+        let until = Instant::now() + LAST_WORD;
+        for _ in 0..waiting {
+            let left = until.saturating_duration_since(Instant::now());
+            let ended = told.recv_timeout(left);
+            if !matches!(ended, Ok(Ok(()))) {
+                warn!(target: "tidegate::telemetry", "not all that was to be sent was sent");
             }
         }
     }
 }
 
-fn unusable(error: &ExporterBuildError) -> String {
+fn unusable(error: impl std::fmt::Display) -> String {
     format!("telemetry.otlp: {error}")
 }
 
-fn span_exporter(route: &Route, io: &Handle) -> Result<SpanExporter, ExporterBuildError> {
-    let Route { protocol, endpoint } = route;
-    match protocol {
-        OtlpProtocol::Grpc => {
-            let exporter = SpanExporter::builder().with_tonic();
-            match endpoint {
-                Some(endpoint) => exporter.with_endpoint(endpoint).build(),
-                None => exporter.build(),
+/// How the exporters of both signals are made, whose builders are alike and have nothing in common.
+macro_rules! exporter {
+    ($exporter:ident, $route:expr, $io:expr) => {{
+        let Route { protocol, endpoint, timeout, .. } = $route;
+        match protocol {
+            OtlpProtocol::Grpc => {
+                let mut exporter = $exporter::builder()
+                    .with_tonic()
+                    .with_protocol(Protocol::Grpc)
+                    .with_timeout(*timeout);
+                if let Some(tls) = $route.tls()? {
+                    exporter = exporter.with_tls_config(tls);
+                }
+                match endpoint {
+                    Some(endpoint) => exporter.with_endpoint(endpoint).build(),
+                    None => exporter.build(),
+                }
+            }
+            OtlpProtocol::Http => {
+                let exporter = $exporter::builder()
+                    .with_http()
+                    .with_protocol(Protocol::HttpBinary)
+                    .with_timeout(*timeout)
+                    .with_http_client(Client::on($io, $route)?);
+                match endpoint {
+                    Some(endpoint) => exporter.with_endpoint(endpoint).build(),
+                    None => exporter.build(),
+                }
             }
         }
-        OtlpProtocol::Http => {
-            let exporter = SpanExporter::builder().with_http().with_http_client(Client::on(io));
-            match endpoint {
-                Some(endpoint) => exporter.with_endpoint(endpoint).build(),
-                None => exporter.build(),
-            }
-        }
-    }
+        .map_err(unusable)
+    }};
 }
 
-fn metric_exporter(route: &Route, io: &Handle) -> Result<MetricExporter, ExporterBuildError> {
-    let Route { protocol, endpoint } = route;
-    match protocol {
-        OtlpProtocol::Grpc => {
-            let exporter = MetricExporter::builder().with_tonic();
-            match endpoint {
-                Some(endpoint) => exporter.with_endpoint(endpoint).build(),
-                None => exporter.build(),
-            }
+fn span_exporter(route: &Route, io: &Handle) -> Result<SpanExporter, String> {
+    exporter!(SpanExporter, route, io)
+}
+
+fn metric_exporter(route: &Route, io: &Handle) -> Result<MetricExporter, String> {
+    exporter!(MetricExporter, route, io)
+}
+
+impl Route {
+    /// What the authority's file holds.
+    fn pem(&self) -> Result<Option<Vec<u8>>, String> {
+        let Some(path) = &self.authority else { return Ok(None) };
+        let read = std::fs::read(path).map(Some);
+        read.map_err(|error| format!("OTEL_EXPORTER_OTLP_CERTIFICATE: {}: {error}", path.display()))
+    }
+
+    fn tls(&self) -> Result<Option<ClientTlsConfig>, String> {
+        if !self.encrypted {
+            return Ok(None);
         }
-        OtlpProtocol::Http => {
-            let exporter = MetricExporter::builder().with_http().with_http_client(Client::on(io));
-            match endpoint {
-                Some(endpoint) => exporter.with_endpoint(endpoint).build(),
-                None => exporter.build(),
-            }
-        }
+        let tls = ClientTlsConfig::new().with_enabled_roots();
+        Ok(Some(match self.pem()? {
+            Some(pem) => tls.ca_certificate(tonic_types::transport::Certificate::from_pem(pem)),
+            None => tls,
+        }))
     }
 }
 
@@ -256,19 +320,20 @@ struct Client {
 }
 
 impl Client {
-    /// An answer that is longer in coming is not waited for, whatever the exporter's own patience.
-    const WITHIN: Duration = Duration::from_secs(30);
-
-    fn on(io: &Handle) -> Self {
-        Self { client: reqwest::Client::new(), io: io.clone() }
+    fn on(io: &Handle, route: &Route) -> Result<Self, String> {
+        // Nobody else is to get the headers, which may hold a key.
+        let mut client = reqwest::Client::builder().timeout(route.timeout).redirect(Policy::none());
+        if let Some(pem) = route.pem()? {
+            client = client.add_root_certificate(Certificate::from_pem(&pem).map_err(unusable)?);
+        }
+        Ok(Self { client: client.build().map_err(unusable)?, io: io.clone() })
     }
 }
 
 #[async_trait]
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let mut request = reqwest::Request::try_from(request)?;
-        request.timeout_mut().get_or_insert(Self::WITHIN);
+        let request = reqwest::Request::try_from(request)?;
         let client = self.client.clone();
         let sent = self.io.spawn(async move {
             let answer = client.execute(request).await?;
@@ -311,7 +376,7 @@ mod tests {
         assert_eq!(off(("OTEL_SDK_DISABLED", "TRUE")), None);
         assert_eq!(off(("OTEL_TRACES_EXPORTER", "none")), None);
         assert!(off(("OTEL_METRICS_EXPORTER", "none")).is_some());
-        let grpc = off(("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc"));
+        let grpc = off(("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "GRPC"));
         assert_eq!(grpc, Some((OtlpProtocol::Grpc, None)));
     }
 
@@ -330,6 +395,35 @@ mod tests {
         assert_eq!(routed(Some(&config(Some(OtlpProtocol::Http))), &there), http);
         let grpc = Some((OtlpProtocol::Grpc, Some("http://file:1/".to_owned())));
         assert_eq!(routed(Some(&config(None)), &there), grpc);
+    }
+
+    #[tokio::test]
+    async fn what_the_file_says_starts_whatever_the_environment_says() {
+        let route = |protocol, address: &str, authority: Option<&str>| Route {
+            protocol,
+            endpoint: Some(address.to_owned()),
+            encrypted: address.starts_with("https"),
+            authority: authority.map(PathBuf::from),
+            timeout: TIMEOUT,
+        };
+        let io = Handle::current();
+        for protocol in [OtlpProtocol::Http, OtlpProtocol::Grpc] {
+            for address in ["http://c:1", "https://c:1"] {
+                span_exporter(&route(protocol, address, None), &io).unwrap();
+                metric_exporter(&route(protocol, address, None), &io).unwrap();
+            }
+            let lost = route(protocol, "https://c:1", Some("/nowhere.pem"));
+            let refused = span_exporter(&lost, &io).unwrap_err();
+            assert!(refused.contains("/nowhere.pem"), "{refused}");
+        }
+        let said = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:1"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "500"),
+        ];
+        let found = super::route(None, Signal::Traces, &with(&said)).unwrap();
+        assert!(found.encrypted && found.authority == Some(PathBuf::from("/ca.pem")));
+        assert_eq!(found.timeout, Duration::from_millis(500));
     }
 
     #[test]

@@ -16,7 +16,8 @@ use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use opentelemetry::trace::{
-    FutureExt, Link, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer,
+    FutureExt, Link, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, TraceState,
+    Tracer,
 };
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SdkTracer;
@@ -113,6 +114,11 @@ impl Start {
         let span = tracer.build_with_context(builder, parent);
         Span(Some(parent.with_span(span)))
     }
+}
+
+/// Where a span that somebody else began is, without what others wrote beside it.
+pub fn remote(of: &SpanContext) -> SpanContext {
+    SpanContext::new(of.trace_id(), of.span_id(), of.trace_flags(), true, TraceState::NONE)
 }
 
 impl Span {

@@ -70,7 +70,11 @@ fn a_log_tells_of_faults_and_not_of_what_is_in_records_nor_of_secrets() {
         all.insert(file.file_name().to_string_lossy().into_owned(), text);
     }
     let of_role = |role: &str| {
-        all.iter().find(|(name, _)| name.starts_with(role)).unwrap_or_else(|| panic!("no {role}")).1
+        let prefix = format!("tidegate-{role}");
+        all.iter()
+            .find(|(name, _)| name.starts_with(&prefix))
+            .unwrap_or_else(|| panic!("no {role}"))
+            .1
     };
     assert!(of_role("consumer.").contains("lane lost") && of_role("node.").contains("drained"));
     assert!(!of_role("consumer.").contains("this node is the janitor"));

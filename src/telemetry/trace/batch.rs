@@ -8,12 +8,16 @@ use opentelemetry::trace::{SpanContext, SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-use super::{MOST_LINKS, Span, Start, convention, is_on};
+use super::{MOST_LINKS, Span, Start, convention, is_on, remote};
+use crate::flow::budget::{Budget, Charge};
 use crate::record::{Headers, OffsetRange, RawBatch, Reject, SinkKind, TopicPartition};
 
 const TRACEPARENT: &str = "traceparent";
 /// `00-<32>-<16>-<flags>`: the digit that says whether it is kept.
 const FLAGS: usize = 54;
+
+/// What a span holds until it has ended.
+const SPAN_BYTES: usize = 1536;
 
 /// A record that its producer traces, and keeps.
 #[derive(Debug, Clone)]
@@ -41,7 +45,7 @@ fn origins(raw: &RawBatch) -> Vec<Origin> {
     let traced = raw.iter_from(raw.range.start).filter(|record| is_sampled(record.headers));
     let origins = traced.filter_map(|record| {
         let context = TraceContextPropagator::new().extract(&Carrier(record.headers));
-        let sender = context.span().span_context().clone();
+        let sender = remote(context.span().span_context());
         sender.is_sampled().then_some(Origin { offset: record.offset, sender })
     });
     origins.take(MOST_LINKS).collect()
@@ -130,6 +134,7 @@ impl Polled {
         feed: &Arc<str>,
         source: &TopicPartition,
         range: OffsetRange,
+        budget: &Budget,
     ) -> Processing {
         if !is_on() {
             return Processing::default();
@@ -149,8 +154,10 @@ impl Polled {
                 .linked([batch.context()]);
             (origin.offset, start.below(&parent))
         });
-        let records = records.collect();
-        Processing(Some(Arc::new(Processed { batch, records, partition: source.partition })))
+        let records: Vec<_> = records.collect();
+        let charge = budget.charge((1 + records.len()) * SPAN_BYTES);
+        let partition = source.partition;
+        Processing(Some(Arc::new(Processed { batch, records, partition, _charge: charge })))
     }
 }
 
@@ -163,6 +170,8 @@ struct Processed {
     batch: Span,
     records: Vec<(i64, Span)>,
     partition: i32,
+    /// They are held for as long as the slowest sink takes.
+    _charge: Charge,
 }
 
 impl Processing {

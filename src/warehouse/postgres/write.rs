@@ -131,7 +131,7 @@ impl Postgres {
     /// What cannot be laid on a single record is for a person to mend; then the table is looked at
     /// anew.
     fn surface(&self, feed: &Feed, error: Error) -> SinkError {
-        let mut error = judged(error);
+        let mut error = without_values(error);
         if error.blame == Blame::Record {
             error.blame = Blame::Lasting;
         }
@@ -140,6 +140,22 @@ impl Postgres {
         }
         error
     }
+}
+
+/// What a server says of data may hold some; of the rest it says what a person needs.
+fn without_values(error: Error) -> SinkError {
+    const OF_THE_WORLD: [&str; 12] =
+        ["08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"];
+    let Some(db) = error.as_db_error() else { return judged(error) };
+    let state = db.code().code().to_owned();
+    if OF_THE_WORLD.iter().any(|class| state.starts_with(class)) {
+        return judged(error);
+    }
+    let named = [("constraint", db.constraint()), ("column", db.column()), ("table", db.table())];
+    let named = named.iter().filter_map(|(what, name)| Some(format!(", {what} {}", (*name)?)));
+    let message =
+        format!("the server refused rows (SQLSTATE {state}{})", named.collect::<String>());
+    SinkError { message, ..judged(error) }
 }
 
 fn passes_at_once(error: &Error) -> bool {
