@@ -79,7 +79,7 @@ WORKDIR /build
 
 # The dependencies, for as long as the lock file stays as it is: of Tidegate itself only empty files.
 FROM toolchain AS dependencies
-COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
+COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches \
     && echo 'fn main() {}' | tee src/main.rs >benches/limits.rs \
     && touch src/lib.rs \
