@@ -1,6 +1,6 @@
 # What the tests need and how it is got. Sourced after common.sh.
 #
-# `need PART...` (of build, kafka, postgres, s3, registry, oidc, jaeger, dashboard, prometheus, python) makes
+# `need PART...` (of build, kafka, postgres, s3, registry, oidc, jaeger, dashboard, compose, prometheus, python) makes
 # sure of everything at once: on Debian and Ubuntu, as root or with sudo, the missing packages are
 # installed; elsewhere all that is missing is named and the script ends with 2. What is fetched or built
 # is kept outside the checkout, by name and version.
@@ -10,12 +10,14 @@ tools=${XDG_CACHE_HOME:-$HOME/.cache}/tidegate-tools
 versitygw_version=1.8.0
 registry_version=3.0.9
 jaeger_version=1.76.0
+compose_version=2.40.3
 go_minimum=1.25
 
 kafka_dir=$tools/kafka-4.3.1-$(cksum <"$scripts/kafka/pom.xml" | cut -d' ' -f1)
 versitygw_dir=$tools/versitygw-$versitygw_version
 registry_dir=$tools/registry-$registry_version
 jaeger_dir=$tools/jaeger-$jaeger_version
+compose_dir=$tools/compose-$compose_version
 dex_dir=$tools/dex-$(cksum <"$scripts/dex/go.mod" | cut -d' ' -f1)
 dashboard_dir=$tools/dashboard-$(cat "$scripts/dashboard/go.mod" "$scripts/dashboard/main.go" | cksum | cut -d' ' -f1)
 python_dir=$tools/python-$(cksum <"$scripts/requirements.txt" | cut -d' ' -f1)
@@ -74,6 +76,9 @@ missing() {
 			;;
 		jaeger)
 			[ -f "$jaeger_dir/.complete" ] || missing_go
+			;;
+		compose)
+			[ -f "$compose_dir/.complete" ] || missing_go
 			;;
 		oidc)
 			[ ! -f "$dex_dir/.complete" ] || continue
@@ -141,6 +146,7 @@ need() {
 		oidc) once "$dex_dir" build_dex ;;
 		jaeger) once "$jaeger_dir" build_jaeger ;;
 		dashboard) once "$dashboard_dir" build_dashboard_check ;;
+		compose) once "$compose_dir" build_compose ;;
 		python) once "$python_dir" make_venv ;;
 		esac
 	done
@@ -205,6 +211,18 @@ build_jaeger() {
 	(cd / && "$go" mod download "$module" && cd "$("$go" list -m -f '{{.Dir}}' "$module")" &&
 		GOWORK=off GOFLAGS='-mod=readonly -buildvcs=false' GOTOOLCHAIN=local CGO_ENABLED=0 \
 			"$go" build -trimpath -ldflags '-s -w' -o "$1/jaeger" ./cmd/jaeger)
+}
+
+# Docker's compose, which reads a compose file without a Docker engine; in the module's own folder, since `go
+# install` refuses a module that excludes others.
+build_compose() {
+	local go module=github.com/docker/compose/v2
+	go=$(new_enough_go)
+	(cd / && "$go" mod download "$module@v$compose_version" &&
+		cd "$("$go" list -m -f '{{.Dir}}' "$module@v$compose_version")" &&
+		GOWORK=off GOFLAGS='-mod=readonly -buildvcs=false' GOTOOLCHAIN=local CGO_ENABLED=0 \
+			"$go" build -trimpath -ldflags "-s -w -X $module/internal.Version=v$compose_version" \
+			-o "$1/docker-compose" ./cmd)
 }
 
 # Of the checkout itself, whoever owns it: so without a look at its history.
