@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 
 import yaml
 
@@ -28,8 +27,8 @@ compose = shlex.split(sys.argv[3]) if len(sys.argv) > 3 else None
 faults = []
 counts = {}
 
-VERSION = tomllib.loads((root / "Cargo.toml").read_text())["package"]["version"]
-TOOLCHAIN = tomllib.loads((root / "rust-toolchain.toml").read_text())["toolchain"]["channel"]
+VERSION = re.search(r'^version = "(.+)"$', (root / "Cargo.toml").read_text(), re.M)[1]
+TOOLCHAIN = re.search(r'^channel = "(.+)"$', (root / "rust-toolchain.toml").read_text(), re.M)[1]
 COMPOSE_FILES = ["docker-compose.yml", "examples/s3/docker-compose.yml"]
 DOCKERFILES = ["Dockerfile", "examples/compose/ksqldb/Dockerfile"]
 # Seconds; what stops a node waits longer.
@@ -129,7 +128,7 @@ def check_dockerfile(name, versions):
 # Compose files
 
 
-def filled_in(value, variables=()):
+def filled_in(value):
     """The value as Compose sees it where no variable is set."""
     if isinstance(value, str):
         return VARIABLE.sub(lambda m: "$" if m[1] else (m[3] or ""), value)
@@ -304,7 +303,8 @@ def check_node(where, what, services, folder):
     # The node file as the container sees it.
     config = what.get("environment", {}).get("TIDEGATE_CONFIG", "/etc/tidegate/tidegate.yaml")
     mounts = {v.split(":")[1]: (folder / v.split(":")[0]).resolve() for v in what.get("volumes", [])}
-    place = next((mounts[c] / pathlib.PurePath(config).relative_to(c) for c in mounts if pathlib.PurePath(config).is_relative_to(c)), None)
+    config = pathlib.PurePath(config)
+    place = next((mounts[to] / config.relative_to(to) for to in mounts if config.is_relative_to(to)), None)
     if not place or not place.exists():
         fault(where, f"{config} is not mounted")
         return
@@ -314,13 +314,15 @@ def check_node(where, what, services, folder):
         if variable not in environment:
             fault(where, f"{place.name} wants {variable}, which its environment lacks")
     known = {"PATH": "/usr/bin:/bin", **{k: str(v) for k, v in environment.items()}}
-    asked = subprocess.run([binary, "config", "check", "--config", str(place)], capture_output=True, text=True, env=known)
+    check = [binary, "config", "check", "--config", str(place)]
+    asked = subprocess.run(check, capture_output=True, text=True, env=known)
     if asked.returncode:
         fault(where, f"{place.name}: {(asked.stdout + asked.stderr).strip()}")
     else:
         count("node files")
     uncommented = re.sub(r"^\s*#.*$", "", text, flags=re.M)
-    for host in re.findall(r"(?:bootstrap: |//(?:[^@/\s]*@)?)([\w.-]+):\d+", uncommented + "\n" + "\n".join(f"bootstrap: {w.split('=')[1]}" for w in command if w.startswith("--bootstrap="))):
+    named = [uncommented, *command]
+    for host in re.findall(r"(?:bootstrap[:=] ?|//(?:[^@/\s]*@)?)([\w.-]+):\d+", "\n".join(named)):
         if host not in services:
             fault(where, f"{host} is no service")
     written = yaml.safe_load(text)
