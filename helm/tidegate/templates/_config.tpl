@@ -26,6 +26,7 @@
 
 {{/* The node file as people wrote it, with what the chart says. */}}
 {{- define "tidegate.nodeFile" -}}
+{{- include "tidegate.validate" . -}}
 {{- $values := .Values -}}
 {{- $node := deepCopy $values.config -}}
 {{- $folder := include "tidegate.secretsFolder" . -}}
