@@ -134,6 +134,11 @@
 {{- $faults = append $faults "config.kafka.sasl: whose password is in no Secret: `secrets.kafka` with a key for `password`" -}}
 {{- end -}}
 
+{{- $tls := default dict $warehouse.tls -}}
+{{- if and (eq (default "" $tls.mode) "verify-full") (not $tls.ca) (not (or (hasKey $values.secrets.warehouse.keys "ca") (hasKey $values.secrets.warehouse.create "ca"))) -}}
+{{- $faults = append $faults "config.warehouse.tls.mode: `verify-full`, and no authority: `secrets.warehouse` with a key for `ca`" -}}
+{{- end -}}
+
 {{- /* What differs from node to node cannot stand in the one node file. */ -}}
 {{- range $name, $instead := dict "client.rack" "rack.enabled" "group.instance.id" "membership.static" -}}
 {{- if hasKey (default dict $config.kafka.settings) $name -}}
