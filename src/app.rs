@@ -4,6 +4,7 @@ mod beats;
 mod beside;
 mod feed_folder;
 mod front;
+mod service;
 mod vitals;
 
 use std::sync::Arc;
@@ -237,6 +238,7 @@ impl App {
             let vitals = vitals.and_then(Vitals::open);
             let budget = Budget::new(total - queue - work);
             pulse.budget(budget.clone());
+            let told = pulse.clone();
             let supervisor = Supervisor::build(Setup {
                 node: node.clone(),
                 feeds: mode.narrow(feeds.clone()),
@@ -259,6 +261,7 @@ impl App {
             started(ends.clone(), System::current());
             if signals {
                 actix::spawn(stop_on_signal(ends));
+                actix::spawn(service::tell_of(told));
                 actix::spawn(look_beside(log, mode, group));
                 // The node of a command has a folder; others are given their feeds.
                 actix::spawn(FeedFolder { node, mode, running: feeds, supervisor, known }.watch());
@@ -441,6 +444,7 @@ async fn stop_on_signal(ends: Ends) {
         return;
     };
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    service::tell_of_stop();
     info!(target: "tidegate::app", "stopping: draining what is in flight; a second signal stops at once");
     let again = async {
         tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }

@@ -3,7 +3,7 @@ use std::time::Instant;
 use super::{Exit, NodeFile, block_on, failed, permissions};
 use crate::config::{Duration, Feed, FeedFile, Warehouse};
 use crate::grants::Grants;
-use crate::record::SinkError;
+use crate::record::{Blame, SinkError};
 use crate::telemetry::print::{answer, tell};
 use crate::warehouse;
 
@@ -23,6 +23,10 @@ pub struct Migrate {
     /// nodes that start while somebody else migrates.
     #[arg(long, value_name = "DURATION", conflicts_with_all = ["print", "admin"])]
     wait: Option<Duration>,
+    /// While waiting: ends well if the database does not answer at all for so long. A node starts without it,
+    /// too, and carries records to the lake.
+    #[arg(long, value_name = "DURATION", requires = "wait")]
+    unless_away: Option<Duration>,
     /// Let this user grant and revoke, if nobody may yet: the first row of all.
     #[arg(long, value_name = "NAME", conflicts_with = "print")]
     admin: Option<String>,
@@ -62,7 +66,7 @@ impl Migrate {
             return Exit::Good;
         }
         if let Some(patience) = self.wait {
-            return wait(&config, patience.get());
+            return wait(&config, patience.get(), self.unless_away.map(|away| away.get()));
         }
         let migrated = block_on(async {
             let applied = warehouse::open(&config)?.migrate().await?;
@@ -96,21 +100,51 @@ impl Migrate {
 /// How often the schema is looked at.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
-fn wait(config: &Warehouse, patience: std::time::Duration) -> Exit {
+/// Whether the database answers nothing for so long. Says so.
+async fn is_away(config: &Warehouse, patience: std::time::Duration) -> bool {
+    let until = Instant::now() + patience;
+    // What cannot be opened is no matter of waiting.
+    let Ok(warehouse) = warehouse::open(config) else { return false };
+    loop {
+        match warehouse.ping().await {
+            Err(error) if error.blame == Blame::Passing && Instant::now() < until => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            Err(error) if error.blame == Blame::Passing => {
+                answer!("The database does not answer, and is not waited for: {error}");
+                return true;
+            }
+            _ => return false,
+        }
+    }
+}
+
+fn wait(
+    config: &Warehouse,
+    patience: std::time::Duration,
+    unless_away: Option<std::time::Duration>,
+) -> Exit {
     let until = Instant::now() + patience;
     let looking = async {
+        if let Some(patience) = unless_away
+            && is_away(config, patience).await
+        {
+            return Ok(false);
+        }
         let warehouse = warehouse::open(config)?;
         loop {
             match warehouse.check_schema().await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(true),
                 Err(error) if Instant::now() >= until => return Err(error),
                 Err(_) => tokio::time::sleep(LOOK_EVERY).await,
             }
         }
     };
     match block_on(looking) {
-        Ok(Ok(())) => {
-            answer!("The schema is what this release needs.");
+        Ok(Ok(answers)) => {
+            if answers {
+                answer!("The schema is what this release needs.");
+            }
             Exit::Good
         }
         Ok(Err(error)) => failed(format_args!("after {} s: {error}", patience.as_secs())),

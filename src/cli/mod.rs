@@ -7,6 +7,7 @@ mod doctor;
 mod export;
 mod feeds;
 mod generate;
+mod health;
 mod janitor;
 mod load;
 mod migrate;
@@ -77,6 +78,7 @@ enum Command {
     Report(report::Report),
     Doctor(doctor::Doctor),
     Status(status::Status),
+    Health(health::Health),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -161,6 +163,7 @@ pub fn main() -> Exit {
         Command::Report(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Health(command) => command.run(),
     };
     if exit == Exit::Good && print::is_incomplete() { Exit::Failed } else { exit }
 }

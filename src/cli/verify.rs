@@ -16,7 +16,7 @@ use crate::verify::{self, Options, Verdict};
 /// It reads the topics, the Delta log, the Parquet files and the database as any client would. Nodes
 /// may run meanwhile: what they have not committed yet is behind, not lost.
 ///
-/// Exit codes: 0 no difference, 3 a difference, 1 something could not be read.
+/// Exit codes: 0 no difference, 3 a difference, 1 something could not be read, or `--wait` was in vain.
 #[derive(Debug, clap::Args)]
 pub struct Verify {
     #[command(flatten)]
@@ -52,6 +52,8 @@ impl Verify {
             Output::Json => print_json(&report),
         }
         match report.verdict {
+            // What was not there yet was not compared.
+            Verdict::Ok if report.waited_in_vain => Exit::Failed,
             Verdict::Ok => Exit::Good,
             Verdict::Difference => Exit::Difference,
         }

@@ -100,7 +100,7 @@ pub struct Kafka {
     pub sasl: Option<Sasl>,
     /// librdkafka settings, passed through as they are. Those the node itself depends on
     /// (offset storage, isolation level, assignment, queue sizes) are refused, and so are
-    /// credentials.
+    /// credentials. A value may be `{env: NAME}`; a variable that is empty leaves the setting out.
     #[serde(default, deserialize_with = "settings")]
     #[schemars(schema_with = "settings_schema")]
     pub settings: BTreeMap<String, String>,
@@ -113,22 +113,51 @@ enum Setting {
     Text(String),
     Number(serde_json::Number),
     Switch(bool),
+    /// What a pod is told of itself, such as its zone.
+    Variable(Variable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Variable {
+    env: String,
 }
 
 fn settings<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
     let settings = BTreeMap::<String, Setting>::deserialize(from)?;
-    let text = |setting| match setting {
-        Setting::Text(text) => text,
-        Setting::Number(number) => number.to_string(),
-        Setting::Switch(on) => on.to_string(),
-    };
-    Ok(settings.into_iter().map(|(name, setting)| (name, text(setting))).collect())
+    let mut texts = BTreeMap::new();
+    for (name, setting) in settings {
+        let text = match setting {
+            Setting::Text(text) => text,
+            Setting::Number(number) => number.to_string(),
+            Setting::Switch(on) => on.to_string(),
+            Setting::Variable(Variable { env }) => match std::env::var(&env) {
+                // Nobody says anything: it is as if it were not here.
+                Ok(text) if text.is_empty() => continue,
+                Ok(text) => text,
+                Err(_) => {
+                    let lacks = format!(
+                        "{name}: the environment has no variable {env}: set it, or let it be empty"
+                    );
+                    return Err(serde::de::Error::custom(lacks));
+                }
+            },
+        };
+        texts.insert(name, text);
+    }
+    Ok(texts)
 }
 
 fn settings_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
-        "additionalProperties": { "type": ["string", "number", "boolean"] },
+        "additionalProperties": {
+            "type": ["string", "number", "boolean", "object"],
+            // Of a mapping.
+            "properties": { "env": { "type": "string", "description": "The variable's name." } },
+            "required": ["env"],
+            "additionalProperties": false,
+        },
         "default": {},
     })
 }
@@ -358,5 +387,26 @@ impl Secret {
                 .map(|text| SecretText(text.trim_end_matches(['\n', '\r']).to_owned()))
                 .map_err(|error| format!("cannot read {}: {error}", path.display())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Kafka;
+
+    fn settings(of: &str) -> Result<Kafka, serde_json::Error> {
+        serde_json::from_str(&format!(
+            r#"{{"bootstrap": "b:1", "settings": {{"client.rack": {of}}}}}"#
+        ))
+    }
+
+    #[test]
+    fn a_setting_may_be_what_the_environment_says() {
+        let path = std::env::var("PATH").unwrap();
+        assert_eq!(settings(r#"{"env": "PATH"}"#).unwrap().settings["client.rack"], path);
+        assert_eq!(settings("5").unwrap().settings["client.rack"], "5");
+        let said = settings(r#"{"env": "NO_SUCH_VARIABLE"}"#).unwrap_err().to_string();
+        assert!(said.contains("client.rack") && said.contains("NO_SUCH_VARIABLE"), "{said}");
+        assert!(settings(r#"{"file": "/a"}"#).is_err());
     }
 }

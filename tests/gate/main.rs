@@ -44,6 +44,7 @@ mod metadata;
 mod modes;
 mod oidc;
 mod outage;
+mod packaging;
 mod panics;
 mod permissions;
 mod quarantine;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::database::Database;
 use crate::http::Caller;
-use crate::node::Node;
+use crate::node::{Node, tidegate};
 use crate::proxy::{Commit, Proxy};
 use crate::servers::wait_for;
 use crate::source_place::{COLUMNS, Place, Sender};
@@ -143,4 +143,38 @@ fn a_sink_that_is_away_shows_as_lag_and_makes_no_node_unready() {
     });
     assert!(node.terminate(SOON).0.success());
     place.verify();
+}
+
+#[test]
+fn those_who_look_after_a_node_hear_that_it_is_ready_lives_and_stops() {
+    let mut place = Place::new("vitals-service");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = port.local_addr().expect("an address");
+    drop(port);
+    told_at(&place, &at.to_string());
+    let topic = place.topic("orders", 1, &[]);
+    place.feed("orders", &format!("topic: {topic}\n{COLUMNS}"));
+    let (code, said) = place.command(&["health"]);
+    assert_eq!(code, 1, "nobody answers yet: {said}");
+    // As systemd does with `Type=notify`.
+    let socket = place.folder().join("notify");
+    let told = std::os::unix::net::UnixDatagram::bind(&socket).expect("a socket");
+    told.set_read_timeout(Some(SOON)).expect("a socket");
+    let hear = || {
+        let mut said = [0; 200];
+        let length = told.recv(&mut said).expect("a word of the node");
+        String::from_utf8_lossy(&said[..length]).trim().to_owned()
+    };
+    let mut command = tidegate();
+    command.args(["run", "--config"]).arg(&place.world.config);
+    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "400000");
+    let mut node = Node::of(command, place.world.log("notifying"), "");
+    assert_eq!(hear(), "READY=1");
+    let (code, said) = place.command(&["health"]);
+    assert_eq!(code, 0, "{said}");
+    let (code, said) = place.command(&["health", &format!("http://{at}/readyz")]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!((hear(), hear()), ("WATCHDOG=1".to_owned(), "WATCHDOG=1".to_owned()));
+    assert!(node.terminate(SOON).0.success());
+    while hear() != "STOPPING=1" {}
 }
