@@ -52,7 +52,10 @@ impl System {
             ("  group: ".to_owned(), format!("  group: {prefix}")),
         ];
         places.extend(of_url.iter().map(|(url, database)| ((*url).to_owned(), database.url())));
-        let is_node = |file: &PathBuf| file.extension().is_some_and(|it| it == "yaml");
+        // That for containers has its places inside.
+        let is_node = |file: &PathBuf| {
+            file.extension().is_some_and(|it| it == "yaml") && !file.ends_with("containers.yaml")
+        };
         for node in entries(&folder).into_iter().filter(is_node) {
             let mut text = std::fs::read_to_string(&node).expect("the node file");
             for (from, to) in &places {
