@@ -14,7 +14,7 @@ use super::message::{Beat, Loss, Outcome, Receipt};
 use super::{Io, RETRY, join_error};
 use crate::lake::{LakeTable, Staged};
 use crate::record::{Blame, Claim, SinkError, SinkKind, Verdict, told};
-use crate::telemetry::trace::{Landed, LandedFile, Span, Start, bounds_of};
+use crate::telemetry::trace::{Landed, LandedFile, Span, Start};
 use crate::telemetry::{fault, metrics};
 
 /// So many files a span names.
@@ -181,11 +181,7 @@ fn where_it_is(span: &Span, set: &Staged) -> Landed {
     if !commit.is_sampled() {
         return Landed::default();
     }
-    let files = set.files.iter().map(|file| LandedFile {
-        path: file.path.clone(),
-        partitions: bounds_of(&file.stats, "_partition"),
-        offsets: bounds_of(&file.stats, "_offset"),
-    });
+    let files = set.files.iter().map(|file| LandedFile::of(&file.path, &file.stats));
     Landed { commit: Some(commit), files: files.collect() }
 }
 

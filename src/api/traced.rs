@@ -5,11 +5,10 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::HeaderMap;
 use actix_web::middleware::Next;
 use opentelemetry::Context;
-use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::propagation::Extractor;
 use opentelemetry::trace::{SpanKind, TraceContextExt};
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-use crate::telemetry::trace::{self, Start, convention, remote};
+use crate::telemetry::trace::{self, Start, convention, sender};
 
 struct Carrier<'a>(&'a HeaderMap);
 
@@ -35,11 +34,9 @@ pub async fn traced(
     if !trace::is_on() || request.path() == "/healthz" {
         return next.call(request).await;
     }
-    let sender = &Carrier(request.headers());
-    let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), sender);
-    let parent = match parent.span().span_context() {
-        sender if sender.is_valid() => Context::new().with_remote_span_context(remote(sender)),
-        _ => Context::new(),
+    let parent = match sender(&Carrier(request.headers())) {
+        Some(sender) => Context::new().with_remote_span_context(sender),
+        None => Context::new(),
     };
     // What strangers write is not told on.
     let route = request.match_pattern();

@@ -181,8 +181,9 @@ async fn gather(
     if node.warehouse.is_some() {
         let open = quarantine.of(node).await;
         let lines = cluster.feeds.iter_mut();
-        for line in lines.filter(|line| line.sink == SinkKind::Warehouse.name()) {
-            line.quarantine = open.as_ref().map(|open| open.get(&line.feed).copied().unwrap_or(0));
+        for line in lines.filter(|line| line.sum.sink == SinkKind::Warehouse.name()) {
+            line.quarantine =
+                open.as_ref().map(|open| open.get(&line.sum.feed).copied().unwrap_or(0));
         }
     }
     Ok(cluster)
@@ -234,7 +235,7 @@ fn member(member: &Member) -> Vec<String> {
     ]
 }
 
-fn feed(line: &FeedLine, now: DateTime<Utc>) -> Vec<String> {
+fn feed(FeedLine { sum: line, quarantine }: &FeedLine, now: DateTime<Utc>) -> Vec<String> {
     let detached = match line.detached {
         0 => line.partitions.to_string(),
         count => format!("{}, {count} detached", line.partitions),
@@ -248,7 +249,7 @@ fn feed(line: &FeedLine, now: DateTime<Utc>) -> Vec<String> {
         if line.age_ms > 0 { time(line.age_ms) } else { "-".to_owned() },
         format!("{:.0}", line.rate),
         committed.map_or("-".to_owned(), |age| format!("{} ago", time(age.max(0)))),
-        line.quarantine.map_or("-".to_owned(), |records| records.to_string()),
+        quarantine.map_or("-".to_owned(), |records| records.to_string()),
     ]
 }
 

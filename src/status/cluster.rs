@@ -1,5 +1,6 @@
 //! The cluster, put together from what its nodes told.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -41,14 +42,8 @@ pub struct Member {
 /// A feed in a sink, of all nodes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FeedLine {
-    pub feed: String,
-    pub sink: String,
-    pub partitions: usize,
-    pub detached: usize,
-    pub lag: i64,
-    pub age_ms: i64,
-    pub rate: f64,
-    pub committed_ms: Option<i64>,
+    #[serde(flatten)]
+    pub sum: FeedTold,
     /// Records in quarantine that nobody has settled. None: not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<u64>,
@@ -128,7 +123,7 @@ impl Cluster {
             cluster.left_out += told.left_out;
             for feed in told.feeds {
                 let key = (feed.feed.clone(), feed.sink.clone());
-                feeds.entry(key).or_default().add(feed);
+                feeds.entry(key).or_default().sum.add(feed);
             }
             for partition in told.partitions {
                 for sink in &partition.sinks {
@@ -143,7 +138,7 @@ impl Cluster {
             }
         }
         cluster.feeds = feeds.into_values().collect();
-        cluster.feeds.sort_by(|a, b| b.age_ms.cmp(&a.age_ms).then(b.lag.cmp(&a.lag)));
+        cluster.feeds.sort_by_key(|it| Reverse((it.sum.age_ms, it.sum.lag)));
         let key = |it: &Owned| (it.told.feed.clone(), it.told.topic.clone(), it.told.partition);
         cluster.partitions.sort_by_key(key);
         for partition in &cluster.partitions {
@@ -159,7 +154,7 @@ impl Cluster {
 
     /// What is of these feeds only; why something is not well is told of those that `tells` says.
     pub fn only(mut self, shows: impl Fn(&str) -> bool, tells: impl Fn(&str) -> bool) -> Self {
-        self.feeds.retain(|line| shows(&line.feed));
+        self.feeds.retain(|line| shows(&line.sum.feed));
         self.partitions.retain(|it| shows(&it.told.feed));
         self.problems.retain(|it| it.feed.as_deref().is_none_or(&shows));
         for partition in self.partitions.iter_mut().filter(|it| !tells(&it.told.feed)) {
@@ -196,8 +191,8 @@ fn too_few(expected: &[Wanted], feeds: &[FeedLine]) -> Vec<Problem> {
         *wanted.entry((feed, sink)).or_default() += 1;
     }
     let problem = |((feed, sink), wanted): ((&str, &str), usize)| {
-        let line = feeds.iter().find(|line| line.feed == feed && line.sink == sink);
-        let lacks = wanted.checked_sub(line.map_or(0, |line| line.partitions))?;
+        let line = feeds.iter().find(|line| line.sum.feed == feed && line.sum.sink == sink);
+        let lacks = wanted.checked_sub(line.map_or(0, |line| line.sum.partitions))?;
         (lacks > 0).then(|| Problem {
             about: feed.to_owned(),
             feed: Some(feed.to_owned()),
@@ -205,18 +200,6 @@ fn too_few(expected: &[Wanted], feeds: &[FeedLine]) -> Vec<Problem> {
         })
     };
     wanted.into_iter().filter_map(problem).collect()
-}
-
-impl FeedLine {
-    fn add(&mut self, told: FeedTold) {
-        (self.feed, self.sink) = (told.feed, told.sink);
-        self.partitions += told.partitions;
-        self.detached += told.detached;
-        self.lag += told.lag;
-        self.age_ms = self.age_ms.max(told.age_ms);
-        self.rate += told.rate;
-        self.committed_ms = self.committed_ms.max(told.committed_ms);
-    }
 }
 
 impl Owned {
@@ -288,10 +271,13 @@ mod tests {
         );
         let members: Vec<&str> = cluster.members.iter().map(|it| &*it.node).collect();
         assert_eq!(members, ["a", "b", "c"]);
-        let lake = cluster.feeds.iter().find(|it| it.sink == "lake").unwrap();
+        let sum = |sink: &str| {
+            let line = cluster.feeds.iter().find(|it| it.sum.sink == sink);
+            line.unwrap().sum.clone()
+        };
+        let lake = sum("lake");
         assert_eq!((lake.partitions, lake.lag, lake.age_ms), (2, 4, 1000));
-        let warehouse = cluster.feeds.iter().find(|it| it.sink == "warehouse").unwrap();
-        assert_eq!(warehouse.detached, 1);
+        assert_eq!(sum("warehouse").detached, 1);
         let problems: Vec<String> =
             cluster.problems.iter().map(|it| format!("{}: {}", it.about, it.says)).collect();
         assert_eq!(

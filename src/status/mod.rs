@@ -144,19 +144,33 @@ impl NodeTold {
     }
 
     fn add(&mut self, feed: &str, sink: &SinkTold) {
-        let at = self.feeds.iter().position(|it| it.feed == feed && it.sink == sink.sink);
-        let at = at.unwrap_or_else(|| {
-            let (feed, sink) = (feed.to_owned(), sink.sink.clone());
-            self.feeds.push(FeedTold { feed, sink, ..FeedTold::default() });
-            self.feeds.len() - 1
-        });
-        let sum = &mut self.feeds[at];
-        sum.partitions += 1;
-        sum.detached += usize::from(!sink.attached);
-        sum.lag += sink.lag.unwrap_or(0);
-        sum.age_ms = sum.age_ms.max(sink.age_ms);
-        sum.rate += sink.rate;
-        sum.committed_ms = sum.committed_ms.max(sink.committed_ms);
+        let one = FeedTold {
+            feed: feed.to_owned(),
+            sink: sink.sink.clone(),
+            partitions: 1,
+            detached: usize::from(!sink.attached),
+            lag: sink.lag.unwrap_or(0),
+            age_ms: sink.age_ms,
+            rate: sink.rate,
+            committed_ms: sink.committed_ms,
+        };
+        match self.feeds.iter_mut().find(|it| it.feed == one.feed && it.sink == one.sink) {
+            Some(sum) => sum.add(one),
+            None => self.feeds.push(one),
+        }
+    }
+}
+
+impl FeedTold {
+    /// More partitions of the same feed, in the same sink.
+    fn add(&mut self, more: Self) {
+        (self.feed, self.sink) = (more.feed, more.sink);
+        self.partitions += more.partitions;
+        self.detached += more.detached;
+        self.lag += more.lag;
+        self.age_ms = self.age_ms.max(more.age_ms);
+        self.rate += more.rate;
+        self.committed_ms = self.committed_ms.max(more.committed_ms);
     }
 }
 

@@ -15,14 +15,16 @@ use std::future::Future;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{
     FutureExt, Link, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, TraceState,
     Tracer,
 };
 use opentelemetry::{Context, KeyValue, Value};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracer;
 
-pub use batch::{Delivered, Landed, LandedFile, Polled, Processing, bounds_of, mirrored};
+pub use batch::{Delivered, Landed, LandedFile, Polled, Processing, mirrored};
 pub use sampler::Linked;
 pub use statement::Statement;
 
@@ -116,9 +118,13 @@ impl Start {
     }
 }
 
-/// Where a span that somebody else began is, without what others wrote beside it.
-pub fn remote(of: &SpanContext) -> SpanContext {
-    SpanContext::new(of.trace_id(), of.span_id(), of.trace_flags(), true, TraceState::NONE)
+/// The span of whoever sent something, as W3C's trace context has it, without what others wrote beside it.
+pub fn sender(of: &dyn Extractor) -> Option<SpanContext> {
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), of);
+    let span = context.span();
+    let sent = Some(span.span_context()).filter(|sent| sent.is_valid())?;
+    let (trace, span, flags) = (sent.trace_id(), sent.span_id(), sent.trace_flags());
+    Some(SpanContext::new(trace, span, flags, true, TraceState::NONE))
 }
 
 impl Span {

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::propagation::Extractor;
 use opentelemetry::trace::{SpanContext, SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue, StringValue, Value};
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-use super::{MOST_LINKS, Span, Start, convention, is_on, remote};
+use super::{MOST_LINKS, Span, Start, convention, is_on, sender};
 use crate::flow::budget::{Budget, Charge};
 use crate::record::{Headers, OffsetRange, RawBatch, Reject, SinkKind, TopicPartition};
 
@@ -44,9 +43,8 @@ impl<'a> Extractor for Carrier<'a> {
 fn origins(raw: &RawBatch) -> Vec<Origin> {
     let traced = raw.iter_from(raw.range.start).filter(|record| is_sampled(record.headers));
     let origins = traced.filter_map(|record| {
-        let context = TraceContextPropagator::new().extract(&Carrier(record.headers));
-        let sender = remote(context.span().span_context());
-        sender.is_sampled().then_some(Origin { offset: record.offset, sender })
+        let sender = sender(&Carrier(record.headers)).filter(SpanContext::is_sampled)?;
+        Some(Origin { offset: record.offset, sender })
     });
     origins.take(MOST_LINKS).collect()
 }
@@ -227,19 +225,23 @@ pub struct LandedFile {
 }
 
 impl LandedFile {
+    /// `stats` are Delta's, as JSON.
+    pub fn of(path: &str, stats: &str) -> Self {
+        let stats: Option<serde_json::Value> = serde_json::from_str(stats).ok();
+        let bounds = |column: &str| {
+            let bound = |which: &str| stats.as_ref()?.get(which)?.get(column)?.as_i64();
+            Some((bound("minValues")?, bound("maxValues")?))
+        };
+        let (partitions, offsets) = (bounds("_partition"), bounds("_offset"));
+        Self { path: path.to_owned(), partitions, offsets }
+    }
+
     fn may_hold(&self, partition: i32, offset: i64) -> bool {
         let within = |bounds: Option<(i64, i64)>, it: i64| {
             bounds.is_none_or(|(low, high)| (low..=high).contains(&it))
         };
         within(self.partitions, i64::from(partition)) && within(self.offsets, offset)
     }
-}
-
-/// The lowest and the highest of a column, by Delta's statistics.
-pub fn bounds_of(stats: &str, column: &str) -> Option<(i64, i64)> {
-    let stats: serde_json::Value = serde_json::from_str(stats).ok()?;
-    let bound = |which: &str| stats.get(which)?.get(column)?.as_i64();
-    Some((bound("minValues")?, bound("maxValues")?))
 }
 
 impl Delivered {
@@ -317,13 +319,12 @@ mod tests {
     #[test]
     fn a_record_is_looked_for_where_it_may_be() {
         let stats = r#"{"numRecords":2,"minValues":{"_offset":5,"_partition":1},"maxValues":{"_offset":9,"_partition":2}}"#;
-        let offsets = bounds_of(stats, "_offset");
-        assert_eq!(offsets, Some((5, 9)));
-        assert_eq!(bounds_of("{}", "_offset"), None);
-        let partitions = bounds_of(stats, "_partition");
-        let file = LandedFile { path: "a".into(), partitions, offsets };
+        let file = LandedFile::of("a", stats);
+        assert_eq!((file.offsets, file.partitions), (Some((5, 9)), Some((1, 2))));
+        let unknown = LandedFile::of("a", "{}");
+        assert_eq!((unknown.offsets, unknown.partitions), (None, None));
         assert!(file.may_hold(1, 5) && file.may_hold(2, 9));
         assert!(!file.may_hold(0, 5) && !file.may_hold(1, 10));
-        assert!(LandedFile { partitions: None, offsets: None, ..file }.may_hold(7, 70));
+        assert!(unknown.may_hold(7, 70));
     }
 }
