@@ -7,6 +7,8 @@ pub struct RawBatch {
     pub range: OffsetRange,
     arena: Vec<u8>,
     records: Vec<Entry>,
+    /// Which of them are traced. Noted while their headers are copied: to look for it later costs more.
+    traced: Vec<u32>,
 }
 
 /// One record of a [`RawBatch`].
@@ -45,6 +47,7 @@ impl RawBatch {
             range: OffsetRange::new(start, start),
             arena: Vec::new(),
             records: Vec::new(),
+            traced: Vec::new(),
         }
     }
 
@@ -60,13 +63,18 @@ impl RawBatch {
         let key = self.store(key);
         let value = self.store(value);
         let start = self.arena.len();
+        let mut traced = false;
         for (name, content) in headers {
+            traced |= is_kept_trace(name, content);
             self.put_length(Some(name.len()));
             self.arena.extend_from_slice(name.as_bytes());
             self.put_length(content.map(<[u8]>::len));
             self.arena.extend_from_slice(content.unwrap_or_default());
         }
         let headers = Slot { start, len: (self.arena.len() - start) as u32 };
+        if traced {
+            self.traced.push(self.records.len() as u32);
+        }
         self.records.push(Entry { offset, timestamp_ms, key, value, headers });
         self.range.end = offset + 1;
     }
@@ -101,7 +109,9 @@ impl RawBatch {
 
     /// The memory the batch holds, in bytes.
     pub fn size(&self) -> usize {
-        self.arena.capacity() + self.records.capacity() * size_of::<Entry>()
+        self.arena.capacity()
+            + self.records.capacity() * size_of::<Entry>()
+            + self.traced.capacity() * size_of::<u32>()
     }
 
     /// Key, value and header bytes held.
@@ -125,6 +135,21 @@ impl RawBatch {
         let first = self.records.partition_point(|entry| entry.offset < from);
         (first..self.records.len()).map(|index| self.get(index))
     }
+
+    /// Those whose producers trace them and keep the trace, as far as a quick look tells.
+    pub fn traced(&self) -> impl Iterator<Item = RawRecord<'_>> {
+        self.traced.iter().map(|index| self.get(*index as usize))
+    }
+}
+
+/// `traceparent`, which is `00-<32>-<16>-<flags>`: the last bit of the flags says whether it is kept.
+fn is_kept_trace(name: &str, content: Option<&[u8]>) -> bool {
+    const NAME: &str = "traceparent";
+    const FLAGS: usize = 54;
+    let flags = || content.and_then(|content| content.get(FLAGS));
+    name.len() == NAME.len()
+        && name.eq_ignore_ascii_case(NAME)
+        && flags().and_then(|it| char::from(*it).to_digit(16)).is_some_and(|it| it & 1 == 1)
 }
 
 /// The headers of one record, in order, duplicates kept.

@@ -4,6 +4,7 @@
 //! `telemetry.otlp` of the node file comes first, then the variables of OpenTelemetry's specification.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -16,10 +17,11 @@ use opentelemetry_otlp::{
     tonic_types,
 };
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, ShouldSample,
+    self as span, BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, ShouldSample,
+    SpanData,
 };
 use reqwest::Certificate;
 use reqwest::redirect::Policy;
@@ -29,6 +31,7 @@ use tracing::{info, warn};
 use super::metrics;
 use super::trace::{self, Linked, convention};
 use crate::config::{Otlp, OtlpProtocol};
+use crate::flow::backoff::Backoff;
 
 /// How long what waits to be sent may take when the node ends.
 const LAST_WORD: Duration = Duration::from_secs(3);
@@ -193,7 +196,8 @@ impl Export {
             if env("OTEL_BSP_MAX_QUEUE_SIZE").is_none() {
                 spans = spans.with_max_queue_size(QUEUE);
             }
-            let spans = BatchSpanProcessor::builder(exporter).with_batch_config(spans.build());
+            let spans = BatchSpanProcessor::builder(Patient { exporter, quiet: Mutex::default() })
+                .with_batch_config(spans.build());
             let provider = SdkTracerProvider::builder()
                 .with_span_processor(spans.build())
                 .with_sampler(sampler(config, &env))
@@ -290,6 +294,70 @@ fn span_exporter(route: &Route, io: &Handle) -> Result<SpanExporter, String> {
 
 fn metric_exporter(route: &Route, io: &Handle) -> Result<MetricExporter, String> {
     exporter!(MetricExporter, route, io)
+}
+
+/// After it failed to send, nothing is sent for a while: it costs as much to encode for a collector that is gone
+/// as for one that is there.
+#[derive(Debug)]
+struct Patient {
+    exporter: SpanExporter,
+    quiet: Mutex<Quiet>,
+}
+
+/// How often in a row it failed, and until when nothing is sent.
+#[derive(Debug, Default)]
+struct Quiet {
+    failed: u32,
+    until: Option<Instant>,
+}
+
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+
+impl Quiet {
+    fn lasts(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    fn after(&mut self, is_sent: bool, now: Instant) {
+        *self = match is_sent {
+            true => Self::default(),
+            false => Self {
+                failed: self.failed + 1,
+                until: Some(now + AGAIN.wait(self.failed, rand::random())),
+            },
+        };
+    }
+}
+
+impl Patient {
+    fn quiet(&self) -> MutexGuard<'_, Quiet> {
+        self.quiet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl span::SpanExporter for Patient {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        if self.quiet().lasts(Instant::now()) {
+            return Err(OTelSdkError::InternalFailure(
+                "the collector was away just now".to_owned(),
+            ));
+        }
+        let sent = self.exporter.export(batch).await;
+        self.quiet().after(sent.is_ok(), Instant::now());
+        sent
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
 }
 
 impl Route {
@@ -456,5 +524,25 @@ mod tests {
         assert_eq!(of(convention::SERVICE_INSTANCE_ID).as_deref(), Some("node"));
         assert_eq!(of(convention::K8S_NODE_NAME), None);
         assert!(self::resource("n", &with(&[])).get(&convention::K8S_POD_NAME.into()).is_none());
+    }
+
+    #[test]
+    fn a_collector_that_is_gone_is_asked_rarely_and_one_that_is_back_gets_everything() {
+        let (mut quiet, began) = (Quiet::default(), Instant::now());
+        let mut asked = 0;
+        // A batch every tenth of a second, for a minute.
+        for tenth in 0..600 {
+            let now = began + Duration::from_millis(100) * tenth;
+            if !quiet.lasts(now) {
+                asked += 1;
+                quiet.after(false, now);
+            }
+        }
+        assert!((4..=9).contains(&asked), "asked {asked} times");
+        let back = began + Duration::from_secs(60) + AGAIN.most;
+        assert!(!quiet.lasts(back));
+        quiet.after(true, back);
+        assert!(!quiet.lasts(back));
+        assert_eq!(quiet.failed, 0);
     }
 }

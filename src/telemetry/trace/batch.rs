@@ -11,10 +11,6 @@ use super::{MOST_LINKS, Span, Start, convention, is_on, sender};
 use crate::flow::budget::{Budget, Charge};
 use crate::record::{Headers, OffsetRange, RawBatch, Reject, SinkKind, TopicPartition};
 
-const TRACEPARENT: &str = "traceparent";
-/// `00-<32>-<16>-<flags>`: the digit that says whether it is kept.
-const FLAGS: usize = 54;
-
 /// What a span holds until it has ended.
 const SPAN_BYTES: usize = 1536;
 
@@ -41,18 +37,11 @@ impl<'a> Extractor for Carrier<'a> {
 
 /// The first records of a batch that are traced and sampled, as many as one span can link to.
 fn origins(raw: &RawBatch) -> Vec<Origin> {
-    let traced = raw.iter_from(raw.range.start).filter(|record| is_sampled(record.headers));
-    let origins = traced.filter_map(|record| {
+    let origins = raw.traced().filter_map(|record| {
         let sender = sender(&Carrier(record.headers)).filter(SpanContext::is_sampled)?;
         Some(Origin { offset: record.offset, sender })
     });
     origins.take(MOST_LINKS).collect()
-}
-
-/// A quick look, which most records do not pass.
-fn is_sampled(headers: Headers<'_>) -> bool {
-    let flags = headers.named(TRACEPARENT).and_then(|text| text.get(FLAGS));
-    flags.and_then(|flags| char::from(*flags).to_digit(16)).is_some_and(|flags| flags & 1 == 1)
 }
 
 fn messaging(
