@@ -211,18 +211,19 @@ def _reads(results):
 
 
 def _telemetry(results):
-    """Runs that came one after the other are held against each other: the machine drifts."""
-    ways = list(dict.fromkeys(line["name"] for line in results.named("telemetry ")))
-    if not ways:
+    """Runs of one turn are held against each other: the machine drifts."""
+    cpu = {}
+    for line in results.named("telemetry "):
+        cpu.setdefault(line["name"].removeprefix("telemetry "), []).append(line["node_cpu"])
+    if "nothing" not in cpu:
         return
-    print(f"\nTelling of itself, CPU per million records{'':10}{'CPU s':>10}{'/ nothing':>12}{'spread':>16}")
-    cpu = {way: [line["node_cpu"] for line in results.named(way) if line["name"] == way] for way in ways}
-    for way in ways:
-        ratios = sorted(one / base for one, base in zip(cpu[way], cpu[ways[0]]))
-        ratio, spread = statistics.median(ratios), f"{ratios[0]:.3f}-{ratios[-1]:.3f}"
-        aim = "" if way == ways[0] else _aim(ratio, 1.03)
-        text = way.removeprefix("telemetry ")
-        print(f"  {text:48}{statistics.median(cpu[way]):12.2f}{ratio:12.3f}{spread:>16}{aim}")
+    print(f"\nTelling of itself, CPU per million records{'':10}{'CPU s':>10}{'/ nothing':>12}{'error':>8}")
+    for way, seconds in cpu.items():
+        ratios = [one / base for one, base in zip(seconds, cpu["nothing"])]
+        ratio = statistics.mean(ratios)
+        error = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else float("nan")
+        aim = "" if way == "nothing" else _aim(ratio, 1.03)
+        print(f"  {way:48}{statistics.mean(seconds):12.2f}{ratio:12.3f}{error:8.3f}{aim}")
 
 
 def _upkeep(results):

@@ -47,7 +47,18 @@ ready_or_dead() {
 	"$@" || ! kill -0 "$pid"
 }
 
-listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1"); }
+# listening PORT [ADDRESS]
+listening() { (exec 3<>"/dev/tcp/${2:-127.0.0.1}/$1"); }
+
+# Where the servers in a folder are to be reached by containers; the loopback, if they are not.
+address_of() { cat "$1/address"; }
+
+# What the servers' certificate is for. Not for 127.0.0.1: a client that asks for it is refused.
+name_of() {
+	local address
+	address=$(address_of "$1")
+	[ "$address" = 127.0.0.1 ] && echo localhost || echo "$address"
+}
 
 # free_ports N prints N free loopback ports. They lie below the range from which outgoing
 # connections take theirs: else a client that tries again while its server is stopped could be

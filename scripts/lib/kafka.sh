@@ -8,7 +8,9 @@ make_kafka() {
 	mkdir "$dir/kafka"
 	cat "$dir/tls/server.key" "$dir/tls/server.pem" >"$dir/tls/kafka.pem"
 	sed -e "s#@DIR@#$dir#g" -e "s#@PLAIN_PORT@#$plain#g" -e "s#@SECURE_PORT@#$secure#g" \
-		-e "s#@CONTROLLER_PORT@#$controller#g" "$scripts/kafka/server.properties" \
+		-e "s#@CONTROLLER_PORT@#$controller#g" \
+		-e "s#@ADDRESS@#$(address_of "$dir")#g" -e "s#@NAME@#$(name_of "$dir")#g" \
+		"$scripts/kafka/server.properties" \
 		>"$dir/kafka/server.properties"
 	echo "$plain" >"$dir/kafka/port"
 	"${kafka_java[@]}" kafka.tools.StorageTool format --cluster-id dGlkZWdhdGUtdGVzdC0xMQ \
@@ -17,7 +19,7 @@ make_kafka() {
 		{ show_log "$dir/kafka.log"; return 1; }
 	cat >>"$dir/env" <<-ENV
 		TIDEGATE_TEST_KAFKA=127.0.0.1:$plain
-		TIDEGATE_TEST_KAFKA_TLS=localhost:$secure
+		TIDEGATE_TEST_KAFKA_TLS=$(name_of "$dir"):$secure
 		TIDEGATE_TEST_KAFKA_USER=tidegate
 		TIDEGATE_TEST_KAFKA_PASSWORD=secret
 		TIDEGATE_TEST_KAFKA_CP=$kafka_dir/*

@@ -23,7 +23,7 @@ make_postgres() {
 	$(as_owner) "$bin/initdb" -D "$home/data" -U tidegate -A trust -E UTF8 --locale=C \
 		>"$dir/postgres.log" 2>&1 || { show_log "$dir/postgres.log"; return 1; }
 	cat >>"$home/data/postgresql.conf" <<-CONF
-		listen_addresses = '127.0.0.1'
+		listen_addresses = '127.0.0.1$(only_elsewhere "$dir" ",$(address_of "$dir")")'
 		port = $port
 		unix_socket_directories = ''
 		max_connections = 200
@@ -39,9 +39,10 @@ make_postgres() {
 		hostnossl all tidegate_tls 127.0.0.1/32 reject
 		host      all all          127.0.0.1/32 trust
 	HBA
+	only_elsewhere "$dir" 'hostssl all tidegate_tls 0.0.0.0/0 scram-sha-256' >>"$home/data/pg_hba.conf"
 	cat >>"$dir/env" <<-ENV
 		TIDEGATE_TEST_POSTGRES=postgres://tidegate@127.0.0.1:$port/postgres
-		TIDEGATE_TEST_POSTGRES_TLS=postgres://tidegate_tls@localhost:$port/postgres
+		TIDEGATE_TEST_POSTGRES_TLS=postgres://tidegate_tls@$(name_of "$dir"):$port/postgres
 		TIDEGATE_TEST_POSTGRES_TLS_PASSWORD=secret
 		TIDEGATE_TEST_PGDATA=$home/data
 		TIDEGATE_TEST_PGBIN=$bin
@@ -49,6 +50,9 @@ make_postgres() {
 	start_postgres "$dir"
 	postgres_sql "$dir" "create role tidegate_tls superuser login password 'secret'"
 }
+
+# only_elsewhere DIR WORDS prints WORDS if containers are to reach the servers.
+only_elsewhere() { [ "$(address_of "$1")" = 127.0.0.1 ] || printf '%s\n' "$2"; }
 
 postgres_port() { sed -n 's/^port = //p' "$1/postgres/data/postgresql.conf"; }
 

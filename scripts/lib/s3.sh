@@ -1,8 +1,9 @@
 # An S3 server (versitygw over a folder) with one bucket. Sourced after common.sh and tools.sh.
 
 make_s3() {
-	local dir=$1 port
+	local dir=$1 port address
 	port=$(free_ports 1)
+	address=$(address_of "$dir")
 	mkdir -p "$dir/s3/root/lake" "$dir/s3/iam"
 	echo "$port" >"$dir/s3/port"
 	# Somebody who may read only what a bucket's policy lets him read.
@@ -12,7 +13,7 @@ make_s3() {
 	cat >>"$dir/env" <<-ENV
 		TIDEGATE_TEST_S3_READER_KEY=reader
 		TIDEGATE_TEST_S3_READER_SECRET=readerreader
-		TIDEGATE_TEST_S3_ENDPOINT=http://127.0.0.1:$port
+		TIDEGATE_TEST_S3_ENDPOINT=http://$address:$port
 		TIDEGATE_TEST_S3_REGION=us-east-1
 		TIDEGATE_TEST_S3_ACCESS_KEY=test
 		TIDEGATE_TEST_S3_SECRET_KEY=testtest
@@ -39,11 +40,11 @@ start_s3() {
 	local dir=$1
 	if running "$dir" s3; then return; fi
 	launch "$dir" s3 "$versitygw_dir/versitygw" --access test --secret testtest \
-		--port "127.0.0.1:$(cat "$dir/s3/port")" --region us-east-1 --keep-alive --quiet \
+		--port "$(address_of "$dir"):$(cat "$dir/s3/port")" --region us-east-1 --keep-alive --quiet \
 		--iam-dir "$dir/s3/iam" posix $(s3_metadata "$dir") "$dir/s3/root"
 	wait_ready 30 "$dir" s3 s3_ready "$dir"
 }
 
-s3_ready() { listening "$(cat "$1/s3/port")"; }
+s3_ready() { listening "$(cat "$1/s3/port")" "$(address_of "$1")"; }
 
 stop_s3() { halt "$1" s3 TERM; }

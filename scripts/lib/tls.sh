@@ -1,10 +1,10 @@
-# A certificate authority of our own, a certificate for `localhost`, and a second authority that
-# signed nothing. Sourced after common.sh.
+# A certificate authority of our own, a certificate for `localhost` (or for the address that
+# containers reach), and a second authority that signed nothing. Sourced after common.sh.
 
 make_tls() {
 	local dir=$1 tls=$1/tls name
 	mkdir "$tls"
-	cat >"$tls/openssl.cnf" <<-'CNF'
+	cat >"$tls/openssl.cnf" <<-CNF
 		[req]
 		distinguished_name = dn
 		prompt = no
@@ -16,7 +16,7 @@ make_tls() {
 		subjectKeyIdentifier = hash
 		[server]
 		basicConstraints = critical, CA:FALSE
-		subjectAltName = DNS:localhost
+		subjectAltName = $([ "$(name_of "$dir")" = localhost ] && echo DNS || echo IP):$(name_of "$dir")
 		extendedKeyUsage = serverAuth
 	CNF
 	(

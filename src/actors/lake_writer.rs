@@ -149,14 +149,13 @@ impl LakeWriter {
             }
             // Behind it the commit waits for its turn.
             staging.end();
-            let failed = staged.as_ref().err().cloned();
-            if let Some(error) = &failed {
+            let failed = staged.as_ref().err().map(|error| {
                 let lost = |(claim, to): &(_, Recipient<Receipt>)| {
                     let outcome = Outcome::Lost(Loss::Failed(error.clone()));
                     (to.clone(), Receipt { sink: SinkKind::Lake, claim: *claim, outcome })
                 };
-                answer(to.iter().map(lost).collect()).await;
-            }
+                (error.clone(), to.iter().map(lost).collect::<Vec<_>>())
+            });
             let trace = staging.context();
             let commit = Commit { sequence, staged: staged.ok(), to, records, trace };
             // A dead committer takes the lanes with it: the supervisor builds both anew.
@@ -173,14 +172,15 @@ impl LakeWriter {
                     let (to, trace) = (Vec::new(), SpanContext::NONE);
                     let skip = Commit { sequence, staged: None, to, records: 0, trace };
                     let _ = committer.send(skip).await;
-                    Some(join_error(&error))
+                    Some((join_error(&error), Vec::new()))
                 }
             }
         };
         ctx.spawn(done.into_actor(self).map(|failed, writer, ctx| {
             writer.staging -= 1;
-            if let Some(error) = failed {
-                let receipts = writer.intake.fail_all(&Loss::Failed(error));
+            if let Some((error, mut receipts)) = failed {
+                // Told only now: what a lane sends once it has heard is not failed with the rest.
+                receipts.extend(writer.intake.fail_all(&Loss::Failed(error)));
                 writer.io.spawn(answer(receipts));
             }
             writer.go_on(ctx);

@@ -88,15 +88,24 @@ impl WarehouseWriter {
             committing.end();
             let commit = Some(committing.context()).filter(SpanContext::is_sampled);
             let landed = Landed { commit, ..Landed::default() };
-            answer(receipts(&feed.name, &load, outcome, &landed)).await;
-            failed
+            let receipts = receipts(&feed.name, &load, outcome, &landed);
+            match failed {
+                None => {
+                    answer(receipts).await;
+                    None
+                }
+                Some(error) => Some((error, receipts)),
+            }
         };
         let task = self.io.spawn(span.around(work));
-        let done = async move { task.await.unwrap_or_else(|error| Some(join_error(&error))) };
+        let done = async move {
+            task.await.unwrap_or_else(|error| Some((join_error(&error), Vec::new())))
+        };
         ctx.spawn(done.into_actor(self).map(|failed, writer, ctx| {
             writer.writing = false;
-            if let Some(error) = failed {
-                let receipts = writer.intake.fail_all(&Loss::Failed(error));
+            if let Some((error, mut receipts)) = failed {
+                // Told only now: what a lane sends once it has heard is not failed with the rest.
+                receipts.extend(writer.intake.fail_all(&Loss::Failed(error)));
                 writer.io.spawn(answer(receipts));
             }
             writer.go_on(ctx);

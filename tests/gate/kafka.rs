@@ -127,7 +127,7 @@ impl Publisher {
     }
 
     /// Waits until the broker has everything.
-    pub fn finish(self) {
+    pub fn flush(&self) {
         self.producer.flush(Duration::from_secs(120)).expect("the broker takes every record");
         assert_eq!(self.delivered.failed.load(Ordering::Relaxed), 0, "records were not delivered");
     }

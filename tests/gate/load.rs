@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,38 +31,70 @@ impl Plan {
 }
 
 pub struct Load {
-    stop: Arc<AtomicBool>,
+    plan: Plan,
+    /// What it is to do: one of the following.
+    wish: Arc<AtomicU8>,
     sent: Arc<AtomicU64>,
+    /// How many transactions the broker has, at each pause.
+    quiet: Receiver<u64>,
+    go_on: Sender<()>,
     thread: JoinHandle<Expected>,
 }
+
+const PUBLISH: u8 = 0;
+const PAUSE: u8 = 1;
+const STOP: u8 = 2;
 
 impl Load {
     /// `names` gives each topic its name on the broker.
     pub fn start(plan: Plan, names: HashMap<Topic, String>) -> Self {
         assert!(plan.topics.contains(&Topic::TransactionLog), "a load counts by transaction_log");
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (stopped, counter) = (stop.clone(), sent.clone());
+        let (wish, sent) = (Arc::new(AtomicU8::new(PUBLISH)), Arc::new(AtomicU64::new(0)));
+        let (pausing, quiet) = channel();
+        let (go_on, going_on) = channel();
+        let (wished, counter, all) = (wish.clone(), sent.clone(), plan.clone());
         let thread = std::thread::spawn(move || {
             let publisher = Publisher::new();
-            let began = Instant::now();
+            let (mut began, mut before) = (Instant::now(), 0);
             let mut transactions = 0;
             for record in plan.generator(plan.messages) {
                 // A transaction begins with its own record; a load ends between two of them.
                 if record.topic == Topic::TransactionLog {
-                    if stopped.load(Ordering::Relaxed) {
+                    if wished.load(Ordering::Relaxed) == PAUSE {
+                        publisher.flush();
+                        // Whoever paused it and is gone wants no more.
+                        if pausing.send(transactions).is_err() || going_on.recv().is_err() {
+                            break;
+                        }
+                        (began, before) = (Instant::now(), transactions);
+                    }
+                    if wished.load(Ordering::Relaxed) == STOP {
                         break;
                     }
                     transactions += 1;
                     counter.store(transactions, Ordering::Relaxed);
-                    keep_pace(began, transactions, plan.rate);
+                    keep_pace(began, transactions - before, plan.rate);
                 }
                 let topic = &names[&record.topic];
                 publisher.send(topic, record.key.as_deref(), record.value.as_deref());
             }
-            publisher.finish();
+            publisher.flush();
             Expected::of(plan.generator(transactions))
         });
-        Self { stop, sent, thread }
+        Self { plan: all, wish, sent, quiet, go_on, thread }
+    }
+
+    /// Halts it between two transactions. Answers what the sinks must come to hold.
+    pub fn pause(&self) -> Expected {
+        self.wish.store(PAUSE, Ordering::Relaxed);
+        let sent = self.quiet.recv().expect("the load goes on until it is stopped");
+        Expected::of(self.plan.generator(sent))
+    }
+
+    /// After a pause.
+    pub fn go_on(&self) {
+        self.wish.store(PUBLISH, Ordering::Relaxed);
+        self.go_on.send(()).expect("the load goes on until it is stopped");
     }
 
     /// Transactions published so far.
@@ -75,7 +108,7 @@ impl Load {
 
     /// Ends it now. Answers what the sinks must come to hold.
     pub fn stop(self) -> Expected {
-        self.stop.store(true, Ordering::Relaxed);
+        self.wish.store(STOP, Ordering::Relaxed);
         self.finish()
     }
 

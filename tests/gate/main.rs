@@ -24,6 +24,7 @@ mod api;
 mod avro;
 mod bad_records;
 mod broker;
+mod cluster;
 mod commands;
 mod dashboard;
 mod doctor;

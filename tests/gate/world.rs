@@ -29,6 +29,8 @@ pub struct Setup {
     /// `lake.format` of every feed, and `lake.layout`; none for the default.
     pub format: &'static str,
     pub layout: Option<Layout>,
+    /// Whether its database has the bookkeeping's schema from the beginning.
+    pub migrated: bool,
 }
 
 /// A layout, and the folder it gives a table.
@@ -55,6 +57,7 @@ impl Default for Setup {
             lake: Lake::Folder,
             format: "delta",
             layout: None,
+            migrated: true,
         }
     }
 }
@@ -69,7 +72,8 @@ pub struct World {
     layout: Option<Layout>,
     /// The lake as files, on S3 too: that server keeps its objects in a folder.
     lake_folder: PathBuf,
-    folder: PathBuf,
+    pub name: String,
+    pub folder: PathBuf,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -111,41 +115,56 @@ impl World {
         );
         let config = folder.join("node.yaml");
         std::fs::write(&config, node).expect("the node file");
-        let mut topics = HashMap::new();
-        for topic in setup.topics {
-            let on_broker = format!("{name}-{}", topic.name());
-            kafka::create_topic(&on_broker, setup.partitions, &[]);
-            let feed = topic.feed().replace(
-                &format!("\ntopic: {}\n", topic.name()),
-                &format!("\ntopic: {on_broker}\n"),
-            );
-            // Often enough that something is always on its way to the lake.
-            let layout = setup.layout.map(|it| format!(", layout: '{}'", it.template));
-            let feed = format!(
-                "{}\nlake: {{linger: 400ms, format: {}{}}}\n",
-                feed.trim_end(),
-                setup.format,
-                layout.unwrap_or_default()
-            );
-            let file = folder.join(format!("feeds/{}.yaml", topic.name()));
-            std::fs::write(file, feed).expect("a feed file");
-            topics.insert(*topic, on_broker);
-        }
-        let partitions = setup.partitions;
-        let world = Self {
+        let mut world = Self {
             database,
             config,
-            topics,
-            partitions,
+            topics: HashMap::new(),
+            partitions: setup.partitions,
             lake_url,
             format: setup.format,
             layout: setup.layout,
             lake_folder,
+            name,
             folder,
             _turn: turn,
         };
-        world.migrate();
+        for topic in setup.topics {
+            world.create_topic(*topic);
+            world.declare(*topic);
+        }
+        if setup.migrated {
+            world.migrate();
+        }
         world
+    }
+
+    /// Its topic on the broker, of which no feed needs to know.
+    pub fn create_topic(&self, topic: Topic) -> String {
+        let on_broker = format!("{}-{}", self.name, topic.name());
+        kafka::create_topic(&on_broker, self.partitions, &[]);
+        on_broker
+    }
+
+    /// Writes the feed of a topic that is there.
+    pub fn declare(&mut self, topic: Topic) {
+        let on_broker = format!("{}-{}", self.name, topic.name());
+        let feed = topic
+            .feed()
+            .replace(&format!("\ntopic: {}\n", topic.name()), &format!("\ntopic: {on_broker}\n"));
+        // Often enough that something is always on its way to the lake.
+        let layout = self.layout.map(|it| format!(", layout: '{}'", it.template));
+        let feed = format!(
+            "{}\nlake: {{linger: 400ms, format: {}{}}}\n",
+            feed.trim_end(),
+            self.format,
+            layout.unwrap_or_default()
+        );
+        std::fs::write(self.feed_file(topic), feed).expect("a feed file");
+        self.topics.insert(topic, on_broker);
+    }
+
+    pub fn feed_file(&self, topic: Topic) -> PathBuf {
+        self.folder.join(format!("feeds/{}.yaml", topic.name()))
     }
 
     fn migrate(&self) {

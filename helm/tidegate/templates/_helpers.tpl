@@ -138,3 +138,14 @@ annotations:
 {{- else -}}{{- get (dict "http" "80" "https" "443" "postgres" "5432" "postgresql" "5432") $url.scheme -}}
 {{- end -}}
 {{- end -}}
+
+{{/* What somebody scaled to stays, for as long as the values say what they said: an upgrade is no reason to undo it, and
+server-side apply would refuse to. Where nothing is looked up, the values count. */}}
+{{- define "tidegate.replicas" -}}
+{{- $live := lookup "apps/v1" "StatefulSet" .Release.Namespace (include "tidegate.fullname" .) -}}
+{{- if and $live (eq (dig "metadata" "annotations" "tidegate/replicas" "" $live) (toString .Values.replicas)) -}}
+{{ int $live.spec.replicas }}
+{{- else -}}
+{{ .Values.replicas }}
+{{- end -}}
+{{- end -}}
