@@ -220,10 +220,10 @@ def _telemetry(results):
     print(f"\nTelling of itself, CPU per million records{'':10}{'CPU s':>10}{'/ nothing':>12}{'error':>8}")
     for way, seconds in cpu.items():
         ratios = [one / base for one, base in zip(seconds, cpu["nothing"])]
-        ratio = statistics.mean(ratios)
+        ratio = statistics.median(seconds) / statistics.median(cpu["nothing"])
         error = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else float("nan")
         aim = "" if way == "nothing" else _aim(ratio, 1.03)
-        print(f"  {way:48}{statistics.mean(seconds):12.2f}{ratio:12.3f}{error:8.3f}{aim}")
+        print(f"  {way:48}{statistics.median(seconds):12.2f}{ratio:12.3f}{error:8.3f}{aim}")
 
 
 def _upkeep(results):

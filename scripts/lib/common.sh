@@ -53,6 +53,12 @@ listening() { (exec 3<>"/dev/tcp/${2:-127.0.0.1}/$1"); }
 # Where the servers in a folder are to be reached by containers; the loopback, if they are not.
 address_of() { cat "$1/address"; }
 
+# only_elsewhere DIR WORDS prints WORDS if containers are to reach the servers.
+only_elsewhere() { [ "$(address_of "$1")" = 127.0.0.1 ] || printf '%s\n' "$2"; }
+
+# password_of DIR USUAL: what lets a client in; USUAL where nobody else can come.
+password_of() { [ -s "$1/password" ] && cat "$1/password" || echo "$2"; }
+
 # What the servers' certificate is for. Not for 127.0.0.1: a client that asks for it is refused.
 name_of() {
 	local address

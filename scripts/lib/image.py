@@ -1,4 +1,4 @@
-"""An image file without an engine: image.py DOCKERFILE TAG OUT FILES OWN [NAME=VALUE...]
+"""An image file without an engine: image.py DOCKERFILE FILES OWN OUT NAME:VERSION...
 
 What is in the folder FILES is root's, what is in OWN the image's user's, below /var/lib. What the image says of
 itself is read off the stages of the Dockerfile from `image` to `prebuilt`.
@@ -83,26 +83,27 @@ def layer(files, own, user):
     return out.getvalue()
 
 
-def main(dockerfile, tag, out, files, own, *arguments):
-    config = config_of(Path(dockerfile).read_text(), pairs(" ".join(arguments)))
-    content = layer(files, own, int(config["User"].split(":")[0]))
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    image = {
-        "architecture": MACHINES[platform.machine()],
-        "os": "linux",
-        "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [digest]},
-    }
-    listed = [{"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}]
+def main(dockerfile, files, own, out, *tags):
+    said = Path(dockerfile).read_text()
+    user = int(config_of(said, {})["User"].split(":")[0])
+    parts = {"layer.tar": layer(files, own, user)}
+    digest = f"sha256:{hashlib.sha256(parts['layer.tar']).hexdigest()}"
+    listed = []
+    for number, tag in enumerate(tags):
+        image = {
+            "architecture": MACHINES[platform.machine()],
+            "os": "linux",
+            "config": config_of(said, {"VERSION": tag.rsplit(":", 1)[-1]}),
+            "rootfs": {"type": "layers", "diff_ids": [digest]},
+        }
+        parts[f"{number}.json"] = json.dumps(image).encode()
+        listed.append({"Config": f"{number}.json", "RepoTags": [tag], "Layers": ["layer.tar"]})
+    parts["manifest.json"] = json.dumps(listed).encode()
     with tarfile.open(out, "w") as tar:
-        for name, text in (
-            ("manifest.json", json.dumps(listed).encode()),
-            ("config.json", json.dumps(image).encode()),
-            ("layer.tar", content),
-        ):
+        for name, content in parts.items():
             entry = tarfile.TarInfo(name)
-            entry.size = len(text)
-            tar.addfile(entry, io.BytesIO(text))
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
 
 
 main(*sys.argv[1:])

@@ -15,13 +15,13 @@ make_kafka() {
 	echo "$plain" >"$dir/kafka/port"
 	"${kafka_java[@]}" kafka.tools.StorageTool format --cluster-id dGlkZWdhdGUtdGVzdC0xMQ \
 		--config "$dir/kafka/server.properties" \
-		--add-scram 'SCRAM-SHA-512=[name=tidegate,password=secret]' >"$dir/kafka.log" 2>&1 ||
+		--add-scram 'SCRAM-SHA-512=[name=tidegate,password='"$(password_of "$dir" secret)]" >"$dir/kafka.log" 2>&1 ||
 		{ show_log "$dir/kafka.log"; return 1; }
 	cat >>"$dir/env" <<-ENV
 		TIDEGATE_TEST_KAFKA=127.0.0.1:$plain
 		TIDEGATE_TEST_KAFKA_TLS=$(name_of "$dir"):$secure
 		TIDEGATE_TEST_KAFKA_USER=tidegate
-		TIDEGATE_TEST_KAFKA_PASSWORD=secret
+		TIDEGATE_TEST_KAFKA_PASSWORD=$(password_of "$dir" secret)
 		TIDEGATE_TEST_KAFKA_CP=$kafka_dir/*
 		TIDEGATE_TEST_KAFKA_DATA=$dir/kafka/data
 	ENV

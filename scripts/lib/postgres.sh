@@ -43,16 +43,13 @@ make_postgres() {
 	cat >>"$dir/env" <<-ENV
 		TIDEGATE_TEST_POSTGRES=postgres://tidegate@127.0.0.1:$port/postgres
 		TIDEGATE_TEST_POSTGRES_TLS=postgres://tidegate_tls@$(name_of "$dir"):$port/postgres
-		TIDEGATE_TEST_POSTGRES_TLS_PASSWORD=secret
+		TIDEGATE_TEST_POSTGRES_TLS_PASSWORD=$(password_of "$dir" secret)
 		TIDEGATE_TEST_PGDATA=$home/data
 		TIDEGATE_TEST_PGBIN=$bin
 	ENV
 	start_postgres "$dir"
-	postgres_sql "$dir" "create role tidegate_tls superuser login password 'secret'"
+	postgres_sql "$dir" "create role tidegate_tls superuser login password '$(password_of "$dir" secret)'"
 }
-
-# only_elsewhere DIR WORDS prints WORDS if containers are to reach the servers.
-only_elsewhere() { [ "$(address_of "$1")" = 127.0.0.1 ] || printf '%s\n' "$2"; }
 
 postgres_port() { sed -n 's/^port = //p' "$1/postgres/data/postgresql.conf"; }
 

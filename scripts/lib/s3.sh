@@ -8,15 +8,15 @@ make_s3() {
 	echo "$port" >"$dir/s3/port"
 	# Somebody who may read only what a bucket's policy lets him read.
 	cat >"$dir/s3/iam/users.json" <<-JSON
-		{"accessAccounts": {"reader": {"access": "reader", "secret": "readerreader", "role": "user"}}}
+		{"accessAccounts": {"reader": {"access": "reader", "secret": "$(password_of "$dir" readerreader)", "role": "user"}}}
 	JSON
 	cat >>"$dir/env" <<-ENV
 		TIDEGATE_TEST_S3_READER_KEY=reader
-		TIDEGATE_TEST_S3_READER_SECRET=readerreader
+		TIDEGATE_TEST_S3_READER_SECRET=$(password_of "$dir" readerreader)
 		TIDEGATE_TEST_S3_ENDPOINT=http://$address:$port
 		TIDEGATE_TEST_S3_REGION=us-east-1
 		TIDEGATE_TEST_S3_ACCESS_KEY=test
-		TIDEGATE_TEST_S3_SECRET_KEY=testtest
+		TIDEGATE_TEST_S3_SECRET_KEY=$(password_of "$dir" testtest)
 		TIDEGATE_TEST_S3_BUCKET=lake
 		TIDEGATE_TEST_S3_ROOT=$dir/s3/root
 	ENV
@@ -39,7 +39,7 @@ s3_metadata() {
 start_s3() {
 	local dir=$1
 	if running "$dir" s3; then return; fi
-	launch "$dir" s3 "$versitygw_dir/versitygw" --access test --secret testtest \
+	launch "$dir" s3 "$versitygw_dir/versitygw" --access test --secret "$(password_of "$dir" testtest)" \
 		--port "$(address_of "$dir"):$(cat "$dir/s3/port")" --region us-east-1 --keep-alive --quiet \
 		--iam-dir "$dir/s3/iam" posix $(s3_metadata "$dir") "$dir/s3/root"
 	wait_ready 30 "$dir" s3 s3_ready "$dir"

@@ -14,7 +14,7 @@ use crate::config::{Feed, Start, Storage};
 use crate::flow::start::{LogBounds, Verdict as Judgement, begin, judge};
 use crate::lake::{self, Followed, Follower, LakeStore, LakeTable, Metadata};
 use crate::record::{
-    Claim, GapReason, OffsetRange, Progress, SinkError, SinkKind, TopicPartition, Verdict,
+    Blame, Claim, GapReason, OffsetRange, Progress, SinkError, SinkKind, TopicPartition, Verdict,
 };
 use crate::source::Log;
 use crate::telemetry::trace;
@@ -180,6 +180,11 @@ impl Edges {
             .warehouse
             .clone()
             .ok_or_else(|| SinkError::lasting("no warehouse is configured"))?;
+        if self.prepared.lock().await.get(&feed.name) != Some(feed) {
+            // A node that began while it was away has not looked. Somebody may be about to migrate.
+            let checked = warehouse.check_schema().await;
+            checked.map_err(|error| SinkError { blame: Blame::Passing, ..error })?;
+        }
         self.check_installation(SinkKind::Warehouse).await?;
         let mut prepared = self.prepared.lock().await;
         if prepared.get(&feed.name) != Some(feed) {

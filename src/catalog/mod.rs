@@ -58,7 +58,7 @@ impl Catalog {
     ///
     /// Errors: the kept columns cannot be read or written, or the topic holds no record to infer them
     /// from yet. Both pass by themselves.
-    pub async fn feed(&self, file: &FeedFile, topic: &str) -> Result<Feed, String> {
+    pub async fn feed(&self, file: &FeedFile, topic: &str) -> Result<Feed, NoFeed> {
         if let Some(feed) = self.known(file, topic).await? {
             return Ok(feed);
         }
@@ -67,7 +67,7 @@ impl Catalog {
         info!(target: "tidegate::catalog", feed = name, topic, columns = columns.len(), "columns inferred");
         let kept = Kept { columns, left_out: Vec::new() };
         let text = self.keep(&name, kept.to_text()).await?;
-        resolved(file, topic, Some(parsed(&name, &text)?))
+        Ok(resolved(file, topic, Some(parsed(&name, &text)?))?)
     }
 
     /// The same, without a look at the topic's records: none while its columns are not known.
@@ -203,9 +203,12 @@ impl Catalog {
         kept.map_err(|error| format!("keeping the columns of feed {feed}: {error}"))
     }
 
-    async fn infer(&self, file: &FeedFile, topic: &str) -> Result<Vec<Column>, String> {
+    async fn infer(&self, file: &FeedFile, topic: &str) -> Result<Vec<Column>, NoFeed> {
         let declared = file.key.as_ref().map(|key| key.columns.clone()).unwrap_or_default();
         let samples = Samples::read(&self.kafka, topic).await?;
+        if samples.records().next().is_none() {
+            return Err(NoFeed::Waiting(samples.nothing("record")));
+        }
         let nesting = file.nested;
         let inferred = match file.format {
             ValueFormat::Avro => {
@@ -214,6 +217,28 @@ impl Catalog {
             format => samples.json(format, &declared, nesting)?,
         };
         Ok(inferred.columns.into_iter().map(|column| file.case.column(column)).collect())
+    }
+}
+
+/// Why a topic has no feed so far.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NoFeed {
+    /// The topic is empty, and nothing else says which columns there are.
+    #[error("{0}")]
+    Waiting(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<String> for NoFeed {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+impl From<NoFeed> for String {
+    fn from(why: NoFeed) -> Self {
+        why.to_string()
     }
 }
 

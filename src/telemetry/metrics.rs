@@ -87,7 +87,7 @@ families! {
     gauge LAG_RECORDS ["feed", "sink"] = "tidegate.lag.records", "{record}", "Offsets of this node's partitions that are not durable in a sink";
     gauge LAG_AGE ["feed", "sink"] = "tidegate.lag.age", "s", "Age of the oldest record of them, as far as it was read; at least so long they have waited";
     gauge LANES_BEHIND ["feed", "sink"] = "tidegate.lanes.behind", "{lane}", "Partitions of this node from which a sink is detached now";
-    gauge PARTITIONS_OWNED ["feed", "state"] = "tidegate.partitions.owned", "{partition}", "Partitions of this node: running, claiming, failing or parked";
+    gauge PARTITIONS_OWNED ["feed", "state"] = "tidegate.partitions.owned", "{partition}", "Partitions of this node: running, claiming, waiting for a first record, failing or parked";
     gauge MEMORY_USED [] = "tidegate.memory.used", "By", "What is charged to the memory budget";
     gauge MEMORY_LIMIT [] = "tidegate.memory.limit", "By", "The memory budget, less what librdkafka's queue and encoders are given";
     gauge DELIVERIES_WAITING ["feed", "sink"] = "tidegate.deliveries.waiting", "{batch}", "Batches handed to a sink's writer and not answered";

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tidegate::generate::Topic;
 
+use crate::database::Database;
 use crate::kafka;
 use crate::progress::Key;
+use crate::proxy::{Commit, Proxy};
 use crate::servers::{env, servers, wait_for};
 use crate::world::{Lake, Setup, World};
 
@@ -248,4 +250,26 @@ impl Lag<'_> {
             oldest.is_none_or(|at| at > since).then_some(())
         });
     }
+}
+
+/// It carries records to the lake meanwhile, and writes to no schema but its own release's.
+#[test]
+fn a_node_that_began_without_a_database_joins_it_once_somebody_has_migrated() {
+    let proxy = Proxy::start(Database::address(), Commit::Postgres);
+    proxy.cut();
+    let postgres = Some(proxy.address.clone());
+    let world =
+        World::new(Setup { name: "outage-new", postgres, migrated: false, ..Setup::default() });
+    let load = world.load(12, 20_000, 4000);
+    let node = world.node("first");
+    node.wait_for_log("it will be caught up when it does", SOON);
+    proxy.mend();
+    node.wait_for_log("no Tidegate schema yet", SOON);
+    wait_for("the lake to have records", SOON, || {
+        world.lake_marks().values().any(|next| *next > 0).then_some(())
+    });
+    world.migrate();
+    let expected = load.finish();
+    world.wait_caught_up(SOON);
+    world.check(&expected);
 }

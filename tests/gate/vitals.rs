@@ -178,3 +178,25 @@ fn those_who_look_after_a_node_hear_that_it_is_ready_lives_and_stops() {
     assert!(node.terminate(SOON).0.success());
     while hear() != "STOPPING=1" {}
 }
+
+/// Nothing says which columns it has, and nobody is to be woken for that.
+#[test]
+fn a_feed_whose_topic_is_empty_waits_and_fails_nothing() {
+    let mut place = Place::new("vitals-empty");
+    told_at(&place, "127.0.0.1:0");
+    let topic = place.topic("orders", 2, &[]);
+    place.feed("orders", &format!("topic: {topic}\n"));
+    let node = place.node();
+    let of = vitals(&node);
+    let owned = |state: &str| {
+        let name = format!("tidegate_partitions_owned{{feed=\"orders\",state=\"{state}\"}}");
+        numbers(&of).get(&name).copied().unwrap_or_default()
+    };
+    wait_for("both partitions to wait", SOON, || (owned("waiting") == 2.0).then_some(()));
+    wait_for("readiness", SOON, || (probe(&of, "/readyz").0 == StatusCode::OK).then_some(()));
+    assert_eq!(owned("failing"), 0.0);
+    Sender::new().send(&topic, 0, 0..10);
+    place.wait_for_watermarks("orders", &[10, 0]);
+    wait_for("both to run", SOON, || (owned("running") == 2.0).then_some(()));
+    assert_eq!((owned("waiting"), owned("failing")), (0.0, 0.0));
+}

@@ -167,7 +167,7 @@ impl World {
         self.folder.join(format!("feeds/{}.yaml", topic.name()))
     }
 
-    fn migrate(&self) {
+    pub fn migrate(&self) {
         let out = tidegate().arg("migrate").arg("--config").arg(&self.config).output();
         let out = out.expect("the binary runs");
         assert!(out.status.success(), "migrate: {}", String::from_utf8_lossy(&out.stderr));

@@ -156,3 +156,37 @@ httpGet:
   port: metrics
 {{ toYaml .settings }}
 {{- end -}}
+
+{{/* Of the Job that migrates. */}}
+{{- define "tidegate.migratePod" -}}
+metadata:
+  labels:
+    {{- include "tidegate.selector" . | nindent 4 }}
+    app.kubernetes.io/component: migrate
+    {{- with .Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with .Values.podAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  {{- include "tidegate.podCommon" . | nindent 2 }}
+  restartPolicy: OnFailure
+  containers:
+    - name: migrate
+      {{- include "tidegate.container" . | nindent 6 }}
+      args: [migrate{{ with .Values.migrations.admin }}, --admin, {{ . | quote }}{{ end }}, --log-format, {{ .Values.log.format }}]
+      env:
+        {{- include "tidegate.env" (dict "root" . "container" "migrate") | nindent 8 }}
+      {{- with .Values.extraEnvFrom }}
+      envFrom:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      resources:
+        {{- toYaml .Values.migrations.resources | nindent 8 }}
+      volumeMounts:
+        {{- include "tidegate.mountsWithoutFeeds" . | nindent 8 }}
+  volumes:
+    {{- include "tidegate.volumesWithoutFeeds" . | nindent 4 }}
+{{- end -}}

@@ -8,7 +8,7 @@ use actix::prelude::*;
 use tracing::{info, warn};
 
 use super::super::message::{Beat, Detach, Flush, InFlight, Loss, Stream};
-use super::partitions::{CLAIMING, FAILING};
+use super::partitions::CLAIMING;
 use super::{Key, Supervisor};
 use crate::config::{FeedFile, nearest};
 use crate::record::{SinkKind, TopicPartition};
@@ -67,12 +67,13 @@ impl Supervisor {
                 standing.claiming.push(format!("{source} of feed {feed}"));
             }
         }
-        let is_new = |key: &&Key| !self.owned.contains_key(*key) && self.assigned.contains(&key.1);
-        for (feed, _) in self.refused.iter().filter(is_new) {
-            *standing.counts.entry((feed.clone(), FAILING)).or_default() += 1;
+        let is_new = |key: &Key| !self.owned.contains_key(key) && self.assigned.contains(&key.1);
+        for ((feed, _), state) in self.refused.iter().filter(|(key, _)| is_new(key)) {
+            *standing.counts.entry((feed.clone(), state)).or_default() += 1;
         }
         // Asked for the first time, and not answered yet.
-        let asked = self.asking.iter().filter(|key| is_new(key) && !self.refused.contains(*key));
+        let asked =
+            self.asking.iter().filter(|key| is_new(key) && !self.refused.contains_key(*key));
         standing.claiming.extend(asked.map(|(feed, source)| format!("{source} of feed {feed}")));
         standing.claiming.sort();
         self.setup.pulse.stands(standing);

@@ -89,8 +89,8 @@ pub struct Supervisor {
     assigned: HashSet<TopicPartition>,
     /// Claims on their way.
     asking: HashSet<Key>,
-    /// Partitions whose feed could not be begun so far.
-    refused: HashSet<Key>,
+    /// Partitions whose feed could not be begun so far, and whether it waits or fails.
+    refused: HashMap<Key, &'static str>,
     /// How often each feed was replaced by another of its name.
     versions: HashMap<Arc<str>, u64>,
     /// Feeds that are drained to end or to begin anew, and by how many changes.
@@ -127,7 +127,7 @@ impl Supervisor {
             owned: HashMap::new(),
             assigned: HashSet::new(),
             asking: HashSet::new(),
-            refused: HashSet::new(),
+            refused: HashMap::new(),
             versions: HashMap::new(),
             ending: HashMap::new(),
             evolving: HashMap::new(),
@@ -185,7 +185,7 @@ impl Supervisor {
         info!(target: "tidegate::supervisor", count = partitions.len(), "revoked: draining");
         let since = Instant::now();
         self.assigned.retain(|source| !partitions.contains(source));
-        self.refused.retain(|(_, source)| !partitions.contains(source));
+        self.refused.retain(|(_, source), _| !partitions.contains(source));
         let keys = self.keys_of(&partitions);
         let drained = self.drain(&keys, ctx);
         let deadline = self.setup.node.drain_deadline.get();
@@ -206,7 +206,7 @@ impl Supervisor {
         warn!(target: "tidegate::supervisor", count = partitions.len(), "lost: the session expired; abandoning what is in flight");
         self.losses += 1;
         self.assigned.retain(|source| !partitions.contains(source));
-        self.refused.retain(|(_, source)| !partitions.contains(source));
+        self.refused.retain(|(_, source), _| !partitions.contains(source));
         for key in self.keys_of(&partitions) {
             self.drop_partition(&key);
         }

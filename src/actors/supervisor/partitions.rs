@@ -12,6 +12,7 @@ use super::super::message::{Records, Stream};
 use super::super::ownership::{Edges, Established, Lane};
 use super::super::partition_consumer::{Blueprint, LaneStart, PartitionConsumer};
 use super::{Key, PARK_AFTER, RETRY, STEADY, Supervisor};
+use crate::catalog::NoFeed;
 use crate::config::{Feed, FeedFile};
 use crate::record::{Claim, SinkKind, TopicId, TopicPartition};
 use crate::source::{Assignment, Command, Delivery, Read, Route};
@@ -37,6 +38,8 @@ pub struct Owned {
 pub const CLAIMING: &str = "claiming";
 /// One that was, and is tried again.
 pub const FAILING: &str = "failing";
+/// One whose topic has no record yet that would say which columns there are.
+pub const WAITING: &str = "waiting";
 
 pub enum Phase {
     /// Being claimed, or waiting to be claimed again.
@@ -137,7 +140,7 @@ pub struct Asked {
     file: FeedFile,
     sources: Vec<TopicPartition>,
     /// What the broker and the sinks said, or why they could not be asked.
-    answer: Result<(Arc<Feed>, Vec<Established>), String>,
+    answer: Result<(Arc<Feed>, Vec<Established>), NoFeed>,
 }
 
 impl Supervisor {
@@ -227,7 +230,7 @@ impl Supervisor {
                     sources.clone(),
                 ));
                 asking.push(async move {
-                    let answer = asked.await.unwrap_or_else(|error| Err(error.to_string()));
+                    let answer = asked.await.unwrap_or_else(|error| Err(error.to_string().into()));
                     Asked { feed, version, file, sources, answer }
                 });
             }
@@ -258,8 +261,18 @@ impl Supervisor {
         let (feed, established) = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                warn!(target: "tidegate::supervisor", feed = file.feed, %error, "the feed could not be begun; trying again");
-                let refused = sources.iter().map(|source| (asked_for.clone(), source.clone()));
+                let state = match &error {
+                    NoFeed::Waiting(_) => {
+                        info!(target: "tidegate::supervisor", feed = file.feed, %error, "the feed waits for a first record");
+                        WAITING
+                    }
+                    NoFeed::Failed(_) => {
+                        warn!(target: "tidegate::supervisor", feed = file.feed, %error, "the feed could not be begun; trying again");
+                        FAILING
+                    }
+                };
+                let refused =
+                    sources.iter().map(|source| ((asked_for.clone(), source.clone()), state));
                 self.refused.extend(refused);
                 let again = RETRY.wait(3, rand::random());
                 ctx.run_later(again, move |supervisor, ctx| supervisor.begin_again(sources, ctx));
@@ -473,7 +486,7 @@ async fn establish(
     topic: Arc<str>,
     known: Option<Arc<Feed>>,
     sources: Vec<TopicPartition>,
-) -> Result<(Arc<Feed>, Vec<Established>), String> {
+) -> Result<(Arc<Feed>, Vec<Established>), NoFeed> {
     if let Some(other) = file.other_name(&topic) {
         edges.expect_no_topic(other, &topic).await?;
     }
