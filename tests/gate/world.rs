@@ -138,16 +138,20 @@ impl World {
         world
     }
 
+    fn on_broker(&self, topic: Topic) -> String {
+        format!("{}-{}", self.name, topic.name())
+    }
+
     /// Its topic on the broker, of which no feed needs to know.
     pub fn create_topic(&self, topic: Topic) -> String {
-        let on_broker = format!("{}-{}", self.name, topic.name());
+        let on_broker = self.on_broker(topic);
         kafka::create_topic(&on_broker, self.partitions, &[]);
         on_broker
     }
 
     /// Writes the feed of a topic that is there.
     pub fn declare(&mut self, topic: Topic) {
-        let on_broker = format!("{}-{}", self.name, topic.name());
+        let on_broker = self.on_broker(topic);
         let feed = topic
             .feed()
             .replace(&format!("\ntopic: {}\n", topic.name()), &format!("\ntopic: {on_broker}\n"));
